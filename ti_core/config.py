@@ -1,0 +1,180 @@
+"""What a user says: the concept, how to train it, how to judge it, how to choose.
+
+These models are also the parameters of the Prefect flows, so every field has a title, a description and a place in
+the form, and none is optional-by-None: a number 0 means "the default of this kind of base model" and `resolved`
+puts the real number there before anything is keyed or run. This module knows no torch, no Prefect and no files.
+"""
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from ti_core.errors import InputError
+
+BackboneKind = Literal["miniature", "sd1"]
+
+_SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_SLUG_LENGTH = 64
+
+
+def check_slug(name: str) -> str:
+    """Return `name` unchanged if it can name a concept.
+
+    Raises InputError otherwise. A slug is 1–64 lower-case letters and digits in groups joined by single hyphens, so
+    that it is safe in object keys, file names, prompts (`<slug>`) and URLs alike.
+    """
+    if not isinstance(name, str) or len(name) > _SLUG_LENGTH or not _SLUG.fullmatch(name):
+        raise InputError(
+            f"{name!r} cannot name a concept: use up to {_SLUG_LENGTH} lower-case letters, digits and single hyphens, "
+            "for example cat-toy."
+        )
+    return name
+
+
+def base_slug(name: str) -> str:
+    """Return the slug of the base model `name` (`miniature`, a folder or a hub name), which is made of its last part.
+
+    Raises InputError when nothing is left of it.
+    """
+    return check_slug(re.sub(r"[^a-z0-9]+", "-", name.rstrip("/").rpartition("/")[2].lower()).strip("-"))
+
+
+def _slug_field(value: Any) -> Any:
+    try:
+        return check_slug(value)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+
+
+Slug = Annotated[str, BeforeValidator(_slug_field)]
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+def _field(default: Any, title: str, description: str, position: int, **limits: Any) -> Any:
+    return Field(default, title=title, description=description, json_schema_extra={"position": position}, **limits)
+
+
+class ConceptSpec(_Config):
+    """One thing to be learned."""
+
+    name: Slug = _field(
+        ..., "Name", "Lower-case letters, digits and hyphens; the new word will be <name>.", 0, examples=["cat-toy"]
+    )
+    pictures: str = _field(
+        ..., "Pictures", "A folder, a .zip file or an s3://bucket/prefix with three to five pictures.", 1, min_length=1
+    )
+    class_word: str = _field(
+        ..., "Class word", "What kind of thing it is, in one or two everyday words: toy, dog, vase.", 2, min_length=1
+    )
+    kind: Literal["object", "style"] = _field(
+        "object", "Kind", "An object (what is in the picture) or a style (how it is drawn).", 3
+    )
+    initializer: str = _field(
+        "", "Start from", "A word or phrase the vectors start from; empty means the class word.", 4
+    )
+    vectors: int = _field(
+        1, "Vectors", "How many vectors the word has. More hold more detail and are harder to edit.", 5, ge=1, le=16
+    )
+
+    @property
+    def placeholder(self) -> str:
+        """The new word as it is written in prompts."""
+        return f"<{self.name}>"
+
+    @property
+    def start_phrase(self) -> str:
+        """The words whose token embeddings the vectors start from."""
+        return self.initializer or self.class_word
+
+
+class TrainingConfig(_Config):
+    """How one concept is trained. Zeros stand for the default of the base model's kind (`DEFAULTS`)."""
+
+    steps: int = _field(0, "Steps", "Optimizer steps; 0 takes the base model's default.", 0, ge=0, le=100_000)
+    batch_size: int = _field(
+        0, "Pictures per step", "Samples per concept and step; 0 takes the base model's default.", 1, ge=0, le=256
+    )
+    learning_rate: float = _field(
+        0.0, "Learning rate", "Of AdamW, constant; 0 takes the base model's default.", 2, ge=0.0, le=1.0
+    )
+    checkpoint_every: int = _field(
+        0, "Checkpoint every", "Steps between two judged checkpoints; 0 takes the base model's default.", 3, ge=0
+    )
+    resolution: int = _field(
+        0, "Resolution", "Side of the training pictures in pixels, a multiple of 8; 0 is the base model's own.", 4,
+        ge=0, le=2048, multiple_of=8,
+    )  # fmt: skip
+    mirror: bool = _field(
+        True, "Mirror pictures", "Train on left-right mirrored pictures too. Switch it off for lettering.", 5
+    )
+    seed: int = _field(0, "Seed", "Of every random draw of this concept.", 6, ge=0, lt=2**31)
+
+    def resolved(self, kind: BackboneKind, resolution: int) -> Self:
+        """Return a copy in which no zero stands for a default.
+
+        `resolution` is the base model's own, in pixels.
+        """
+        chosen = DEFAULTS[kind]["training"] | {"resolution": resolution} | _given(self)
+        return type(self).model_validate(chosen)
+
+
+class EvaluationConfig(_Config):
+    """How checkpoints are judged. Zeros stand for the default of the base model's kind (`DEFAULTS`)."""
+
+    seeds: int = _field(
+        0, "Seeds per prompt", "Pictures per prompt and checkpoint; 0 takes the base model's default.", 0, ge=0, le=64
+    )
+    sampler_steps: int = _field(
+        0, "Sampler steps", "DDIM steps per picture; 0 takes the base model's default.", 1, ge=0, le=1000
+    )
+    guidance: float = _field(
+        0.0, "Guidance", "Scale of classifier-free guidance; 0 takes the base model's default.", 2, ge=0.0, le=50.0
+    )
+
+    def resolved(self, kind: BackboneKind) -> Self:
+        """Return a copy in which no zero stands for a default."""
+        return type(self).model_validate(DEFAULTS[kind]["evaluation"] | _given(self))
+
+
+class SelectionRule(_Config):
+    """How one step is chosen from the scores."""
+
+    name: Literal["balanced"] = _field(
+        "balanced", "Rule", "balanced: harmonic mean of scaled CLIP-I and CLIP-T, then the earliest step as good.", 0
+    )
+    confidence: float = _field(
+        0.95, "Confidence", "Of the intervals behind rejection and the step where it starts to look bad.", 1,
+        ge=0.5, lt=1.0,
+    )  # fmt: skip
+    resamples: int = _field(
+        1000, "Bootstrap resamples", "More give steadier intervals.", 2, ge=100, le=20_000
+    )  # fmt: skip
+    least_range: float = _field(
+        0.02, "Least range", "A scale shorter than this, in cosine units, is no scale; the other score decides.", 3,
+        ge=0.0, le=1.0,
+    )  # fmt: skip
+
+
+def _given(config: BaseModel) -> dict[str, Any]:
+    """What the user set: everything but the zeros that stand for a default. (`mirror` and `seed` have no default
+    by kind, so their zero is a value.)"""
+    return {k: v for k, v in config if k in {"mirror", "seed"} or v not in (0, 0.0)}
+
+
+DEFAULTS: dict[BackboneKind, dict[str, dict[str, Any]]] = {
+    # Measured on the miniature's held-out concepts, see docs/held-out.md.
+    "miniature": {
+        "training": {"steps": 160, "batch_size": 8, "learning_rate": 2e-3, "checkpoint_every": 20},
+        "evaluation": {"seeds": 4, "sampler_steps": 20, "guidance": 4.0},
+    },
+    # Not measured here. Training: the diffusers textual-inversion example (3000 steps, batch 1 × accumulation 4,
+    # 5e-4 scaled by 4 = 2e-3). Judging: guidance and sampler of the paper (arXiv 2208.01618, section 4.3).
+    "sd1": {
+        "training": {"steps": 3000, "batch_size": 4, "learning_rate": 2e-3, "checkpoint_every": 250},
+        "evaluation": {"seeds": 4, "sampler_steps": 50, "guidance": 5.0},
+    },
+}

@@ -1,0 +1,138 @@
+"""Curves of CLIP-I and CLIP-T by step, drawn by matplotlib without its global state.
+
+The picture says what the decision says and nothing more: each judged step with its interval, the two ends of the
+scale as labelled lines, the chosen step, and from where it starts to look bad. This module does not know pages; it
+draws in the few colours of `COLOURS`, which a page may replace by its own.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ti_core.records import Anchors, Decision
+
+Panel = Literal["clip_i", "clip_t"]
+
+COLOURS = {
+    "ink": "#1b1e22",
+    "muted": "#596069",
+    "line": "#d9dde2",
+    "card": "#fefefe",
+    "accent": "#0a5bab",
+    "warn": "#8a4a00",
+}
+"""Every colour of a figure by its role; no other is used."""
+
+_INK, _MUTED, _LINE, _CARD, _ACCENT, _WARN = COLOURS.values()
+_PANEL = (4.9, 3.2)  # inches of 72 SVG units: text stays readable when a panel is as wide as a phone
+_LEAST_GAP = 0.13  # between two labels of two lines, as a part of the panel's height
+
+
+def curves(
+    decision: Decision,
+    anchors: Anchors,
+    panels: Sequence[Panel] = ("clip_i", "clip_t"),
+    form: Literal["svg", "png"] = "svg",
+) -> bytes:
+    """Draw one panel per score, side by side.
+
+    The same input gives the same bytes with the same matplotlib. Text in an SVG is drawn as outlines, and its ids
+    start with the names of the panels, so that several can stand in one page.
+    """
+    width, height = _PANEL
+    figure = Figure(figsize=(width * len(panels), height), facecolor=_CARD, dpi=144)
+    for place, panel in enumerate(panels):
+        box = ((place + 0.10) / len(panels), 0.15, 0.67 / len(panels), 0.73)
+        _draw(figure.add_axes(box, facecolor="none"), decision, anchors, panel)
+    buffer = io.BytesIO()
+    if form == "png":
+        FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+        return buffer.getvalue()
+    FigureCanvasSVG(figure).print_svg(buffer, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    return _settle_ids(buffer.getvalue().decode(), "-".join(panels)).encode()
+
+
+def _draw(axes: Axes, decision: Decision, anchors: Anchors, panel: Panel) -> None:
+    if panel == "clip_i":
+        title = "CLIP-I, plain prompts: is it the thing?"
+        intervals = [candidate.clip_i for candidate in decision.candidates]
+        baselines = {"real against real": anchors.real, "class word alone": anchors.class_word.clip_i.mean}
+    else:
+        title = "CLIP-T, edit prompts: does it obey?"
+        intervals = [candidate.clip_t for candidate in decision.candidates]
+        baselines = {"class word alone": anchors.class_word.clip_t.mean, "training pictures": anchors.real_text}
+    steps = [candidate.step for candidate in decision.candidates]
+    values = [interval.value for interval in intervals]
+    lows, highs = [interval.low for interval in intervals], [interval.high for interval in intervals]
+
+    bottom, top = min([*lows, *baselines.values()]), max([*highs, *baselines.values()])
+    margin = max(0.16 * (top - bottom), 0.005)
+    axes.set_ylim(bottom - margin, top + margin)
+    right = max(steps) * 1.04
+    axes.set_xlim(0, right)
+
+    for value in baselines.values():
+        axes.axhline(value, color=_MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    _label_lines(axes, baselines)
+    axes.fill_between(steps, lows, highs, color=_ACCENT, alpha=0.14, linewidth=0)
+    axes.vlines(steps, lows, highs, color=_ACCENT, linewidth=1)
+    axes.plot(steps, values, color=_ACCENT, linewidth=1.6, marker="o", markersize=3.5)
+    if decision.looks_bad_from is not None:
+        axes.axvspan(decision.looks_bad_from, right, color=_WARN, alpha=0.10, linewidth=0)
+        _note(axes, "starts to look bad", decision.looks_bad_from, right, 0, _WARN)
+    axes.axvline(decision.step, color=_ACCENT, linewidth=1.2)
+    chosen = values[steps.index(decision.step)]
+    axes.plot([decision.step], [chosen], marker="o", markersize=8, color=_CARD, mec=_ACCENT, mew=2.2)
+    _note(axes, f"chosen: {decision.step}", decision.step, right, 1, _ACCENT)
+
+    axes.set_title(title, loc="left", fontsize=9.5, color=_INK, fontweight="bold")
+    axes.set_xlabel("step", fontsize=8.5, color=_MUTED)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.tick_params(labelsize=8.5, labelcolor=_MUTED, color=_LINE)
+    axes.grid(axis="y", color=_LINE, linewidth=0.7)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(_LINE)
+
+
+def _label_lines(axes: Axes, baselines: dict[str, float]) -> None:
+    """Write name and value of each horizontal line beside it, to the right of the panel, never over one another."""
+    bottom, top = axes.get_ylim()
+    ordered = sorted(baselines.items(), key=lambda item: item[1])
+    places = [(value - bottom) / (top - bottom) for _, value in ordered]
+    push = max(0.0, _LEAST_GAP - (places[1] - places[0])) / 2
+    for (name, value), place in zip(ordered, (places[0] - push, places[1] + push), strict=True):
+        text = f"{name}\n{value:.3f}"
+        axes.annotate(
+            text, (1, place), (5, 0), xycoords="axes fraction", textcoords="offset points", va="center", fontsize=8,
+            color=_MUTED, annotation_clip=False,
+        )  # fmt: skip
+
+
+def _note(axes: Axes, text: str, step: int, right: float, height: float, colour: str) -> None:
+    """Write `text` beside the vertical at `step`, on the side with more room, at the panel's foot (0) or head (1)."""
+    leftwards = step > right / 2
+    offset = (-4 if leftwards else 4, -3 if height else 3)
+    axes.annotate(
+        text, (step, height), offset, xycoords=("data", "axes fraction"), textcoords="offset points", color=colour,
+        fontsize=8, fontweight="bold", ha="right" if leftwards else "left", va="top" if height else "bottom",
+    )  # fmt: skip
+
+
+def _settle_ids(svg: str, prefix: str) -> str:
+    """Number the ids in the order they appear: matplotlib salts them at random, and fixes the salt only globally."""
+    numbers: dict[str, int] = {}
+
+    def renamed(match: re.Match[str]) -> str:
+        return f"{match[1]}{prefix}-{numbers.setdefault(match[2], len(numbers))}"
+
+    return re.sub(r'(\bid="|href="#|url\(#)([^")]+)', renamed, svg)

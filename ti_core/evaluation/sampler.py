@@ -1,0 +1,56 @@
+"""Batched sampling: many (conditioning, seed) jobs through one resident U-Net in full batches.
+
+DDIM (arXiv 2010.02502) with classifier-free guidance (arXiv 2207.12598). A picture equals the one a stock pipeline
+makes from the same prompt and `torch.Generator("cpu").manual_seed(seed)`, up to the rounding of another batch shape.
+This module knows no scores and no checkpoints.
+
+Shapes: J jobs, L tokens, D text width, C×h×w latents, H×W pixels.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ti_core.backbone.stable_diffusion import Conditioning, StableDiffusion
+
+BATCH = 32
+"""Jobs per U-Net call; guidance doubles it. Larger was not faster for the miniature on two cores."""
+
+
+def initial_noise(model: StableDiffusion, seed: int, resolution: int) -> Tensor:
+    """The start of one picture, [1, C, h, w] on the CPU: drawn alone, so that it does not depend on its batch."""
+    factor = 2 ** (len(model.vae.config.block_out_channels) - 1)
+    shape = (1, model.unet.config.in_channels, resolution // factor, resolution // factor)
+    return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed))
+
+
+@torch.no_grad()
+def sample(
+    model: StableDiffusion,
+    prompts: Conditioning,
+    seeds: Sequence[int],
+    resolution: int,
+    steps: int,
+    guidance: float,
+) -> NDArray[np.uint8]:
+    """Return one picture per job, uint8 [J, H, W, 3]. `prompts` holds J conditionings, `seeds` J integers."""
+    empty = model.encode_prompts(model.tokens([""], {}), {})
+    pictures = []
+    for first in range(0, len(seeds), BATCH):
+        chunk = seeds[first : first + BATCH]
+        told_JLD = prompts.hidden_BLD[first : first + BATCH]
+        hidden = torch.cat([empty.hidden_BLD.expand(len(chunk), -1, -1), told_JLD])
+        scheduler = model.ddim()
+        scheduler.set_timesteps(steps, device=model.device)
+        latents = torch.cat([initial_noise(model, seed, resolution) for seed in chunk]).to(model.device)
+        latents = latents * scheduler.init_noise_sigma
+        for timestep in scheduler.timesteps:
+            twice = torch.cat([latents, latents])
+            both = model.denoise(twice, timestep.expand(len(twice)), Conditioning(hidden, None, {}))
+            without, with_prompt = both.chunk(2)
+            latents = scheduler.step(without + guidance * (with_prompt - without), timestep, latents).prev_sample
+        pictures.append(model.decode(latents).numpy())
+    return np.concatenate(pictures)

@@ -1,0 +1,120 @@
+"""A decision in words: one paragraph for the person who reads it in the morning.
+
+It says what a `Decision` holds and computes nothing new. This module knows no torch and no bootstrap.
+"""
+
+from collections.abc import Sequence
+
+from ti_core.records import Candidate, Decision, Scale
+
+
+def explain(decision: Decision, left_out: Sequence[int]) -> str:
+    """The paragraph: what was chosen and why, how sure that is, when it starts to look bad; or why it was rejected and
+    what to try. `left_out` are the steps whose scores were not finite. The decision's own explanation is ignored."""
+    chosen = next(one for one in decision.candidates if one.step == decision.step)
+    sentences = [
+        _choice(decision, chosen),
+        *_ranges(decision),
+        _likeness(decision, chosen),
+        _fidelity(decision, chosen),
+    ]
+    sentences += [_later(decision)] if decision.accepted else _reasons(decision, chosen)
+    if left_out:
+        sentences.append(f"Left out, because their scores are not finite numbers: {listed(left_out)}.")
+    return " ".join(sentences)
+
+
+def listed(steps: Sequence[int]) -> str:
+    """Steps as a person writes them: "step 20", "steps 20 and 40", "steps 20, 40 and 60"."""
+    if len(steps) == 1:
+        return f"step {steps[0]}"
+    return f"steps {', '.join(map(str, steps[:-1]))} and {steps[-1]}"
+
+
+def _choice(decision: Decision, chosen: Candidate) -> str:
+    steps = [one.step for one in decision.candidates]
+    name = _score_name(decision.scale)
+    if len(steps) == 1:
+        return f"Step {chosen.step} is the only one judged; its {name} is {chosen.score:.3f}."
+    judged = f"{len(steps)} judged ({steps[0]} to {steps[-1]})"
+    best = next(one for one in decision.candidates if one.step == decision.best_step)
+    if best.score == 0:
+        return f"Step {chosen.step} is the earliest of {judged}, none of which has a {name} above 0."
+    if chosen.step == best.step:
+        return f"Step {chosen.step} of {judged} has the best {name}, {best.score:.3f}, and no earlier one is as good."
+    return (
+        f"Step {chosen.step} of {judged} was chosen: its {name} of {chosen.score:.3f} is within one standard error "
+        f"({chosen.behind:.3f}) of the best, {best.score:.3f} at step {best.step}, and it is the earliest such step."
+    )
+
+
+def _score_name(scale: Scale) -> str:
+    if scale.image_usable and scale.text_usable:
+        return "balanced score"
+    if scale.image_usable:
+        return "scaled CLIP-I"
+    return "scaled CLIP-T" if scale.text_usable else "raw CLIP-I"
+
+
+def _ranges(decision: Decision) -> list[str]:
+    """What to know where a scale is too short to rank by; nothing where both are fine."""
+    scale = decision.scale
+    short = f"under {decision.rule.least_range:.3f}, so it is no scale"
+    image = f"From the class word to real pictures CLIP-I spans {scale.image_one - scale.image_zero:.3f}, {short}"
+    text = f"From the training pictures to the class word CLIP-T spans {scale.text_one - scale.text_zero:.3f}, {short}"
+    if scale.image_usable and scale.text_usable:
+        return []
+    if scale.image_usable:
+        return [f"{text}, and CLIP-I alone decided."]
+    if scale.text_usable:
+        return [f"{image}, and CLIP-T alone decided."]
+    return [
+        f"{image}. {text}. Warning: neither score could be scaled, so raw CLIP-I decided, which favours copying the "
+        "training pictures; look at the contact sheet, and choose another class word if it names something else."
+    ]
+
+
+def _likeness(decision: Decision, chosen: Candidate) -> str:
+    scale, gain = decision.scale, decision.gain
+    placed = f" ({chosen.scaled_i:.2f} on the scale between)" if scale.image_usable else ""
+    return (
+        f"Likeness: CLIP-I {chosen.clip_i.value:.3f}, where the class word alone has {scale.image_zero:.3f} and real "
+        f"pictures among themselves {scale.image_one:.3f}{placed}; it gains {gain.value:+.3f} over the class word, "
+        f"{decision.rule.confidence:.0%} interval {gain.low:+.3f} to {gain.high:+.3f}."
+    )
+
+
+def _fidelity(decision: Decision, chosen: Candidate) -> str:
+    scale = decision.scale
+    placed = f" ({chosen.scaled_t:.2f} on the scale between)" if scale.text_usable else ""
+    return (
+        f"Following prompts: CLIP-T {chosen.clip_t.value:.3f}, where the class word alone has {scale.text_one:.3f} and "
+        f"the training pictures {scale.text_zero:.3f}{placed}."
+    )
+
+
+def _later(decision: Decision) -> str:
+    if decision.looks_bad_from is not None:
+        return (
+            f"It starts to look bad at step {decision.looks_bad_from}: that step and the next are below step "
+            f"{decision.step} with {decision.rule.confidence:.0%} confidence."
+        )
+    if decision.step == decision.candidates[-1].step:
+        return "No later step was judged, so more steps may do better still."
+    return "It does not start to look bad: no two later steps in a row are surely below it."
+
+
+def _reasons(decision: Decision, chosen: Candidate) -> list[str]:
+    """Why it was rejected and what to try."""
+    scale, reasons = decision.scale, []
+    if decision.gain.low <= 0:
+        reasons.append(
+            "Rejected: its pictures are not surely closer to the training pictures than those of the class word alone. "
+            "Try more steps, a higher learning rate or better pictures: sharp, and of one thing from several sides."
+        )
+    if scale.text_usable and chosen.clip_t.value <= scale.text_zero:
+        reasons.append(
+            "Rejected: its pictures follow the prompts no better than the training pictures do, so it repeats them "
+            "whatever is asked. Try fewer steps, a lower learning rate or better pictures: with varied backgrounds."
+        )
+    return reasons

@@ -1,0 +1,58 @@
+"""The digests that decide what is the same work: train_key, protocol digest, judge_key.
+
+Reuse is decided by these keys alone. A key is the sha256 of canonical JSON, shortened to 32 hex digits (128 bits) so
+that paths stay readable; file digests are never shortened. This module knows no files and no torch.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+from ti_core.config import ConceptSpec, SelectionRule, TrainingConfig
+from ti_core.records import ImageSet, Protocol
+
+PREPROCESS_VERSION = 1
+"""Bump when the same picture file yields another square or another latent."""
+NUMERICS_VERSION = 1
+"""Bump when the same configuration yields other vectors on purpose."""
+JUDGING_VERSION = 1
+"""Bump when the same pictures and prompts yield other scores on purpose."""
+
+
+def digest(value: Any) -> str:
+    """Digest of a JSON-like value: keys sorted, no spaces, shortest floats (Python's repr)."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+def preprocess_key(resolution: int) -> str:
+    """Digest of how a picture file becomes a square."""
+    return digest({"version": PREPROCESS_VERSION, "resolution": resolution, "crop": "center"})
+
+
+def train_key(concept: ConceptSpec, images: ImageSet, training: TrainingConfig, base_digest: str) -> str:
+    """Digest of everything that decides the trained vectors.
+
+    `training` must be resolved. The concept's name and the pictures' place are not part of it: they do not change a
+    number.
+    """
+    return digest(
+        {
+            "numerics": NUMERICS_VERSION,
+            "pictures": sorted(picture.sha256 for picture in images.pictures),
+            "preprocessing": preprocess_key(training.resolution),
+            "concept": {"start": concept.start_phrase, "kind": concept.kind, "vectors": concept.vectors},
+            "training": training.model_dump(mode="json"),
+            "base": base_digest,
+        }
+    )
+
+
+def protocol_digest(protocol: Protocol) -> str:
+    """Digest under which scores compare."""
+    return digest(protocol.model_dump(mode="json"))
+
+
+def judge_key(train_key: str, protocol_digest: str, rule: SelectionRule) -> str:
+    """Digest of one judged and decided run."""
+    return digest({"train": train_key, "protocol": protocol_digest, "rule": rule.model_dump(mode="json")})

@@ -1,0 +1,70 @@
+"""Planning: from what a user says to one run, completely decided, before anything slow begins.
+
+It checks the words and the base model, takes in the pictures, fills in defaults and computes the keys. No torch.
+"""
+
+from ti_core import keys
+from ti_core.backbone.folder import check_class_word, find_base, find_judge
+from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
+from ti_core.errors import InputError
+from ti_core.images.ingest import ingest
+from ti_core.prompts import prompt_sets
+from ti_core.records import Plan, Protocol
+from ti_core.settings import Settings
+from ti_core.store import Store
+
+
+def make_plan(
+    concept: ConceptSpec,
+    training: TrainingConfig,
+    evaluation: EvaluationConfig,
+    rule: SelectionRule,
+    base_model: str,
+    settings: Settings,
+    store: Store,
+) -> Plan:
+    """Decide one run. `base_model` "" takes the settings' own. The pictures become blobs of the store.
+
+    Raises InputError for anything the user must mend, ServiceError for an unreachable store or bucket.
+    """
+    base = find_base(base_model or settings.base_model)
+    judge = find_judge(settings.clip, base.kind)
+    check_class_word(concept.class_word, base)
+    training = training.resolved(base.kind, base.resolution)
+    if training.checkpoint_every > training.steps:
+        raise InputError(
+            f"Checkpoint every {training.checkpoint_every} steps is more than the {training.steps} steps of the run: "
+            "lower it, or train longer."
+        )
+    evaluation = evaluation.resolved(base.kind)
+    images = ingest(concept.pictures, training.resolution, settings, store)
+    select, report = prompt_sets(base.kind, concept.kind, evaluation.seeds)
+    protocol = Protocol(
+        base_digest=base.digest,
+        clip=judge.name,
+        clip_digest=judge.digest,
+        references=tuple(sorted(picture.sha256 for picture in images.pictures)),
+        preprocessing=keys.preprocess_key(training.resolution),
+        class_word=concept.class_word,
+        sampler_steps=evaluation.sampler_steps,
+        guidance=evaluation.guidance,
+        resolution=base.resolution,
+        select=select,
+        report=report,
+        version=keys.JUDGING_VERSION,
+    )
+    protocol_digest = keys.protocol_digest(protocol)
+    train_key = keys.train_key(concept, images, training, base.digest)
+    return Plan(
+        concept=concept,
+        base=base,
+        judge=judge,
+        images=images,
+        training=training,
+        evaluation=evaluation,
+        rule=rule,
+        protocol=protocol,
+        protocol_digest=protocol_digest,
+        train_key=train_key,
+        judge_key=keys.judge_key(train_key, protocol_digest, rule),
+    )

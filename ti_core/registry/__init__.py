@@ -1,0 +1,5 @@
+"""The registry: MLflow mirrors what the store decides. Nothing outside this package knows MLflow."""
+
+from ti_core.registry.tracking import Registry
+
+__all__ = ["Registry"]

@@ -1,0 +1,257 @@
+"""Runs, logged models, versions and aliases in MLflow: a mirror of what the store decides.
+
+One parent run per batch, one run per concept, one logged model per checkpoint with its metrics, one registered model
+`<concept>.<base>`. Everything can be said again: what is there already is not logged a second time, so a retry or an
+audit completes the mirror. This module does not know the store; blobs come through a `read` function.
+"""
+
+import csv
+import io
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from PIL import Image
+
+from ti_core.records import Manifest, Outcome, Plan, Scores
+from ti_core.registry.flavor import MODEL_TYPE, write_model
+from ti_core.registry.server import Server
+from ti_core.report import contact_sheet
+from ti_core.settings import Settings
+
+Read = Callable[[str], bytes]
+"""sha256 → the blob's bytes."""
+
+_BATCH = 1000  # metrics in one call, MLflow's own limit
+
+
+class Registry:
+    """The tracking server and model registry of the settings. Safe to share between threads.
+
+    All methods raise ServiceError when the server cannot be reached or fails, NotFoundError for a run or a model that
+    it does not know.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._server = Server(settings)
+
+    # --- runs -------------------------------------------------------------------------------------------------------
+
+    def open_batch(self, name: str) -> str:
+        """Start the parent run of a batch. Returns its run id."""
+        with self._server.client() as client:
+            return str(client.create_run(self._server.experiment, run_name=name).info.run_id)
+
+    def open_run(self, plan: Plan, parent_run_id: str | None) -> str:
+        """Start the run of one concept, or take up the one that an earlier attempt at the same judge_key left
+        unfinished. Returns its run id."""
+        tags = {
+            "judge_key": plan.judge_key,
+            "train_key": plan.train_key,
+            "protocol": plan.protocol_digest,
+            "concept": plan.concept.name,
+            "base": plan.base.slug,
+        }
+        # The name and the base are asked for too: two names for the same pictures share a judge_key.
+        same = " and ".join(f"tags.{name} = '{tags[name]}'" for name in ("judge_key", "concept", "base"))
+        if parent_run_id is not None:
+            tags["mlflow.parentRunId"] = parent_run_id
+        with self._server.client() as client:
+            left = client.search_runs(
+                [self._server.experiment], f"{same} and attributes.status != 'FINISHED'", max_results=1
+            )
+            if left:
+                run = left[0]
+                client.update_run(run.info.run_id, status="RUNNING")
+            else:
+                run = client.create_run(self._server.experiment, run_name=plan.concept.name, tags=tags)
+            # A parameter can be set only once, and a retry may have other words for the same work (another folder).
+            params = [Param(k, v) for k, v in _params(plan).items() if v and k not in run.data.params]
+            client.log_batch(run.info.run_id, params=params, tags=[RunTag(*tag) for tag in tags.items()])
+            return str(run.info.run_id)
+
+    def close_run(self, run_id: str, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
+        """End a run of either kind. Only a FINISHED one is not taken up again."""
+        with self._server.client() as client:
+            client.set_terminated(run_id, status)
+
+    def log_training(self, run_id: str, rows: Iterable[Mapping[str, float]]) -> None:
+        """Log training metrics. Each row holds `step` and any number of metrics by name (loss, norm, …)."""
+        now = int(time.time() * 1000)
+        metrics = [
+            Metric(name, value, now, int(row["step"])) for row in rows for name, value in row.items() if name != "step"
+        ]
+        with self._server.client() as client:
+            for start in range(0, len(metrics), _BATCH):
+                client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
+
+    # --- a judged run -----------------------------------------------------------------------------------------------
+
+    def mirror(self, run_id: str, manifest: Manifest, read: Read) -> dict[int, str]:
+        """Log a judged run: a logged model with its scores per checkpoint, the reported result, the page, the contact
+        sheet, the picture grid (a strip per step), the decision and its table.
+
+        `read` brings a blob by its sha256. Returns the id of the logged model of every step.
+        """
+        with self._server.client() as client:
+            models = self._log_models(client, run_id, manifest, read)
+            _log_metrics(client, run_id, manifest, models)
+            _log_pictures(client, run_id, manifest, read)
+            client.log_text(run_id, read(manifest.page).decode(), "page.html")
+            client.log_text(run_id, manifest.decision.model_dump_json(indent=1), "decision.json")
+            client.log_text(run_id, _table(manifest), "scores.csv")
+            client.set_tag(run_id, "mlflow.note.content", manifest.decision.explanation)
+        return models
+
+    def _log_models(self, client: MlflowClient, run_id: str, manifest: Manifest, read: Read) -> dict[int, str]:
+        plan = manifest.plan
+        models = {int(model.params["step"]): model for model in self._models_of(client, run_id)}
+        for checkpoint in manifest.checkpoints:
+            model = models.get(checkpoint.step)
+            if model is None:
+                model = client.create_logged_model(
+                    self._server.experiment,
+                    name=f"{plan.concept.name}-step-{checkpoint.step}",
+                    source_run_id=run_id,
+                    tags={"judge_key": plan.judge_key, "concept": plan.concept.name, "base": plan.base.slug},
+                    params={"step": str(checkpoint.step), "vectors_sha256": checkpoint.vectors},
+                    model_type=MODEL_TYPE,
+                )
+                models[checkpoint.step] = model
+            if model.status != LoggedModelStatus.READY:
+                with tempfile.TemporaryDirectory() as folder:
+                    write_model(Path(folder), manifest, checkpoint, read(checkpoint.vectors), model.model_id)
+                    client.log_model_artifacts(model.model_id, folder)
+                client.finalize_logged_model(model.model_id, "READY")
+        linked = {output.model_id for output in client.get_run(run_id).outputs.model_outputs}
+        missing = [LoggedModelOutput(m.model_id, step) for step, m in models.items() if m.model_id not in linked]
+        if missing:
+            client.log_outputs(run_id, missing)
+        return {step: str(model.model_id) for step, model in models.items()}
+
+    def _models_of(self, client: MlflowClient, run_id: str) -> list[LoggedModel]:
+        found: list[LoggedModel] = []
+        token = ""
+        while token is not None:
+            page = client.search_logged_models(
+                [self._server.experiment], f"source_run_id = '{run_id}'", page_token=token or None
+            )
+            found += page
+            token = page.token
+        return found
+
+    def record(self, run_id: str, outcome: Outcome) -> None:
+        """Tag a run with how it ended and why."""
+        tags = {
+            "outcome": outcome.status,
+            "reason": outcome.reason,
+            "champion": str(outcome.champion).lower(),
+            "version": "" if outcome.version is None else str(outcome.version),
+        }
+        with self._server.client() as client:
+            client.log_batch(run_id, tags=[RunTag(*tag) for tag in tags.items() if tag[1]])
+
+    # --- versions ---------------------------------------------------------------------------------------------------
+
+    def register(self, run_id: str, manifest: Manifest, model_id: str) -> int:
+        """Make a version of the logged model `model_id`, tagged with the judge_key, or find the one that has the tag.
+
+        MLflow gladly makes two versions of one model: hold a lease. Returns the version's number.
+        """
+        plan, name = manifest.plan, _name(manifest.plan.concept.name, manifest.plan.base.slug)
+        with self._server.client() as client:
+            try:
+                client.create_registered_model(
+                    name,
+                    tags={"concept": plan.concept.name, "base": plan.base.slug},
+                    description=f"The word {plan.concept.placeholder} ({plan.concept.class_word}) for {plan.base.name}.",
+                )
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            found = client.search_model_versions(f"name = '{name}' and tag.judge_key = '{plan.judge_key}'")
+            if found:
+                return min(int(version.version) for version in found)
+            made = client.create_model_version(
+                name,
+                source=f"models:/{model_id}",
+                run_id=run_id,
+                model_id=model_id,
+                tags={"judge_key": plan.judge_key, "train_key": plan.train_key, "protocol": plan.protocol_digest},
+                description=manifest.decision.explanation,
+            )
+            return int(made.version)
+
+    def set_alias(self, concept: str, base: str, alias: Literal["champion", "challenger"], version: int) -> None:
+        """Let `alias` name a version; it names no other then."""
+        with self._server.client() as client:
+            client.set_registered_model_alias(_name(concept, base), alias, str(version))
+
+
+def _name(concept: str, base: str) -> str:
+    return f"{concept}.{base}"
+
+
+def _params(plan: Plan) -> dict[str, str]:
+    """The plan as MLflow parameters, `part.field`."""
+    parts: dict[str, Mapping[str, Any]] = {
+        "concept": plan.concept.model_dump(),
+        "training": plan.training.model_dump(),
+        "evaluation": plan.evaluation.model_dump(),
+        "rule": plan.rule.model_dump(),
+        "base": {"name": plan.base.name, "digest": plan.base.digest},
+        "judge": {"name": plan.judge.name, "digest": plan.judge.digest},
+    }
+    return {f"{part}.{field}": str(value) for part, fields in parts.items() for field, value in fields.items()}
+
+
+def _log_metrics(client: MlflowClient, run_id: str, manifest: Manifest, models: Mapping[int, str]) -> None:
+    """Scores by step, on the run and on each step's model; the reported result on the run and on the chosen model.
+
+    MLflow ranks models by their latest row and keeps equal rows once, so with the manifest's own time each score is
+    one row however often it is logged.
+    """
+    then = int(manifest.created.timestamp() * 1000)
+    decision, report = manifest.decision, manifest.report
+    rows = [(c.step, {"clip_i": c.clip_i.value, "clip_t": c.clip_t.value, "score": c.score}) for c in decision.candidates]
+    rows.append((decision.step, {"reported_score": report.score, "reported_gain": report.gain.value}))
+    metrics = [
+        Metric(name, value, then, step, model_id=models.get(step), run_id=run_id)
+        for step, values in rows
+        for name, value in values.items()
+    ]
+    for start in range(0, len(metrics), _BATCH):
+        client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
+
+
+def _log_pictures(client: MlflowClient, run_id: str, manifest: Manifest, read: Read) -> None:
+    """The contact sheet as a file, and each step's strip in MLflow's picture grid, which has a slider for the step."""
+    client.log_image(run_id, _open(contact_sheet(manifest, read)), artifact_file="contact-sheet.png")
+    there = [Path(artifact.path).name for artifact in client.list_artifacts(run_id, "images")]
+    strips: list[Scores] = [manifest.anchors.class_word, *manifest.scores, manifest.report.chosen]
+    for scores in strips:
+        # MLflow's own naming: <key>+step+<step>+timestamp+….
+        if not any(name.startswith(f"{scores.split}+step+{scores.step}+") for name in there):
+            client.log_image(run_id, _open(read(scores.strip)), key=scores.split, step=scores.step)
+
+
+def _open(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data))
+
+
+def _table(manifest: Manifest) -> str:
+    """The decision's table as CSV, one line per judged step."""
+    text = io.StringIO()
+    fields = ["step", "clip_i", "clip_i_low", "clip_i_high", "clip_t", "clip_t_low", "clip_t_high"]
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*fields, "scaled_i", "scaled_t", "score", "behind", "tied", "chosen"])
+    for c in manifest.decision.candidates:
+        intervals = [number for score in (c.clip_i, c.clip_t) for number in (score.value, score.low, score.high)]
+        chosen = c.step == manifest.decision.step
+        writer.writerow([c.step, *intervals, c.scaled_i, c.scaled_t, c.score, c.behind, c.tied, chosen])
+    return text.getvalue()

@@ -1,0 +1,247 @@
+"""Choosing one step from the scores: pure functions over records, no files, no torch.
+
+The rule `balanced`: CLIP-I (on plain prompts) and CLIP-T (on edit prompts) are each put on a scale from 0 to 1 whose
+ends were measured under the same protocol, a step's score is their harmonic mean, and the earliest step within one
+standard error of the best is chosen (Breiman et al. 1984, the one-standard-error rule). All differences are paired:
+every step and the class word saw the same prompts and seeds, and share their resamples.
+
+Legend: K steps, B resamples; views are [4, B, K], see `ti_core.evaluation.statistics`. In arrays of steps the class
+word comes first.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ti_core.config import SelectionRule
+from ti_core.errors import InputError
+from ti_core.evaluation.statistics import Array, crossed_means, interval, standard_error
+from ti_core.explanation import explain, listed
+from ti_core.records import Anchors, Candidate, Cells, Decision, Interval, Report, Scale, Scores, Split
+
+_SHORTEST = 1e-6
+"""A scale shorter than this is none, whatever the rule says: cosines of fp32 features are no finer."""
+
+
+class _Balance(NamedTuple):
+    """Scaled values and score, elementwise over [..., K] without the class word."""
+
+    scaled_i: Array
+    scaled_t: Array
+    score: Array
+
+
+def choose(scores: Sequence[Scores], anchors: Anchors, rule: SelectionRule) -> Decision:
+    """Choose one of the judged steps.
+
+    `scores` come in any order, one per step, all of split `select` and on the protocol, prompts and seeds of
+    `anchors.class_word`. A step with a value that is not finite is left out and named in the explanation. Where one
+    scale is too short, the other decides; where both are, the raw CLIP-I does, and the explanation warns.
+
+    Raises InputError when there is no step, a step occurs twice, scores do not compare, the anchors are not finite, or
+    no step has finite scores.
+    """
+    _check(scores, anchors, "select")
+    judged = sorted((one for one in scores if _finite(one)), key=lambda one: one.step)
+    left_out = sorted(one.step for one in scores if not _finite(one))
+    if not judged:
+        raise InputError(
+            f"None of the {len(scores)} judged steps has finite scores, so none can be chosen: look at the contact "
+            "sheet, and at the number types of the base model and of the judge."
+        )
+    steps = [one.step for one in judged]
+    scale = _scale(anchors, rule)
+    image, text = _views(judged, anchors, rule)
+    scaled_i, scaled_t, score = _balance(image, text, anchors, scale, rule)
+    grid_i, grid_t = _shape(anchors.class_word.clip_i), _shape(anchors.class_word.clip_t)
+    smaller = min(grid_i, grid_t)  # both share their seeds, so this is the one with fewer prompts
+
+    points = score[0, 0]
+    best = int(np.argmax(points))
+    behind = standard_error(score - score[..., best, None])
+    tied = points[best] - points <= behind
+    chosen = int(np.argmax(tied))
+    below = [
+        k > chosen and interval(score[..., k] - score[..., chosen], *smaller, rule.confidence)[2] < 0
+        for k in range(len(steps))
+    ]
+    looks_bad = next((steps[k] for k in range(len(steps) - 1) if below[k] and below[k + 1]), None)
+
+    candidates = tuple(
+        Candidate(
+            step=step,
+            clip_i=_interval(image[..., k + 1], grid_i, rule),
+            clip_t=_interval(text[..., k + 1], grid_t, rule),
+            scaled_i=float(scaled_i[0, 0, k]),
+            scaled_t=float(scaled_t[0, 0, k]),
+            score=float(points[k]),
+            behind=float(behind[k]),
+            tied=bool(tied[k]),
+        )
+        for k, step in enumerate(steps)
+    )
+    gain = _interval(image[..., chosen + 1] - image[..., 0], grid_i, rule)
+    at_floor = scale.text_usable and candidates[chosen].clip_t.value <= scale.text_zero
+    decision = Decision(
+        rule=rule,
+        accepted=gain.low > 0 and not at_floor,
+        step=steps[chosen],
+        best_step=steps[best],
+        looks_bad_from=looks_bad,
+        gain=gain,
+        scale=scale,
+        candidates=candidates,
+        explanation="",
+    )
+    return decision.model_copy(update={"explanation": explain(decision, left_out)})
+
+
+def report(chosen: Scores, anchors: Anchors, rule: SelectionRule) -> Report:
+    """The chosen step on the disjoint reporting set (split `report`), computed as in `choose`.
+
+    Raises InputError when the scores do not compare with the anchors or are not finite.
+    """
+    _check([chosen], anchors, "report")
+    _check_finite(chosen)
+    image, text = _views([chosen], anchors, rule)
+    scaled_i, scaled_t, score = _balance(image, text, anchors, _scale(anchors, rule), rule)
+    return Report(
+        anchors=anchors,
+        chosen=chosen,
+        scaled_i=float(scaled_i[0, 0, 0]),
+        scaled_t=float(scaled_t[0, 0, 0]),
+        score=float(score[0, 0, 0]),
+        gain=_interval(image[..., 1] - image[..., 0], _shape(chosen.clip_i), rule),
+    )
+
+
+def balanced(scores: Scores, anchors: Anchors, rule: SelectionRule) -> float:
+    """The score the rule ranks by, for any step on either split: harmonic mean of the usable scaled values in [0, 1].
+
+    Where neither scale is usable it is the raw mean CLIP-I, a cosine. Scores of two words compare if both come from the
+    same anchors. Raises InputError when the scores do not compare with the anchors or are not finite.
+    """
+    _check([scores], anchors, anchors.class_word.split)
+    _check_finite(scores)
+    image, text = _stack([anchors.class_word.clip_i, scores.clip_i]), _stack([anchors.class_word.clip_t, scores.clip_t])
+    means = image.mean(axis=(1, 2)), text.mean(axis=(1, 2))
+    return float(_balance(*means, anchors, _scale(anchors, rule), rule).score[0])
+
+
+# --- computing ------------------------------------------------------------------------------------------------------
+
+
+def _scale(anchors: Anchors, rule: SelectionRule) -> Scale:
+    """The ends of both scales, and whether each is at least `rule.least_range` long."""
+    image_zero, text_one = (float(_stack([c]).mean()) for c in (anchors.class_word.clip_i, anchors.class_word.clip_t))
+    least = max(rule.least_range, _SHORTEST)
+    return Scale(
+        image_zero=image_zero,
+        image_one=anchors.real,
+        text_zero=anchors.real_text,
+        text_one=text_one,
+        image_usable=anchors.real - image_zero >= least,
+        text_usable=text_one - anchors.real_text >= least,
+    )
+
+
+def _balance(image: Array, text: Array, anchors: Anchors, scale: Scale, rule: SelectionRule) -> _Balance:
+    """Scale and combine mean CLIP-I and CLIP-T, each [..., 1 + K] with the class word first, elementwise.
+
+    The class word's end of a scale moves with its resamples, so that what prompts and seeds do to both cancels. A value
+    on an unusable scale is 0.
+    """
+    least = max(rule.least_range, _SHORTEST)
+    class_i, class_t, steps_i, steps_t = image[..., :1], text[..., :1], image[..., 1:], text[..., 1:]
+    zeros = np.zeros_like(steps_i)
+    scaled_i = _scaled(steps_i, class_i, anchors.real - class_i, least) if scale.image_usable else zeros
+    scaled_t = _scaled(steps_t, anchors.real_text, class_t - anchors.real_text, least) if scale.text_usable else zeros
+    if scale.image_usable and scale.text_usable:
+        total = scaled_i + scaled_t
+        score = np.divide(2 * scaled_i * scaled_t, total, out=zeros, where=total > 0)
+    elif scale.image_usable:
+        score = scaled_i
+    else:
+        score = scaled_t if scale.text_usable else steps_i
+    return _Balance(scaled_i, scaled_t, score)
+
+
+def _scaled(value: Array, zero: Array | float, length: Array, least: float) -> Array:
+    # A usable scale can still fall short in single resamples.
+    return np.clip((value - zero) / np.maximum(length, least), 0.0, 1.0)
+
+
+def _views(judged: Sequence[Scores], anchors: Anchors, rule: SelectionRule) -> list[Array]:
+    """Views [4, B, 1 + K] of mean CLIP-I and mean CLIP-T, the class word first."""
+    all_scores = [anchors.class_word, *judged]
+    grids = [_stack([one.clip_i for one in all_scores]), _stack([one.clip_t for one in all_scores])]
+    return crossed_means(grids, rule.resamples)
+
+
+def _stack(cells: Sequence[Cells]) -> Array:
+    return np.array([one.values for one in cells], dtype=np.float64)
+
+
+def _shape(cells: Cells) -> tuple[int, int]:
+    return len(cells.prompts), len(cells.seeds)
+
+
+def _interval(views: Array, shape: tuple[int, int], rule: SelectionRule) -> Interval:
+    value, low, high = interval(views, *shape, rule.confidence)
+    return Interval(value=value, low=low, high=high)
+
+
+# --- checking -------------------------------------------------------------------------------------------------------
+
+
+def _check(scores: Sequence[Scores], anchors: Anchors, split: Split) -> None:
+    """Raise InputError unless all scores and anchors are of `split`, compare, and name each step once."""
+    word = anchors.class_word
+    if not scores:
+        raise InputError("There are no scores to choose from: judge at least one checkpoint first.")
+    if not (_finite(word) and math.isfinite(anchors.real) and math.isfinite(anchors.real_text)):
+        raise InputError(
+            "The scores of the class word or of the real pictures are not finite numbers, so there is no scale: look "
+            "at the number types of the base model and of the judge."
+        )
+    for one in (word, *scores):
+        who = "the class word" if one is word else f"step {one.step}"
+        if one.split != split:
+            raise InputError(
+                f"The scores of {who} are of the {one.split!r} prompts; judge it on the {split!r} prompts."
+            )
+        if one.protocol != word.protocol:
+            raise InputError(
+                f"The scores of {who} come from protocol {one.protocol}, those of the class word from {word.protocol}: "
+                "scores compare only under one protocol (same judge, prompts, seeds, sampler and pictures), so judge "
+                "the stored vectors again under this one."
+            )
+        if _grid(one) != _grid(word):
+            raise InputError(
+                f"The scores of {who} are not on the prompts and seeds of the class word's: scores compare only under "
+                "one protocol, picture by picture, so judge it again on the same ones."
+            )
+    steps = [one.step for one in scores]
+    twice = sorted({step for step in steps if steps.count(step) > 1})
+    if twice:
+        raise InputError(f"Judged more than once: {listed(twice)}; give one set of scores for each step.")
+
+
+def _check_finite(scores: Scores) -> None:
+    if not _finite(scores):
+        raise InputError(
+            f"The scores of step {scores.step} are not finite numbers: look at the number types of the base model and "
+            "of the judge, and judge it again."
+        )
+
+
+def _finite(scores: Scores) -> bool:
+    return all(
+        math.isfinite(value) for cells in (scores.clip_i, scores.clip_t) for row in cells.values for value in row
+    )
+
+
+def _grid(scores: Scores) -> tuple[object, ...]:
+    return scores.clip_i.prompts, scores.clip_i.seeds, scores.clip_t.prompts, scores.clip_t.seeds

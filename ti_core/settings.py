@@ -1,0 +1,89 @@
+"""Where things are: data folder, store, tracking server, base model, judge, allowed folders.
+
+Everything comes from the environment (`PSEUDOWORD_…`); nothing here is a run's own choice. Credentials are not
+settings: boto3, MLflow and Prefect read their own from the environment or from Prefect blocks.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from ti_core.errors import InputError
+
+
+class Settings(BaseSettings):
+    """Settings of one process. Build it with `load_settings()`, which words errors for people."""
+
+    model_config = SettingsConfigDict(env_prefix="PSEUDOWORD_", frozen=True)
+
+    home: Path = Path("pseudoword-data")
+    """Data folder of the embedded default: store, tracking database, caches, pages. Also the working folder of runs."""
+    store: str = ""
+    """Object store: a folder or s3://bucket/prefix. Empty means `<home>/store`."""
+    tracking_uri: str = ""
+    """MLflow tracking and registry server. Empty means a SQLite file in `home`."""
+    experiment: str = "pseudoword"
+    """MLflow experiment the runs go to."""
+    base_model: str = "miniature"
+    """Base model where a run names none: `miniature`, a diffusers folder or a hub name."""
+    clip: str = ""
+    """Judge: a folder in open_clip's local-dir layout, or `ARCHITECTURE/PRETRAINED`. Empty means the base model's own."""
+    device: str = ""
+    """torch device. Empty means cuda where there is one, else cpu."""
+    allowed_roots: Annotated[tuple[Path, ...], NoDecode] = ()
+    """Folders that pictures may be read from, separated by ':'. Empty means the working folder and the user's home."""
+    s3_endpoint_url: str = ""
+    """Endpoint of an S3-compatible store. Empty means AWS (or what AWS_ENDPOINT_URL says)."""
+    s3_addressing: Literal["auto", "path", "virtual"] = "auto"
+    """Bucket addressing; most self-hosted stores need `path`."""
+    s3_checksums: Literal["when_supported", "when_required"] = "when_supported"
+    """boto3's request checksums; some compatible stores need `when_required`."""
+    max_picture_pixels: int = Field(100_000_000, gt=0)
+    """A picture with more pixels (width × height) is refused unread."""
+
+    @field_validator("allowed_roots", mode="before")
+    @classmethod
+    def _split_roots(cls, value: object) -> object:
+        return tuple(Path(part) for part in value.split(":") if part) if isinstance(value, str) else value
+
+    @cached_property
+    def store_uri(self) -> str:
+        """The store's URI or folder with the default filled in."""
+        return self.store or str(self.home.absolute() / "store")
+
+    @cached_property
+    def mlflow_uri(self) -> str:
+        """The tracking URI with the default filled in."""
+        return self.tracking_uri or f"sqlite:///{self.home.absolute() / 'mlflow.db'}"
+
+    @cached_property
+    def roots(self) -> tuple[Path, ...]:
+        """The resolved folders that pictures may be read from."""
+        return tuple(root.expanduser().resolve() for root in self.allowed_roots or (Path.cwd(), Path.home()))
+
+    def allowed(self, path: Path) -> Path:
+        """Return `path` resolved, links followed.
+
+        Raises InputError when it lies outside the allowed folders.
+        """
+        resolved = path.expanduser().resolve()
+        if any(resolved.is_relative_to(root) for root in self.roots):
+            return resolved
+        roots = ", ".join(str(root) for root in self.roots)
+        raise InputError(
+            f"{path} lies outside the folders that may be read ({roots}): move it there, or name its folder in "
+            "PSEUDOWORD_ALLOWED_ROOTS."
+        )
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment. Raises InputError naming the variable that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        variable = "PSEUDOWORD_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise InputError(f"{variable} is {first['input']!r}: {first['msg']}.") from None

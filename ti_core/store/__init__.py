@@ -1,0 +1,31 @@
+"""Keeping things: objects in a folder or a bucket, blobs by digest, leases. Importing this imports no boto3."""
+
+from pathlib import Path
+
+from ti_core.errors import InputError
+from ti_core.settings import Settings
+from ti_core.store.base import Store, Stored
+from ti_core.store.blobs import get_blob, put_blob
+from ti_core.store.lease import lease
+
+__all__ = ["Store", "Stored", "get_blob", "lease", "open_store", "put_blob"]
+
+
+def open_store(settings: Settings, uri: str | None = None) -> Store:
+    """Open the store at `uri`, or the settings' own: `s3://bucket/prefix`, or a folder.
+
+    No connection is made before the first use. Raises InputError for a URI that names neither or an endpoint that is
+    no URL, ServiceError for incomplete AWS credentials.
+    """
+    where = settings.store_uri if uri is None else uri
+    scheme, separator, rest = where.partition("://")
+    if not separator:
+        from ti_core.store.folder import FolderStore  # noqa: PLC0415 (its fcntl exists only where a folder store runs)
+
+        return FolderStore(Path(where))
+    bucket, _, prefix = rest.partition("/")
+    if scheme != "s3" or not bucket:
+        raise InputError(f"{where!r} cannot name a store: use s3://bucket/prefix or a folder.")
+    from ti_core.store.s3 import S3Store  # noqa: PLC0415 (boto3 takes 0.4 s that a folder's user need not wait)
+
+    return S3Store(bucket, prefix.strip("/"), settings)
