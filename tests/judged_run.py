@@ -36,7 +36,8 @@ from ti_core.records import (
 PLAIN = ("a photo of a {}", "a rendition of a {}", "a close-up photo of a {}", "a picture of the {}",
          "a photo of the {}", "a rendering of a {}")  # fmt: skip
 EDIT = ("a {} on a blue background", "a {} on a red background", "a {} on a green background",
-        "a small {} on a yellow background", "a {} on a black background", "a photo of a {} on a pink background")  # fmt: skip
+        "a small {} on a yellow background", "a {} on a black background",
+        "a photo of a {} on a pink background")  # fmt: skip
 STEPS = tuple(range(20, 180, 20))
 
 
@@ -55,7 +56,7 @@ class JudgedRun:
         plain: tuple[str, ...] = PLAIN,
         edit: tuple[str, ...] = EDIT,
         warnings: tuple[str, ...] = (),
-        side: int = 64,
+        side: int = 24,
     ) -> None:
         self.blobs: dict[str, bytes] = {}
         self.side = side
@@ -119,11 +120,14 @@ class JudgedRun:
         return 40 + step, 30 + 15 * column, 120
 
     def _scores(self, step: int, split: Split, prompts: PromptSet) -> Scores:
-        rise = _clip_i(step)
         return Scores(
-            step=step, split=split, protocol="p" * 32, strip=self.strip(step, len(prompts.plain + prompts.edit)),
-            clip_i=_cells(prompts.plain, prompts.seeds, rise), clip_t=_cells(prompts.edit, prompts.seeds, _clip_t(step)),
-        )  # fmt: skip
+            step=step,
+            split=split,
+            protocol="p" * 32,
+            clip_i=_cells(prompts.plain, prompts.seeds, _clip_i(step)),
+            clip_t=_cells(prompts.edit, prompts.seeds, _clip_t(step)),
+            strip=self.strip(step, len(prompts.plain + prompts.edit)),
+        )
 
     def strip(self, step: int, count: int) -> str:
         """Blob of a strip of `count` tiles."""
@@ -138,7 +142,9 @@ class JudgedRun:
         return Decision(
             rule=rule, accepted=accepted, step=chosen, best_step=chosen, looks_bad_from=looks_bad_from,
             gain=Interval(value=_clip_i(chosen) - 0.45, low=0.17, high=0.28),
-            scale=Scale(image_zero=0.45, image_one=0.81, text_zero=0.19, text_one=0.34, image_usable=True, text_usable=True),
+            scale=Scale(
+                image_zero=0.45, image_one=0.81, text_zero=0.19, text_one=0.34, image_usable=True, text_usable=True
+            ),
             candidates=tuple(
                 Candidate(
                     step=step, scaled_i=0.5, scaled_t=0.7, score=0.4 if step != chosen else 0.7, behind=0.02,

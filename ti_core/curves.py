@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -31,8 +29,8 @@ COLOURS = {
 """Every colour of a figure by its role; no other is used."""
 
 _INK, _MUTED, _LINE, _CARD, _ACCENT, _WARN = COLOURS.values()
-_PANEL = (4.9, 3.2)  # inches of 72 SVG units: text stays readable when a panel is as wide as a phone
-_LEAST_GAP = 0.13  # between two labels of two lines, as a part of the panel's height
+_PANEL = (4.5, 3.2)  # inches of 72 SVG units: text stays readable when a panel is as wide as a phone
+_LEAST_GAP = 0.15  # between two labels of two lines, as a part of the panel's height
 
 
 def curves(
@@ -49,13 +47,13 @@ def curves(
     width, height = _PANEL
     figure = Figure(figsize=(width * len(panels), height), facecolor=_CARD, dpi=144)
     for place, panel in enumerate(panels):
-        box = ((place + 0.10) / len(panels), 0.15, 0.67 / len(panels), 0.73)
+        box = ((place + 0.115) / len(panels), 0.155, 0.615 / len(panels), 0.73)
         _draw(figure.add_axes(box, facecolor="none"), decision, anchors, panel)
     buffer = io.BytesIO()
     if form == "png":
-        FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+        figure.savefig(buffer, format="png", metadata={"Software": None})
         return buffer.getvalue()
-    FigureCanvasSVG(figure).print_svg(buffer, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return _settle_ids(buffer.getvalue().decode(), "-".join(panels)).encode()
 
 
@@ -63,11 +61,11 @@ def _draw(axes: Axes, decision: Decision, anchors: Anchors, panel: Panel) -> Non
     if panel == "clip_i":
         title = "CLIP-I, plain prompts: is it the thing?"
         intervals = [candidate.clip_i for candidate in decision.candidates]
-        baselines = {"real against real": anchors.real, "class word alone": anchors.class_word.clip_i.mean}
+        baselines = {"real against real": anchors.real, "class word": anchors.class_word.clip_i.mean}
     else:
         title = "CLIP-T, edit prompts: does it obey?"
         intervals = [candidate.clip_t for candidate in decision.candidates]
-        baselines = {"class word alone": anchors.class_word.clip_t.mean, "training pictures": anchors.real_text}
+        baselines = {"class word": anchors.class_word.clip_t.mean, "training pictures": anchors.real_text}
     steps = [candidate.step for candidate in decision.candidates]
     values = [interval.value for interval in intervals]
     lows, highs = [interval.low for interval in intervals], [interval.high for interval in intervals]
@@ -86,17 +84,17 @@ def _draw(axes: Axes, decision: Decision, anchors: Anchors, panel: Panel) -> Non
     axes.plot(steps, values, color=_ACCENT, linewidth=1.6, marker="o", markersize=3.5)
     if decision.looks_bad_from is not None:
         axes.axvspan(decision.looks_bad_from, right, color=_WARN, alpha=0.10, linewidth=0)
-        _note(axes, "starts to look bad", decision.looks_bad_from, right, 0, _WARN)
+        _note(axes, "starts to\nlook bad", decision.looks_bad_from, at_head=False, colour=_WARN)
     axes.axvline(decision.step, color=_ACCENT, linewidth=1.2)
     chosen = values[steps.index(decision.step)]
     axes.plot([decision.step], [chosen], marker="o", markersize=8, color=_CARD, mec=_ACCENT, mew=2.2)
-    _note(axes, f"chosen: {decision.step}", decision.step, right, 1, _ACCENT)
+    _note(axes, f"chosen: {decision.step}", decision.step, at_head=True, colour=_ACCENT)
 
-    axes.set_title(title, loc="left", fontsize=9.5, color=_INK, fontweight="bold")
-    axes.set_xlabel("step", fontsize=8.5, color=_MUTED)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.set_title(title, loc="left", fontsize=10, color=_INK, fontweight="bold")
+    axes.set_xlabel("step", fontsize=9, color=_MUTED)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.tick_params(labelsize=8.5, labelcolor=_MUTED, color=_LINE)
+    axes.tick_params(labelsize=9, labelcolor=_MUTED, color=_LINE)
     axes.grid(axis="y", color=_LINE, linewidth=0.7)
     axes.set_axisbelow(True)
     for side, spine in axes.spines.items():
@@ -113,18 +111,19 @@ def _label_lines(axes: Axes, baselines: dict[str, float]) -> None:
     for (name, value), place in zip(ordered, (places[0] - push, places[1] + push), strict=True):
         text = f"{name}\n{value:.3f}"
         axes.annotate(
-            text, (1, place), (5, 0), xycoords="axes fraction", textcoords="offset points", va="center", fontsize=8,
+            text, (1, place), (5, 0), xycoords="axes fraction", textcoords="offset points", va="center", fontsize=8.7,
             color=_MUTED, annotation_clip=False,
         )  # fmt: skip
 
 
-def _note(axes: Axes, text: str, step: int, right: float, height: float, colour: str) -> None:
-    """Write `text` beside the vertical at `step`, on the side with more room, at the panel's foot (0) or head (1)."""
-    leftwards = step > right / 2
-    offset = (-4 if leftwards else 4, -3 if height else 3)
+def _note(axes: Axes, text: str, step: int, *, at_head: bool, colour: str) -> None:
+    """Write `text` beside the vertical at `step`, on the side with more room, at the panel's head or foot."""
+    leftwards = step > axes.get_xlim()[1] / 2
+    offset = (-4 if leftwards else 4, -3 if at_head else 3)
     axes.annotate(
-        text, (step, height), offset, xycoords=("data", "axes fraction"), textcoords="offset points", color=colour,
-        fontsize=8, fontweight="bold", ha="right" if leftwards else "left", va="top" if height else "bottom",
+        text, (step, 1 if at_head else 0), offset, xycoords=("data", "axes fraction"), textcoords="offset points",
+        color=colour, fontsize=8.7, fontweight="bold", ha="right" if leftwards else "left",
+        va="top" if at_head else "bottom", bbox={"facecolor": _CARD, "edgecolor": "none", "pad": 0.5},
     )  # fmt: skip
 
 

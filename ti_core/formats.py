@@ -41,7 +41,7 @@ def write_checkpoint(vectors: Vectors) -> bytes:
 
 
 def read_checkpoint(data: bytes, source: str) -> dict[str, NDArray[np.float32]]:
-    """Read `write_checkpoint`'s bytes. Raises IntegrityError when they are damaged; `source` is named in the message."""
+    """Read `write_checkpoint`'s bytes. Raises IntegrityError when they are damaged; the message names `source`."""
     try:
         return load(data)
     except SafetensorError as error:

@@ -78,6 +78,12 @@ def outcomes_of(store: Store, concept: str, base: str) -> list[Outcome]:
     return sorted((outcome for outcome in found if outcome), key=lambda outcome: (outcome.ended, outcome.judge_key))
 
 
+def bases_of(store: Store, concept: str) -> list[str]:
+    """The base models (slugs) that the store holds anything of this concept for, sorted."""
+    prefix = f"concepts/{concept}/"
+    return sorted({key.removeprefix(prefix).partition("/")[0] for key in store.keys(prefix)})
+
+
 def blobs_of(manifest: Manifest) -> set[str]:
     """The sha256 of every blob a manifest names."""
     pictures = (picture.sha256 for picture in manifest.plan.images.pictures)
@@ -126,14 +132,14 @@ def publish(
         rejected = _Verdict(False, manifest.decision.explanation)
         return _end(store, registry, plan, _outcome(manifest, run_id, None, rejected))
     concept, base = plan.concept.name, plan.base.slug
-    # One lease per registered model, held to the aliases: they follow champion.json in the order it moves.
+    # One lease per registered model, held to the aliases, so that these follow champion.json in the order it moves.
     with lease(store, f"publish/{concept}/{base}"):
         version = registry.register(run_id, manifest, models[manifest.decision.step])
         verdict = _contend(store, manifest, version, rejudged or {})
         champion = champion_of(store, concept, base)
-        if champion is not None:
-            registry.set_alias(concept, base, "champion", champion.version)
-        if not verdict.champion:
+        if champion is not None and champion.judge_key == plan.judge_key:
+            registry.set_alias(concept, base, "champion", version)
+        elif not verdict.champion:
             registry.set_alias(concept, base, "challenger", version)
     return _end(store, registry, plan, _outcome(manifest, run_id, version, verdict))
 

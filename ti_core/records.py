@@ -47,7 +47,7 @@ class Document(Record):
             version = raw.get("schema_version")
             if isinstance(version, int) and version > cls.SCHEMA:
                 raise IntegrityError(
-                    f"{source} has schema version {version}, newer than {cls.SCHEMA}, the newest this Pseudoword reads: "
+                    f"{source} has schema version {version}, newer than {cls.SCHEMA}, the newest one readable here: "
                     "upgrade Pseudoword."
                 )
             return cls.model_validate_json(data)
@@ -73,15 +73,15 @@ class Picture(Record):
 
 
 class ImageSet(Record):
-    """The usable pictures of one concept, sorted by digest, duplicates dropped, and what a person should know of them."""
+    """The usable pictures of one concept, sorted by digest, no duplicates, and what a person should know."""
 
     pictures: tuple[Picture, ...]
     warnings: tuple[str, ...] = ()
 
 
 class PreparedSet(Record):
-    """Pictures as training sees them. `squares` are blobs of lossless PNGs, RGB, `resolution` pixels a side; `latents`
-    is a safetensors file in this worker's cache with mean and std, each [N, C, h, w], plain first, then mirrored."""
+    """Pictures as training sees them. `squares` are blobs of lossless PNGs, RGB, `resolution` pixels a side;
+    `latents` is a safetensors file in this worker's cache: mean and std, each [N, C, h, w], mirrored ones last."""
 
     key: str
     resolution: int
@@ -159,7 +159,7 @@ class Plan(Record):
 
 
 class Checkpoint(Record):
-    """Vectors at a step, to be judged; the blob `vectors` is safetensors with one [V, D] fp32 tensor per text encoder."""
+    """Vectors at a step, to be judged: the blob `vectors` is safetensors, one [V, D] fp32 tensor per text encoder."""
 
     step: int
     vectors: str

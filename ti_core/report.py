@@ -21,7 +21,8 @@ from ti_core.records import Anchors, BatchRow, Decision, Manifest, Scores
 
 Load = Callable[[str], bytes]
 
-_TILE = 192  # pixels a side at which a page keeps pictures: twice the 96 CSS pixels that a tile is shown at
+_TILE = 160  # pixels a side at which a page keeps pictures: twice the CSS pixels that a tile is shown at
+_MARGIN, _GAP, _LINE = 110, 6, 15  # pixels of a contact sheet: room for a row's label, between tiles, of a text line
 
 
 @dataclass(frozen=True)
@@ -84,66 +85,63 @@ def _badness(row: BatchRow) -> tuple[int, float, str]:
 
 
 def contact_sheet(manifest: Manifest, load: Load, max_width: int = 1600) -> bytes:
-    """The grid of steps and prompts as a PNG with labels, at most `max_width` pixels wide; the chosen step is framed."""
-    decision, concept = manifest.decision, manifest.plan.concept
-    grid = _grid(manifest.anchors, manifest.scores, decision, load)
+    """The grid of steps and prompts as a labelled PNG, at most `max_width` pixels wide; the chosen step is framed."""
+    concept = manifest.plan.concept
+    grid = _grid(manifest.anchors, manifest.scores, manifest.decision, load)
     prompts = [prompt.replace("{}", concept.placeholder) for prompt in grid.plain + grid.edit]
     native = max(tile.width for row in grid.rows for tile in row.tiles if tile)
-    gap, label_width = 6, 120
-    side = min((max_width - label_width) // len(prompts) - gap, max(native, 128))
+    side = min((max_width - _MARGIN) // len(prompts) - _GAP, max(native, 128))
     font, bold = _font("DejaVuSans.ttf"), _font("DejaVuSans-Bold.ttf")
     headers = [_wrap(prompt, font, side) for prompt in prompts]
-    line_height = 15
-    header_height = line_height * max(len(lines) for lines in headers) + 2 * gap
+    head = _LINE * max(len(lines) for lines in headers) + 2 * _GAP
 
-    size = (label_width + len(prompts) * (side + gap), header_height + len(grid.rows) * (side + gap))
-    sheet = Image.new("RGB", size, COLOURS["card"])
+    pitch = side + _GAP
+    sheet = Image.new("RGB", (_MARGIN + len(prompts) * pitch, head + len(grid.rows) * pitch), COLOURS["card"])
     draw = ImageDraw.Draw(sheet)
-    lefts = [label_width + column * (side + gap) for column in range(len(prompts))]
-    for left, lines in zip(lefts, headers, strict=True):
-        draw.multiline_text((left, gap), "\n".join(lines), COLOURS["ink"], font, spacing=line_height - 12)
+
+    def write(x: int, y: int, lines: Iterable[str], font: ImageFont.FreeTypeFont, colour: str) -> None:
+        for number, line in enumerate(lines):
+            draw.text((x, y + number * _LINE), line, COLOURS[colour], font)
+
+    for column, lines in enumerate(headers):
+        write(_MARGIN + column * pitch, _GAP, lines, font, "ink")
     for number, row in enumerate(grid.rows):
-        top = header_height + number * (side + gap)
-        name, notes, colour = "class word", _wrap(concept.class_word, font, label_width - 2 * gap), COLOURS["muted"]
-        if row.step:
-            name, notes = f"step {row.step}", []
-        if row.looks_bad:
-            notes, colour = ["starts to", "look bad"], COLOURS["warn"]
-            draw.rectangle((0, top, 3, top + side), colour)
+        top = head + number * pitch
+        note, colour = ("", "muted") if row.step else (concept.class_word, "muted")
         if row.chosen:
-            notes, colour = ["chosen"], COLOURS["accent"]
-        draw.text((gap + 4, top + gap), name, COLOURS["ink"], bold)
-        draw.multiline_text((gap + 4, top + gap + line_height), "\n".join(notes), colour, font)
-        for left, tile in zip(lefts, row.tiles, strict=True):
+            note, colour = "chosen", "accent"
+            draw.rectangle((0, top - _GAP + 1, sheet.width - 1, top + pitch - 2), outline=COLOURS[colour], width=4)
+        elif row.looks_bad:
+            note, colour = "starts to look bad", "warn"
+            draw.rectangle((0, top, 3, top + side), COLOURS[colour])
+        write(10, top + _GAP, [f"step {row.step}" if row.step else "class word"], bold, "ink")
+        write(10, top + _GAP + _LINE, _wrap(note, font, _MARGIN - 20), font, colour)
+        for column, tile in enumerate(row.tiles):
             if tile:
-                sheet.paste(tile.resize((side, side), Image.Resampling.LANCZOS), (left, top))
-        if row.chosen:
-            draw.rectangle((0, top - gap + 1, size[0] - 1, top + side + gap - 2), outline=colour, width=4)
+                sheet.paste(tile.resize((side, side), Image.Resampling.LANCZOS), (_MARGIN + column * pitch, top))
     buffer = io.BytesIO()
-    sheet.save(buffer, "PNG", optimize=True)
+    sheet.save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def _grid(anchors: Anchors, scores: Sequence[Scores], decision: Decision, load: Load) -> Grid:
-    """Cut the strips of all steps into tiles. Steps may have been given different prompts (successive halving)."""
+    """Cut the strips of the class word and of all steps into tiles. Steps may have been given different prompts."""
     lines = [anchors.class_word, *scores]
     plain = tuple(dict.fromkeys(prompt for line in lines for prompt in line.clip_i.prompts))
     edit = tuple(dict.fromkeys(prompt for line in lines for prompt in line.clip_t.prompts))
     rows = []
     for line in lines:
         strip = _open(load(line.strip))
-        given = [*(("plain", prompt) for prompt in line.clip_i.prompts), *(("edit", p) for p in line.clip_t.prompts)]
+        given = [(True, prompt) for prompt in line.clip_i.prompts] + [(False, prompt) for prompt in line.clip_t.prompts]
         side = strip.width // len(given)
-        tiles = {
-            where: strip.crop((place * side, 0, (place + 1) * side, strip.height)) for place, where in enumerate(given)
-        }
-        columns = [*(("plain", prompt) for prompt in plain), *(("edit", prompt) for prompt in edit)]
+        tiles = {key: strip.crop((n * side, 0, (n + 1) * side, strip.height)) for n, key in enumerate(given)}
+        columns = [(True, prompt) for prompt in plain] + [(False, prompt) for prompt in edit]
         rows.append(
             Row(
                 step=line.step,
                 chosen=line.step == decision.step,
                 looks_bad=line.step == decision.looks_bad_from,
-                tiles=tuple(tiles.get(where) for where in columns),
+                tiles=tuple(tiles.get(key) for key in columns),
             )
         )
     return Grid(plain, edit, tuple(rows))
@@ -154,7 +152,7 @@ def _open(data: bytes) -> Image.Image:
 
 
 def _data_uri(picture: Image.Image, side: int = _TILE) -> str:
-    """The picture as a data URI, at most `side` pixels high: small ones exactly as they are, larger ones reduced."""
+    """The picture as a data URI, at most `side` pixels high. Small tiles keep every pixel as it is."""
     shrunk = picture.copy()
     shrunk.thumbnail((picture.width, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
@@ -167,11 +165,10 @@ def _font(name: str) -> ImageFont.FreeTypeFont:
 
 
 def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Break `text` into lines of at most `width` pixels: at spaces, inside a word only when it is longer than a line."""
+    """Break `text` into lines of at most `width` pixels: at spaces, and inside a word that is longer than a line."""
     lines: list[str] = []
     while text:
-        end = next((n for n in range(1, len(text) + 1) if font.getlength(text[:n]) > width), len(text) + 1) - 1
-        fits = max(end, 1)
+        fits = next((end for end in range(len(text), 1, -1) if font.getlength(text[:end]) <= width), 1)
         if fits < len(text) and " " in text[: fits + 1]:
             fits = text.rindex(" ", 0, fits + 1)
         lines.append(text[:fits])

@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     base_model: str = "miniature"
     """Base model where a run names none: `miniature`, a diffusers folder or a hub name."""
     clip: str = ""
-    """Judge: a folder in open_clip's local-dir layout, or `ARCHITECTURE/PRETRAINED`. Empty means the base model's own."""
+    """Judge: a folder in open_clip's local-dir layout, or `ARCHITECTURE/PRETRAINED`. Empty: the base model's own."""
     device: str = ""
     """torch device. Empty means cuda where there is one, else cpu."""
     allowed_roots: Annotated[tuple[Path, ...], NoDecode] = ()
@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     """Bucket addressing; most self-hosted stores need `path`."""
     s3_checksums: Literal["when_supported", "when_required"] = "when_supported"
     """boto3's request checksums; some compatible stores need `when_required`."""
-    max_picture_pixels: int = Field(100_000_000, gt=0)
+    max_picture_pixels: int = Field(default=100_000_000, gt=0)
     """A picture with more pixels (width × height) is refused unread."""
 
     @field_validator("allowed_roots", mode="before")

@@ -68,7 +68,11 @@ def find_judge(name: str, kind: BackboneKind) -> JudgeInfo:
     if folder.is_dir():
         _json(folder / "open_clip_config.json")
         check_safetensors(folder / "open_clip_model.safetensors")
-        used = [str(path.relative_to(folder)) for path in folder.iterdir() if path.suffix in {".json", ".safetensors", ".txt"}]
+        used = [
+            str(path.relative_to(folder))
+            for path in folder.iterdir()
+            if path.suffix in {".json", ".safetensors", ".txt"}
+        ]
         return JudgeInfo(
             name=name or "miniature", location=f"local-dir:{folder.resolve()}", digest=_digest_files(folder, used)
         )
@@ -101,7 +105,7 @@ def check_safetensors(path: Path) -> None:
         size = path.stat().st_size
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if 0 < length < size else None
+            header = json.loads(file.read(length) if length < size else b"")
         end = max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)
         whole = 8 + length + end == size
     except FileNotFoundError:
@@ -119,7 +123,9 @@ def _folder(name: str) -> Path:
     if folder.is_dir():
         return folder.resolve()
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise InputError(f"There is no base model {name}: name `miniature`, a diffusers folder or a hub name (owner/model).")
+        raise InputError(
+            f"There is no base model {name}: name `miniature`, a diffusers folder or a hub name (owner/model)."
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -156,7 +162,9 @@ def _vocabulary(tokenizer: Path) -> dict[str, int]:
 
 
 def _used_files(folder: Path) -> list[str]:
-    tokenizer = [f"tokenizer/{path.name}" for path in (folder / "tokenizer").glob("*") if path.suffix in {".json", ".txt"}]
+    tokenizer = [
+        f"tokenizer/{path.name}" for path in (folder / "tokenizer").glob("*") if path.suffix in {".json", ".txt"}
+    ]
     return [*CONFIGS, *(f"{part}/{weights}" for part, weights in PARTS.items()), *tokenizer]
 
 

@@ -27,7 +27,7 @@ def choose_device(wish: str) -> torch.device:
 
 
 def resident(info: BaseModelInfo, device: str) -> StableDiffusion:
-    """The loaded base model, from memory when the same digest is already there. Raises InputError if it does not load."""
+    """The loaded base model, from memory if the digest is there already. Raises InputError if it does not load."""
     with _lock:
         place = choose_device(device)
         key = (info.digest, str(place))

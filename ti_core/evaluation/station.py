@@ -1,24 +1,22 @@
 """The judging station: what one checkpoint, or the class word alone, earns under the plan's protocol.
 
-CLIP-I and CLIP-T as in the textual-inversion paper (arXiv 2208.01618, section 5): CLIP-I is the mean cosine of generated
-to training pictures over all pairs, here on plain prompts; CLIP-T the cosine of generated pictures to their prompt with
-the class word in place of the new word, here on edit prompts. This module decides nothing.
+CLIP-I and CLIP-T as in the textual-inversion paper (arXiv 2208.01618, section 5): CLIP-I is the mean cosine of
+generated to training pictures over all pairs, here on plain prompts; CLIP-T the cosine of generated pictures to their
+prompt with the class word in place of the new word, here on edit prompts. This module decides nothing.
 """
 
 import io
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from ti_core import formats
 from ti_core.backbone.resident import resident
-from ti_core.backbone.stable_diffusion import Conditioning, StableDiffusion
+from ti_core.backbone.stable_diffusion import Conditioning
 from ti_core.evaluation.clip import Clip, resident_clip
 from ti_core.evaluation.sampler import sample
+from ti_core.evaluation.words import encode
 from ti_core.images.preprocess import png
 from ti_core.records import Anchors, Cells, Plan, PreparedSet, PromptSet, Scores, Split
 from ti_core.settings import Settings
@@ -26,23 +24,16 @@ from ti_core.store import Store, get_blob, put_blob
 
 TILE = 160
 """Longest side of a tile in the contact sheet, in pixels."""
-Vectors = Mapping[str, NDArray[np.float32]]
-
-
-def encode(model: StableDiffusion, prompts: Sequence[str], words: Mapping[str, Vectors]) -> Conditioning:
-    """Encode prompts that may use any of `words` (placeholder → {encoder: [V, D]}). No gradients."""
-    counts = {word: len(next(iter(vectors.values()))) for word, vectors in words.items()}
-    tokens = model.tokens(prompts, counts)
-    rows: dict[str, torch.Tensor] = {}
-    for encoder in {name for vectors in words.values() for name in vectors}:
-        table_VD = torch.from_numpy(np.concatenate([vectors[encoder] for vectors in words.values()]))
-        rows[encoder] = table_VD.to(model.device).expand(len(prompts), -1, -1)
-    with torch.no_grad():
-        return model.encode_prompts(tokens, rows)
 
 
 def judge(
-    plan: Plan, prepared: PreparedSet, step: int, vectors_blob: str | None, split: Split, settings: Settings, store: Store
+    plan: Plan,
+    prepared: PreparedSet,
+    step: int,
+    vectors_blob: str | None,
+    split: Split,
+    settings: Settings,
+    store: Store,
 ) -> Scores:
     """Generate and score the pictures of one checkpoint; `vectors_blob` None judges the class word alone (step 0)."""
     model = resident(plan.base, settings.device)
@@ -88,9 +79,8 @@ def anchors(plan: Plan, prepared: PreparedSet, class_word: Scores, settings: Set
     return Anchors(class_word=class_word, real=float(real), real_text=float((references_NE @ wanted_PE.T).mean()))
 
 
-@lru_cache(maxsize=8)
 def _references(clip: Clip, store: Store, squares: tuple[str, ...]) -> NDArray[np.float32]:
-    """Unit features [N, E] of the reference pictures; computed once per set and judge."""
+    """Unit features [N, E] of the reference pictures."""
     pictures = [Image.open(io.BytesIO(get_blob(store, square))) for square in squares]
     return clip.image_features(pictures)
 

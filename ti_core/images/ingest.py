@@ -1,4 +1,4 @@
-"""Ingestion: read the pictures of one concept from a folder, a zip file or a bucket, check them, and keep the good ones.
+"""Ingestion: read the pictures of one concept from a folder, a zip file or a bucket, check them, keep the good ones.
 
 One bad picture is left out with a warning; a set without a usable picture is an error. Nothing is written before the
 whole set has been read. This module knows nothing of resolutions other than "too small", and nothing of models.
@@ -52,7 +52,9 @@ def ingest(source: str, resolution: int, settings: Settings, store: Store) -> Im
             warnings.append(f"{name} is the same file as {found[picture.sha256][0].name}; it is used once.")
             continue
         if min(picture.width, picture.height) < resolution:
-            warnings.append(f"{name} is enlarged: {picture.width}×{picture.height} is under {resolution} pixels a side.")
+            warnings.append(
+                f"{name} is enlarged: {picture.width}×{picture.height} is under {resolution} pixels a side."
+            )
         found[picture.sha256] = (picture, data)
 
     if not found:
@@ -75,7 +77,9 @@ def _check(name: str, data: bytes, resolution: int, max_pixels: int) -> Picture:
     except InputError:
         raise
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{name} is left out: it does not read as a picture ({error or type(error).__name__}).") from None
+        raise InputError(
+            f"{name} is left out: it does not read as a picture ({error or type(error).__name__})."
+        ) from None
     if min(upright.size) * 2 < resolution:
         raise InputError(
             f"{name} is left out: {upright.width}×{upright.height} is too small, at least {resolution // 2} pixels "

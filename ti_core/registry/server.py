@@ -24,11 +24,11 @@ _ENVIRONMENT = {
     # MLflow's own bounds (7 retries of up to 120 s) leave a person before a silent terminal for many minutes.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
-_LOGGERS = ("mlflow", "alembic", "urllib3.connectionpool")
+_LOGGERS = ("mlflow", "alembic")
 _CREDENTIALS = re.compile(r"(?<=//)[^/@\s]+@")
 _UNREACHABLE = re.compile(r"^API request to .* failed with (timeout )?exception", re.DOTALL)
 
@@ -63,6 +63,13 @@ class Server:
         """Id of the settings' experiment. Known once `client` was entered."""
         return self._experiment
 
+    def run_url(self, run_id: str) -> str | None:
+        """Where a browser finds the run; None without a server."""
+        uri = _CREDENTIALS.sub("", self._settings.mlflow_uri)
+        if urlsplit(uri).scheme not in {"http", "https"}:
+            return None
+        return f"{uri.rstrip('/')}/#/experiments/{self._experiment}/runs/{run_id}"
+
     def _connected(self) -> MlflowClient:
         with self._lock:
             if self._client is None:
@@ -70,7 +77,7 @@ class Server:
                     os.environ.setdefault(name, value)
                 if "MLFLOW_LOGGING_LEVEL" not in os.environ:
                     for name in _LOGGERS:
-                        logging.getLogger(name).setLevel(logging.ERROR)
+                        logging.getLogger(name).setLevel(logging.WARNING)
                 self._settings.home.mkdir(parents=True, exist_ok=True)
                 client = MlflowClient(self._settings.mlflow_uri, self._settings.mlflow_uri)
                 self._experiment = self._find_experiment(client)

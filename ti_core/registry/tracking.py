@@ -18,6 +18,7 @@ from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, M
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
+from ti_core.keys import digest
 from ti_core.records import Manifest, Outcome, Plan, Scores
 from ti_core.registry.flavor import MODEL_TYPE, write_model
 from ti_core.registry.server import Server
@@ -42,14 +43,24 @@ class Registry:
 
     # --- runs -------------------------------------------------------------------------------------------------------
 
-    def open_batch(self, name: str) -> str:
-        """Start the parent run of a batch. Returns its run id."""
-        with self._server.client() as client:
-            return str(client.create_run(self._server.experiment, run_name=name).info.run_id)
+    def check(self) -> None:
+        """Reach the server, or make the embedded database, now."""
+        with self._server.client():
+            pass
 
-    def open_run(self, plan: Plan, parent_run_id: str | None) -> str:
+    def close_batch(self, batch: str) -> None:
+        """End the parent run of a batch."""
+        with self._server.client() as client:
+            client.set_terminated(self._batch_run(client, batch), "FINISHED")
+
+    def run_url(self, run_id: str) -> str | None:
+        """The run's page in a browser, or None where the tracking database has no server in front."""
+        return self._server.run_url(run_id)
+
+    def open_run(self, plan: Plan, batch: str = "") -> str:
         """Start the run of one concept, or take up the one that an earlier attempt at the same judge_key left
-        unfinished. Returns its run id."""
+        unfinished. Returns its run id. With a `batch`, the run lies under that batch's own run, made when first asked
+        for."""
         tags = {
             "judge_key": plan.judge_key,
             "train_key": plan.train_key,
@@ -59,9 +70,9 @@ class Registry:
         }
         # The name and the base are asked for too: two names for the same pictures share a judge_key.
         same = " and ".join(f"tags.{name} = '{tags[name]}'" for name in ("judge_key", "concept", "base"))
-        if parent_run_id is not None:
-            tags["mlflow.parentRunId"] = parent_run_id
         with self._server.client() as client:
+            if batch:
+                tags["mlflow.parentRunId"] = self._batch_run(client, batch)
             left = client.search_runs(
                 [self._server.experiment], f"{same} and attributes.status != 'FINISHED'", max_results=1
             )
@@ -74,6 +85,14 @@ class Registry:
             params = [Param(k, v) for k, v in _params(plan).items() if v and k not in run.data.params]
             client.log_batch(run.info.run_id, params=params, tags=[RunTag(*tag) for tag in tags.items()])
             return str(run.info.run_id)
+
+    def _batch_run(self, client: MlflowClient, batch: str) -> str:
+        # A name may hold quotes, which a filter cannot; its digest does not.
+        key = digest(batch)
+        oldest = ["attributes.start_time ASC"]
+        found = client.search_runs([self._server.experiment], f"tags.batch = '{key}'", max_results=1, order_by=oldest)
+        run = found[0] if found else client.create_run(self._server.experiment, run_name=batch, tags={"batch": key})
+        return str(run.info.run_id)
 
     def close_run(self, run_id: str, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """End a run of either kind. Only a FINISHED one is not taken up again."""
@@ -163,13 +182,14 @@ class Registry:
 
         MLflow gladly makes two versions of one model: hold a lease. Returns the version's number.
         """
-        plan, name = manifest.plan, _name(manifest.plan.concept.name, manifest.plan.base.slug)
+        plan, concept, base = manifest.plan, manifest.plan.concept, manifest.plan.base
+        name = _name(concept.name, base.slug)
         with self._server.client() as client:
             try:
                 client.create_registered_model(
                     name,
-                    tags={"concept": plan.concept.name, "base": plan.base.slug},
-                    description=f"The word {plan.concept.placeholder} ({plan.concept.class_word}) for {plan.base.name}.",
+                    tags={"concept": concept.name, "base": base.slug},
+                    description=f"The word {concept.placeholder} ({concept.class_word}) for {base.name}.",
                 )
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
@@ -218,7 +238,9 @@ def _log_metrics(client: MlflowClient, run_id: str, manifest: Manifest, models: 
     """
     then = int(manifest.created.timestamp() * 1000)
     decision, report = manifest.decision, manifest.report
-    rows = [(c.step, {"clip_i": c.clip_i.value, "clip_t": c.clip_t.value, "score": c.score}) for c in decision.candidates]
+    rows = [
+        (c.step, {"clip_i": c.clip_i.value, "clip_t": c.clip_t.value, "score": c.score}) for c in decision.candidates
+    ]
     rows.append((decision.step, {"reported_score": report.score, "reported_gain": report.gain.value}))
     metrics = [
         Metric(name, value, then, step, model_id=models.get(step), run_id=run_id)

@@ -20,12 +20,12 @@ def open_store(settings: Settings, uri: str | None = None) -> Store:
     where = settings.store_uri if uri is None else uri
     scheme, separator, rest = where.partition("://")
     if not separator:
-        from ti_core.store.folder import FolderStore  # noqa: PLC0415 (its fcntl exists only where a folder store runs)
+        from ti_core.store.folder import FolderStore
 
         return FolderStore(Path(where))
     bucket, _, prefix = rest.partition("/")
     if scheme != "s3" or not bucket:
         raise InputError(f"{where!r} cannot name a store: use s3://bucket/prefix or a folder.")
-    from ti_core.store.s3 import S3Store  # noqa: PLC0415 (boto3 takes 0.4 s that a folder's user need not wait)
+    from ti_core.store.s3 import S3Store
 
     return S3Store(bucket, prefix.strip("/"), settings)

@@ -64,10 +64,13 @@ class FolderStore:
     def replace(self, key: str, data: bytes, etag: str) -> None:
         """Overwrite one object only if its tag is still `etag`. Raises ConflictError if it changed or is gone."""
         path = self._path(key)
-        with self._told("written"), self._temporary(path, data) as temporary, self._locked():
-            if not path.is_file() or self.get(key).etag != etag:
-                raise ConflictError(f"{key} in the store {self.uri} was changed meanwhile: read it again.")
-            temporary.replace(path)
+        with self._told("written"):
+            if path.is_file():
+                with self._temporary(path, data) as temporary, self._locked():
+                    if path.is_file() and self.get(key).etag == etag:
+                        temporary.replace(path)
+                        return
+        raise ConflictError(f"{key} in the store {self.uri} was changed meanwhile: read it again.")
 
     def exists(self, key: str) -> bool:
         """Whether an object is there."""

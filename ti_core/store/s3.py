@@ -29,7 +29,8 @@ from ti_core.store.base import Stored, check_key, check_prefix, is_key
 CONNECT_SECONDS = 5
 READ_SECONDS = 60
 CONFLICT_TRIES = 6
-"""How often a write is sent that the server answers with 409, 'a conflicting operation is under way'."""
+"""How often a write is sent that the server answers with 409, 'a conflicting operation is under way'. The pauses
+between them double and add up to 0.8–1.6 s."""
 
 _jitter = random.SystemRandom()
 
@@ -131,6 +132,8 @@ class S3Store:
     def _write(self, key: str, data: bytes, **condition: str) -> bool:
         """Put one object. Returns False when the condition does not hold: 412, or no object to match."""
         for attempt in range(CONFLICT_TRIES):
+            if attempt:
+                time.sleep(_jitter.uniform(0.5, 1.0) * 0.025 * 2**attempt)
             with self._told():
                 try:
                     self._client.put_object(**self._at(key), Body=data, **condition)
@@ -140,7 +143,6 @@ class S3Store:
                         return False
                     if _status(error) != 409:
                         raise
-            time.sleep(_jitter.uniform(0.5, 1.0) * 0.05 * 2**attempt)
         raise ServiceError(f"The store {self.uri} is busy with other writes to {key}: try again.")
 
     @contextmanager

@@ -41,7 +41,7 @@ def to_bytes(state: TrainingState, train_key: str, checkpoints: list[Checkpoint]
 
 
 def from_bytes(data: bytes, train_key: str, source: str) -> tuple[TrainingState, list[Checkpoint]]:
-    """Read a stored state. Raises IntegrityError when it is damaged, newer than this program, or of another train_key."""
+    """Read a stored state. Raises IntegrityError when it is damaged, too new, or of another train_key."""
     try:
         metadata = _metadata(data)
         if int(metadata["schema_version"]) > STATE_VERSION:

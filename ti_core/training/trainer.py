@@ -56,8 +56,8 @@ class Progress:
 
 @dataclass(frozen=True)
 class CheckpointReady:
-    """Vectors to be judged, {encoder: [V, D]} fp32 on the CPU, and the state that resumes after this step. `loss` is the
-    mean since the checkpoint before."""
+    """Vectors to be judged, {encoder: [V, D]} fp32 on the CPU, and the state that resumes after this step. `loss`
+    is the mean since the checkpoint before."""
 
     concept: str
     step: int
@@ -118,7 +118,9 @@ class _Slot:
 
     def __post_init__(self) -> None:
         job, model = self.job, self.model
-        self.tokens = model.tokens([text.format(job.placeholder) for text in job.templates], {job.placeholder: job.vectors})
+        self.tokens = model.tokens(
+            [text.format(job.placeholder) for text in job.templates], {job.placeholder: job.vectors}
+        )
         self.mean, self.std = job.mean.to(model.device), job.std.to(model.device)
         start = model.initial_vectors(job.start_phrase, job.vectors)
         self.start_VD = start[ENCODER].clone()

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from ti_core.errors import ConflictError, IntegrityError, ServiceError
-from ti_core.store import lease
+from ti_core.store import Stored, lease
 from ti_core.store.folder import FolderStore
 
 
@@ -24,7 +24,7 @@ class Failing(FolderStore):
 
     away = False
 
-    def get(self, key: str) -> object:  # type: ignore[override]
+    def get(self, key: str) -> Stored:
         if self.away:
             raise ServiceError("The store does not answer.")
         return super().get(key)

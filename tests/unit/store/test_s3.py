@@ -93,7 +93,7 @@ def test_transient_failures_are_retried() -> None:
 
 def test_an_unknown_refusal_is_quoted() -> None:
     with answering(400) as (settings, _):
-        with pytest.raises(ServiceError, match="s3://words/some/prefix failed to answer .*Code400"):
+        with pytest.raises(ServiceError, match=r"s3://words/some/prefix failed to answer .*Code400"):
             open_store(settings).get("key")
 
 
@@ -103,7 +103,7 @@ def test_an_unreachable_endpoint_is_told_soon() -> None:
         settings = Settings(s3_endpoint_url=f"http://127.0.0.1:{closed.getsockname()[1]}", store="s3://words")
         store = open_store(settings)
         began = time.monotonic()
-        with pytest.raises(ServiceError, match="s3://words does not answer .*PSEUDOWORD_S3_ENDPOINT_URL"):
+        with pytest.raises(ServiceError, match=r"s3://words does not answer .*PSEUDOWORD_S3_ENDPOINT_URL"):
             store.get("key")
         assert time.monotonic() - began < 10
 
@@ -118,7 +118,7 @@ def test_the_endpoint_may_come_from_boto3s_own_variable(monkeypatch: pytest.Monk
 def test_missing_credentials_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    with pytest.raises(ServiceError, match="no credentials for the store s3://words .*AWS_ACCESS_KEY_ID"):
+    with pytest.raises(ServiceError, match=r"no credentials for the store s3://words .*AWS_ACCESS_KEY_ID"):
         open_store(Settings(), "s3://words").get("key")
 
 

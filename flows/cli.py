@@ -1,0 +1,315 @@
+"""`ti`: train, judge, publish and use new words from the command line.
+
+Answers `--help` without torch or Prefect; `fetch` and `show` need neither. Every error meant for a person is one
+sentence on stderr and exit code 1; `--json` prints one JSON value on stdout instead of words.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ti_core import __version__
+from ti_core.errors import InputError, NotFoundError, PseudowordError
+
+if TYPE_CHECKING:
+    from ti_core.config import ConceptSpec, EvaluationConfig, TrainingConfig
+    from ti_core.records import Manifest, Outcome
+    from ti_core.settings import Settings
+    from ti_core.store import Store
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Teach a frozen Stable Diffusion one new word from three to five pictures.",
+)
+
+Home = Annotated[Path | None, typer.Option("--home", help="Data folder of this run [default: ./pseudoword-data].")]
+Base = Annotated[str, typer.Option("--base-model", help="miniature, a diffusers folder, or a hub name.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Steps = Annotated[int, typer.Option(help="Optimizer steps; 0 is the base model's default.")]
+Rate = Annotated[float, typer.Option("--learning-rate", help="0 is the base model's default.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", help="Samples per step; 0 is the base model's default.")]
+Every = Annotated[int, typer.Option("--checkpoint-every", help="Steps; 0 is the base model's default.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
+Mirror = Annotated[bool, typer.Option(help="Train on mirrored pictures too; off for lettering.")]
+Seeds = Annotated[int, typer.Option("--seeds", help="Pictures per prompt when judging; 0 is the base model's default.")]
+
+
+def main() -> None:
+    """Run the command line; the entry point of `ti`."""
+    try:
+        app()
+    except PseudowordError as error:
+        typer.secho(f"Error: {error}", fg="red", err=True)
+        sys.exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def train(
+    pictures: Annotated[str, typer.Argument(help="Folder, .zip file or s3://bucket/prefix with the pictures.")],
+    name: Annotated[str, typer.Option(help="Name of the concept: lower case, digits, hyphens. The word is <name>.")],
+    class_word: Annotated[str, typer.Option("--class-word", help="What kind of thing it is: toy, dog, vase.")],
+    kind: Annotated[Literal["object", "style"], typer.Option(help="What is to be learned.")] = "object",
+    init: Annotated[str, typer.Option("--init", help="Word or phrase to start from [default: the class word].")] = "",
+    vectors: Annotated[int, typer.Option(help="Vectors of the word, 1 to 16.")] = 1,
+    steps: Steps = 0,
+    learning_rate: Rate = 0.0,
+    batch_size: BatchSize = 0,
+    checkpoint_every: Every = 0,
+    seed: Seed = 0,
+    mirror: Mirror = True,
+    seeds: Seeds = 0,
+    base_model: Base = "",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Train, judge and publish one new word."""
+    settings = _settings(home)
+    concept = _concept(
+        name=name, pictures=pictures, class_word=class_word, kind=kind, initializer=init, vectors=vectors
+    )
+    training, evaluation = _configs(
+        steps=steps,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        checkpoint_every=checkpoint_every,
+        seed=seed,
+        mirror=mirror,
+        seeds=seeds,
+    )
+    outcome = _known(concept, training, evaluation, base_model, settings)
+    if outcome is None:
+        _start_services(settings)
+        from flows import console
+        from flows.train_concept import train_concept
+
+        with console.live(quiet=as_json):
+            outcome = train_concept(concept, training, evaluation, base_model=base_model)
+    _tell(outcome, settings, as_json)
+    if outcome.status == "rejected":
+        raise typer.Exit(2)
+
+
+@app.command()
+def batch(
+    source: Annotated[str, typer.Argument(help="Folder or s3:// prefix with a sub-folder per concept, or a table.")],
+    class_word: Annotated[str, typer.Option("--class-word", help="For concepts that name none.")] = "object",
+    steps: Steps = 0,
+    learning_rate: Rate = 0.0,
+    batch_size: BatchSize = 0,
+    checkpoint_every: Every = 0,
+    seed: Seed = 0,
+    mirror: Mirror = True,
+    seeds: Seeds = 0,
+    base_model: Base = "",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Train many concepts; what fails stops nobody, what is done is skipped. Exit code 1 if any failed."""
+    from ti_core.batch import read_batch
+
+    settings = _settings(home)
+    read_batch(source, class_word, settings)  # a wrong source is told before any server starts
+    training, evaluation = _configs(
+        steps=steps,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        checkpoint_every=checkpoint_every,
+        seed=seed,
+        mirror=mirror,
+        seeds=seeds,
+    )
+    _start_services(settings)
+    from flows import console
+    from flows.train_batch import train_batch
+
+    with console.live(quiet=as_json):
+        state = train_batch(source, class_word, training, evaluation, base_model=base_model, return_state=True)
+    rows = state.result(raise_on_failure=False)
+    if isinstance(rows, BaseException):
+        raise rows
+    if as_json:
+        typer.echo(json.dumps([row.model_dump(mode="json") for row in rows]))
+    else:
+        console.show_batch(rows, settings.home.absolute() / "pages" / "batch.html")
+    if any(row.status == "failed" for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="Any prompt; words are written as <name>, several may be used.")],
+    out: Annotated[Path, typer.Option("--out", help="PNG to write; with --count, out-1.png, out-2.png, …")],
+    count: Annotated[int, typer.Option(min=1, max=64, help="Pictures to make.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first picture; the next ones count up.")] = 0,
+    steps: Annotated[int, typer.Option(min=0, help="Sampler steps; 0 is the base model's default.")] = 0,
+    guidance: Annotated[float, typer.Option(min=0.0, help="Guidance; 0 is the base model's default.")] = 0.0,
+    base_model: Base = "",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Make pictures from a prompt that uses published words."""
+    settings = _settings(home)
+    from ti_core.config import EvaluationConfig
+    from ti_core.generation import generate as make
+    from ti_core.store import open_store
+
+    config = EvaluationConfig(sampler_steps=steps, guidance=guidance)
+    seeds = list(range(seed, seed + count))
+    _quiet_libraries()
+    paths = make(prompt, out, seeds, config, base_model or settings.base_model, settings, open_store(settings))
+    typer.echo(json.dumps([str(path) for path in paths]) if as_json else "\n".join(map(str, paths)))
+
+
+@app.command()
+def fetch(
+    concept: Annotated[str, typer.Argument(help="Name of the concept.")],
+    layout: Annotated[
+        Literal["diffusers", "a1111"], typer.Option("--format", help="Layout of the file.")
+    ] = "diffusers",
+    out: Annotated[Path, typer.Option("--out", help="Folder to write into.")] = Path("."),
+    base: Annotated[str, typer.Option("--base", help="Base model of the word, where there are several.")] = "",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch the best version of a word, verified, ready to load."""
+    from ti_core import client
+
+    path = client.get(concept, base=base or None, layout=layout, out=out, settings=_settings(home))
+    typer.echo(json.dumps({"path": str(path)}) if as_json else str(path))
+
+
+@app.command()
+def show(
+    concept: Annotated[str, typer.Argument(help="Name of the concept; none lists all.")] = "",
+    base: Annotated[str, typer.Option("--base", help="Base model of the word, where there are several.")] = "",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Show versions, scores by step, the chosen step and where files are; without a name, all published words."""
+    from flows import console
+    from ti_core import client, publishing
+    from ti_core.config import check_slug
+    from ti_core.store import open_store
+
+    store = open_store(_settings(home))
+    if not concept:
+        console.show_concepts([publishing.champion_of(store, *one) for one in client.concepts(store)], as_json)
+        return
+    bases = [base] if base else publishing.bases_of(store, check_slug(concept))
+    ended = {one: publishing.outcomes_of(store, concept, one) for one in bases}
+    if not any(ended.values()):
+        raise NotFoundError(f"No run of {concept} has ended in {store.uri}; `ti show` lists what there is.")
+    for one, outcomes in ended.items():
+        current = publishing.champion_of(store, concept, one)
+        manifest = _manifest(store, current.manifest if current else outcomes[-1].manifest)
+        console.show_concept(store, outcomes, current, manifest, as_json)
+
+
+# --- shared by the commands -------------------------------------------------------------------------------------------
+
+
+def _settings(home: Path | None) -> "Settings":
+    """The settings, with `--home` passed on through the environment so that tasks read the same ones."""
+    if home is not None:
+        os.environ["PSEUDOWORD_HOME"] = str(home)
+    from ti_core.settings import load_settings
+
+    return load_settings()
+
+
+def _concept(**given: Any) -> "ConceptSpec":
+    from ti_core.config import ConceptSpec
+
+    return _validated(ConceptSpec, given)
+
+
+def _configs(*, seeds: int, **training: Any) -> tuple["TrainingConfig", "EvaluationConfig"]:
+    from ti_core.config import EvaluationConfig, TrainingConfig
+
+    return _validated(TrainingConfig, training), _validated(EvaluationConfig, {"seeds": seeds})
+
+
+def _validated(model: Any, given: dict[str, Any]) -> Any:
+    from pydantic import ValidationError
+
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]).replace("_", "-")
+        reason = first["msg"].removeprefix("Value error, ")
+        raise InputError(reason if where == "name" else f"--{where} is {first['input']!r}: {reason}.") from None
+
+
+def _known(
+    concept: "ConceptSpec",
+    training: "TrainingConfig",
+    evaluation: "EvaluationConfig",
+    base_model: str,
+    settings: "Settings",
+) -> "Outcome | None":
+    """Check the whole request before any server starts; the outcome if the same work has one."""
+    from ti_core.config import SelectionRule
+    from ti_core.planning import make_plan
+    from ti_core.publishing import outcome_of
+    from ti_core.store import open_store
+
+    store = open_store(settings)
+    plan = make_plan(concept, training, evaluation, SelectionRule(), base_model, settings, store)
+    return outcome_of(store, plan)
+
+
+def _start_services(settings: "Settings") -> None:
+    """Make sure that what a run will need answers, before it works for minutes."""
+    from flows.embedded import prepare_prefect
+
+    prepare_prefect(settings.home)
+    _quiet_libraries()
+    from ti_core.registry import Registry
+
+    Registry(settings).check()
+
+
+def _quiet_libraries() -> None:
+    """Keep the bars and notices of the libraries off the terminal; ours say what happens."""
+    for name, value in {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}.items():
+        os.environ.setdefault(name, value)
+
+
+def _manifest(store: "Store", key: str) -> "Manifest":
+    from ti_core.records import Manifest
+
+    return Manifest.from_bytes(store.get(key).data, store.url(key))
+
+
+def _tell(outcome: "Outcome", settings: "Settings", as_json: bool) -> None:
+    from ti_core.pages import page_path, write_page
+    from ti_core.store import get_blob, open_store
+
+    store = open_store(settings)
+    manifest = _manifest(store, outcome.manifest)
+    page = page_path(settings, outcome.concept, outcome.base)
+    if not page.is_file():
+        write_page(settings, outcome.concept, outcome.base, get_blob(store, manifest.page))
+    if as_json:
+        typer.echo(json.dumps(outcome.model_dump(mode="json") | {"page": str(page)}))
+        return
+    from flows import console
+
+    console.show_outcome(outcome, manifest, str(page))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""What the command line shows: progress of a run, outcomes, tables, and errors in one sentence.
+
+It knows what tasks tell; it starts nothing.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tasks.progress import Event, Judged, Stage, Trained, listening
+from ti_core.records import BatchRow, Champion, Manifest, Outcome, blob_key
+from ti_core.store import Store
+
+out = Console()
+err = Console(stderr=True)
+
+
+@contextmanager
+def live(quiet: bool) -> Iterator[None]:
+    """Show the progress of the runs of this process on stderr while the block runs."""
+    if quiet:
+        yield
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err) as bars, listening(_Bars(bars)):
+        yield
+
+
+class _Bars:
+    """One bar for the stage at hand, one for each training."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars, self._concept = bars, ""
+
+    def __call__(self, event: Event) -> None:
+        if event.concept != self._concept:
+            self._concept = event.concept
+            self._stage = self._bars.add_task(event.concept, total=None, note="")
+            self._training: int | None = None
+        match event:
+            case Stage():
+                self._bars.update(self._stage, description=f"[bold]{event.concept}[/] {event.name}", note="")
+            case Trained():
+                note = f"loss {event.loss:.4f}  norm {event.norm:.3f}  {event.samples_per_second:.0f}/s"
+                if self._training is None:
+                    self._training = self._bars.add_task("  step", total=event.steps, note=note)
+                self._bars.update(self._training, completed=event.step, note=note)
+            case Judged():
+                scores = event.scores
+                note = f"CLIP-I {scores.clip_i.mean:.3f}  CLIP-T {scores.clip_t.mean:.3f}"
+                self._bars.update(self._stage, note=note)
+
+
+def show_outcome(outcome: Outcome, manifest: Manifest, page: str) -> None:
+    """Tell how a run ended and where to look."""
+    colour = {"published": "green", "rejected": "red"}.get(outcome.status, "yellow")
+    out.print(f"\n[bold {colour}]{outcome.status}[/] {manifest.plan.concept.placeholder}: {outcome.reason}")
+    out.print(manifest.decision.explanation)
+    gain = manifest.report.gain
+    out.print(
+        f"On prompts and seeds it was not chosen on: score {outcome.score:.3f}, CLIP-I {gain.value:+.3f} over the "
+        f"class word (interval {gain.low:+.3f} to {gain.high:+.3f})."
+    )
+    if outcome.version is not None:
+        out.print(f"Registered as version {outcome.version} of {outcome.concept}.{outcome.base}.")
+    out.print(f"Page: {page}", soft_wrap=True)
+
+
+def show_concept(
+    store: Store, outcomes: Sequence[Outcome], champion: Champion | None, manifest: Manifest, as_json: bool
+) -> None:
+    """Show the versions of a concept on one base model, and of the champion (or the last run) scores and files."""
+    files = {file.filename: store.url(blob_key(file.sha256)) for file in manifest.files}
+    page, decision = store.url(blob_key(manifest.page)), manifest.decision
+    if as_json:
+        value = {
+            "champion": champion and champion.model_dump(mode="json"),
+            "outcomes": [one.model_dump(mode="json") for one in outcomes],
+            "decision": decision.model_dump(mode="json"),
+            "files": files,
+            "page": page,
+        }
+        print(json.dumps(value))
+        return
+    out.print(_versions(outcomes, champion))
+    out.print(_steps(manifest))
+    out.print(decision.explanation)
+    out.print(f"Chosen step: {decision.step}. Files:")
+    for name, place in {**files, "page": page}.items():
+        out.print(f"  {name}: {place}", soft_wrap=True, highlight=False)
+
+
+def show_concepts(champions: Sequence[Champion | None], as_json: bool) -> None:
+    """List all published words."""
+    present = [one for one in champions if one]
+    if as_json:
+        print(json.dumps([one.model_dump(mode="json") for one in present]))
+        return
+    table = Table("concept", "base model", "word", "version", "step", "score", title="Published words")
+    for one in present:
+        table.add_row(
+            one.concept, one.base, one.placeholder, str(one.version), str(one.step), f"{one.score:.3f}"
+        )  # fmt: skip
+    out.print(table if present else "No word is published yet: `ti train` makes one.")
+
+
+def show_batch(rows: Sequence[BatchRow], page: Path) -> None:
+    """Show how each concept of a batch ended."""
+    table = Table("concept", "outcome", "step", "score", "reason", title="Batch")
+    for row in rows:
+        score = "" if row.score is None else f"{row.score:.3f}"
+        table.add_row(row.concept, row.status, "" if row.step is None else str(row.step), score, row.reason)
+    out.print(table)
+    out.print(f"Page: {page}", soft_wrap=True)
+
+
+def _steps(manifest: Manifest) -> Table:
+    table = Table("step", "CLIP-I", "CLIP-T", "score", "", title=f"Scores of {manifest.plan.concept.name} by step")
+    word = manifest.anchors.class_word
+    table.add_row("class word", f"{word.clip_i.mean:.3f}", f"{word.clip_t.mean:.3f}", "", "")
+    for one in manifest.decision.candidates:
+        marks = ["chosen"] if one.step == manifest.decision.step else []
+        if one.step == manifest.decision.looks_bad_from:
+            marks.append("starts to look bad")
+        table.add_row(
+            str(one.step), f"{one.clip_i.value:.3f}", f"{one.clip_t.value:.3f}", f"{one.score:.3f}", ", ".join(marks)
+        )
+    return table
+
+
+def _versions(outcomes: Sequence[Outcome], champion: Champion | None) -> Table:
+    table = Table("version", "outcome", "step", "score", "ended", "", title="Versions, oldest first")
+    for one in outcomes:
+        mark = "champion" if champion and champion.judge_key == one.judge_key else ""
+        version = "–" if one.version is None else str(one.version)
+        table.add_row(version, one.status, str(one.step), f"{one.score:.3f}", f"{one.ended:%Y-%m-%d %H:%M}", mark)
+    return table

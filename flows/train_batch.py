@@ -1,0 +1,58 @@
+"""Many concepts, one after the other: what fails is told and stops nobody, what has an outcome is not done again."""
+
+from collections import Counter
+from typing import Annotated
+
+from prefect import flow, runtime
+from prefect.states import Completed, Failed, State
+from pydantic import Field
+
+from flows.train_concept import BaseModel, train_concept
+from tasks import progress
+from tasks.batch import list_concepts, row_of, summarise
+from ti_core.config import EvaluationConfig, SelectionRule, TrainingConfig
+from ti_core.records import BatchRow
+
+
+@flow(name="train-batch", persist_result=False)
+def train_batch(
+    source: Annotated[
+        str,
+        Field(
+            title="Source",
+            description="A folder or s3://bucket/prefix with one sub-folder per concept, or a CSV/Parquet table.",
+            json_schema_extra={"position": 0},
+        ),
+    ],
+    class_word: Annotated[
+        str,
+        Field(
+            title="Class word",
+            description="For concepts that name none in their concept.toml or table row.",
+            json_schema_extra={"position": 1},
+        ),
+    ] = "object",
+    training: Annotated[TrainingConfig, Field(title="Training", json_schema_extra={"position": 2})] = TrainingConfig(),
+    evaluation: Annotated[
+        EvaluationConfig, Field(title="Judging", json_schema_extra={"position": 3})
+    ] = EvaluationConfig(),
+    rule: Annotated[SelectionRule, Field(title="Choosing", json_schema_extra={"position": 4})] = SelectionRule(),
+    base_model: BaseModel = "",
+) -> State[list[BatchRow]]:
+    """Train every concept of a folder, a bucket prefix or a table, and end with a summary, worst first."""
+    batch = runtime.flow_run.name
+    rows = []
+    for item in list_concepts(source, class_word):
+        progress.tell(progress.Stage(item.name, "next concept"))
+        if item.spec is None:
+            rows.append(BatchRow(concept=item.name, status="failed", reason=item.reason))
+            continue
+        state = train_concept(item.spec, training, evaluation, rule, base_model, batch, return_state=True)
+        rows.append(row_of(item.name, state))
+    page = summarise(rows, batch)
+    counts = Counter(row.status for row in rows)
+    message = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) + f"; {page}"
+    if counts["failed"] == len(rows):
+        return Failed(message=message, data=rows)
+    name = "Partly failed" if counts["failed"] else "Completed"
+    return Completed(name=name, message=message, data=rows)

@@ -1,0 +1,79 @@
+"""One concept: ingest → preprocess → train → evaluate (a task run per checkpoint) → select → register."""
+
+from typing import Annotated
+
+from prefect import flow
+from prefect.states import Completed, State
+from pydantic import Field
+
+from tasks import concept as stations
+from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
+from ti_core.records import Outcome
+
+BaseModel = Annotated[
+    str,
+    Field(
+        title="Base model",
+        description="miniature, a diffusers folder on the worker, or a hub name. Empty takes the worker's setting.",
+        json_schema_extra={"position": 4},
+    ),
+]
+
+
+@flow(name="train-concept", flow_run_name="{concept.name}", persist_result=False)
+def train_concept(
+    concept: Annotated[ConceptSpec, Field(title="Concept", json_schema_extra={"position": 0})],
+    training: Annotated[TrainingConfig, Field(title="Training", json_schema_extra={"position": 1})] = TrainingConfig(),
+    evaluation: Annotated[
+        EvaluationConfig, Field(title="Judging", json_schema_extra={"position": 2})
+    ] = EvaluationConfig(),
+    rule: Annotated[SelectionRule, Field(title="Choosing", json_schema_extra={"position": 3})] = SelectionRule(),
+    base_model: BaseModel = "",
+    batch: Annotated[
+        str,
+        Field(
+            title="Batch",
+            description="Name of the batch this belongs to; train-batch fills it in. Empty for a run of its own.",
+            json_schema_extra={"position": 5},
+        ),
+    ] = "",
+) -> State[Outcome]:
+    """Train one new word from a few pictures, judge every checkpoint, choose the best step and publish it.
+
+    Work that has an outcome under the same keys is not done again.
+    """
+    plan = stations.ingest(concept, training, evaluation, rule, base_model)
+    known = stations.recall(plan)
+    if known is not None:
+        return Completed(name="Known", message=f"Known already: {known.reason}", data=known)
+    prepared = stations.preprocess(plan)
+    trained = stations.train(plan, prepared, batch)
+    try:
+        word = plan.concept.class_word
+        class_word = stations.evaluate(plan, prepared, trained, 0, "", "select", f"class word {word}")
+        scores = [
+            stations.evaluate(plan, prepared, trained, one.step, one.vectors, "select", f"step {one.step}")
+            for one in trained.checkpoints
+        ]
+        decision = stations.select(plan, prepared, class_word, scores)
+        chosen = next(one for one in trained.checkpoints if one.step == decision.step)
+        rival = stations.rival(plan, decision)
+        outcome = stations.register(
+            plan,
+            prepared,
+            trained,
+            class_word,
+            scores,
+            decision,
+            stations.evaluate(plan, prepared, trained, 0, "", "report", f"class word {word} for the report"),
+            stations.evaluate(
+                plan, prepared, trained, chosen.step, chosen.vectors, "report", f"step {chosen.step} for the report"
+            ),
+            rival,
+            rival
+            and stations.evaluate(plan, prepared, trained, rival.step, rival.vectors, "report", "the present champion"),
+        )
+    except BaseException:
+        stations.abandon(trained)
+        raise
+    return Completed(message=outcome.reason, data=outcome)

@@ -1,0 +1,83 @@
+"""What Prefect's UI shows of a run beyond its graph: progress, tables, pictures, links. No logic of the line.
+
+An artifact's key joins its kind and the concept, so that Prefect keeps the history of one concept together.
+"""
+
+import base64
+import time
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+
+from ti_core.records import BatchRow, Decision, Outcome, Plan
+
+PROGRESS_SECONDS = 2.0
+"""At most this often a progress artifact is updated: each update is a request."""
+
+
+class ProgressBar:
+    """A Prefect progress artifact that is updated now and then."""
+
+    def __init__(self, key: str) -> None:
+        self._key, self._told = key, 0.0
+        self._artifact: UUID | None = None
+
+    def update(self, share: float, text: str, final: bool = False) -> None:
+        """Show `share` in [0, 1] and a line of text; `final` shows it even right after the last update."""
+        if not final and time.monotonic() - self._told < PROGRESS_SECONDS:
+            return
+        self._told = time.monotonic()
+        if self._artifact is None:
+            self._artifact = create_progress_artifact(share * 100, key=self._key, description=text)
+        else:
+            update_progress_artifact(self._artifact, share * 100, description=text)
+
+
+def scores_table(plan: Plan, decision: Decision) -> None:
+    """Table of scores by step, the chosen one marked, under the decision in words."""
+    table = [
+        {
+            "step": candidate.step,
+            "CLIP-I": round(candidate.clip_i.value, 4),
+            "CLIP-T": round(candidate.clip_t.value, 4),
+            "score": round(candidate.score, 4),
+            "chosen": "◀" if candidate.step == decision.step else "",
+        }
+        for candidate in decision.candidates
+    ]
+    create_table_artifact(table, key=f"scores-{plan.concept.name}", description=decision.explanation)
+
+
+def contact_sheet(plan: Plan, png: bytes) -> None:
+    """The contact sheet as a picture that travels inside its URI: the browser need not reach the store."""
+    uri = "data:image/png;base64," + base64.b64encode(png).decode()
+    create_image_artifact(
+        uri, key=f"sheet-{plan.concept.name}", description="Step × prompt; the chosen step is framed."
+    )
+
+
+def page_link(plan: Plan, outcome: Outcome, link: str) -> None:
+    """Link to the page of a run."""
+    text = f"{plan.concept.name}: {outcome.status}"
+    create_link_artifact(link, link_text=text, key=f"page-{plan.concept.name}", description=outcome.reason)
+
+
+def batch_table(rows: list[BatchRow]) -> None:
+    """Summary of a batch, worst first."""
+    table = [
+        {
+            "concept": row.concept,
+            "outcome": row.status,
+            "step": row.step,
+            "score": None if row.score is None else round(row.score, 3),
+            "reason": row.reason,
+        }
+        for row in rows
+    ]
+    create_table_artifact(table, key="batch", description=f"{len(rows)} concepts, worst first")

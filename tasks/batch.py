@@ -1,0 +1,58 @@
+"""The stations of a batch as Prefect tasks: list the concepts, tell how each ended, summarise."""
+
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks import artifacts
+from tasks.concept import station
+from ti_core.batch import BatchItem, read_batch
+from ti_core.errors import PseudowordError
+from ti_core.records import BatchRow, Manifest, Outcome
+from ti_core.settings import load_settings
+from ti_core.store import get_blob, open_store
+
+
+@task(name="read-batch", task_run_name="read batch", **station)
+def list_concepts(source: str, class_word: str) -> list[BatchItem]:
+    """The concepts at the source."""
+    return read_batch(source, class_word, load_settings())
+
+
+def row_of(name: str, state: Any) -> BatchRow:
+    """How a concept's flow run ended, as a line of the summary."""
+    result = state.result(raise_on_failure=False)
+    if not isinstance(result, Outcome):
+        known = isinstance(result, PseudowordError)
+        reason = str(result) if known else f"{type(result).__name__}: {result}" if result else str(state.message)
+        return BatchRow(concept=name, status="failed", reason=reason)
+    settings = load_settings()
+    manifest = Manifest.from_bytes(open_store(settings).get(result.manifest).data, result.manifest)
+    page = f"{result.concept}.{result.base}.html"
+    return BatchRow(
+        concept=name,
+        status="skipped" if state.name == "Known" else result.status,
+        reason=result.reason,
+        step=result.step,
+        score=result.score,
+        gain=manifest.report.gain,
+        strip=manifest.report.chosen.strip,
+        page=page if Path(settings.home, "pages", page).is_file() else None,
+    )
+
+
+@task(name="summarise", task_run_name="summarise", cache_policy=NO_CACHE, persist_result=False)
+def summarise(rows: list[BatchRow], batch: str) -> str:
+    """Show the table, write the batch's page, end its tracking run; returns the page's path."""
+    from ti_core.pages import write_batch_page
+    from ti_core.registry import Registry
+    from ti_core.report import batch_page
+
+    settings = load_settings()
+    store = open_store(settings)
+    artifacts.batch_table(rows)
+    if any(row.status in ("published", "rejected") for row in rows):
+        Registry(settings).close_batch(batch)
+    return str(write_batch_page(settings, batch_page(rows, lambda sha256: get_blob(store, sha256), f"Batch {batch}")))

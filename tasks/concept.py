@@ -1,0 +1,215 @@
+"""The stations of one concept as Prefect tasks: retries, names, artifacts. They have no logic of their own.
+
+Torch is imported inside the tasks that need it, so that a run whose outcome is known ends in seconds.
+"""
+
+import logging
+from functools import partial
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks import artifacts, progress
+from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
+from ti_core.errors import ServiceError
+from ti_core.records import Champion, Checkpoint, Decision, Outcome, Plan, PreparedSet, Record, Scores, Split
+from ti_core.settings import load_settings
+from ti_core.store import open_store
+
+log = logging.getLogger(__name__)
+
+
+def transient(_task: Any, _run: Any, state: Any) -> bool:
+    """Whether a failed task is worth another try: a silent server is, bad input or lack of memory is not."""
+    try:
+        state.result()
+    except ServiceError:
+        return True
+    except Exception:
+        return False
+    return False
+
+
+# Reuse is decided by the keys of ti_core alone, so neither results nor caches of Prefect are kept.
+station = {
+    "retries": 3,
+    "retry_delay_seconds": [2, 10, 30],
+    "retry_condition_fn": transient,
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+}
+
+
+class Training(Record):
+    """What the train task hands on."""
+
+    run_id: str
+    checkpoints: tuple[Checkpoint, ...]
+
+
+@task(name="ingest", task_run_name="ingest", **station)
+def ingest(
+    concept: ConceptSpec, training: TrainingConfig, evaluation: EvaluationConfig, rule: SelectionRule, base_model: str
+) -> Plan:
+    """Check the request, take in the pictures, decide the run."""
+    from ti_core.planning import make_plan
+
+    progress.tell(progress.Stage(concept.name, "reading pictures"))
+    settings = load_settings()
+    return make_plan(concept, training, evaluation, rule, base_model, settings, open_store(settings))
+
+
+@task(name="recall", task_run_name="recall outcome", **station)
+def recall(plan: Plan) -> Outcome | None:
+    """The outcome of the same work, if it has one."""
+    from ti_core.publishing import outcome_of
+
+    return outcome_of(open_store(load_settings()), plan)
+
+
+@task(name="preprocess", task_run_name="preprocess", **station)
+def preprocess(plan: Plan) -> PreparedSet:
+    """Squares and latents."""
+    progress.tell(progress.Stage(plan.concept.name, "loading the base model"))
+    from ti_core.training.station import prepare
+
+    settings = load_settings()
+    return prepare(plan, settings, open_store(settings))
+
+
+@task(name="train", task_run_name="train", **station)
+def train(plan: Plan, prepared: PreparedSet, batch: str) -> Training:
+    """Train and keep checkpoints; metrics go to the tracking run, progress to the Prefect UI."""
+    from ti_core.registry import Registry
+    from ti_core.training.station import run_training
+    from ti_core.training.trainer import Progress
+
+    name = plan.concept.name
+    progress.tell(progress.Stage(name, "training"))
+    settings = load_settings()
+    registry = Registry(settings)
+    run_id = registry.open_run(plan, batch)
+    bar = artifacts.ProgressBar(f"training-{name}")
+    rows: list[dict[str, float]] = []
+
+    def on_progress(event: Progress) -> None:
+        progress.tell(progress.Trained(name, event.step, event.steps, event.loss, event.norm, event.samples_per_second))
+        rows.append(
+            {
+                "step": event.step,
+                "loss": event.loss,
+                "norm": event.norm,
+                "samples_per_second": event.samples_per_second,
+            }
+        )
+        bar.update(event.step / event.steps, f"step {event.step} of {event.steps}, loss {event.loss:.4f}")
+
+    try:
+        checkpoints = run_training(plan, prepared, settings, open_store(settings), on_progress)
+    except BaseException:
+        registry.close_run(run_id, "FAILED")
+        raise
+    registry.log_training(run_id, rows)
+    bar.update(1.0, f"{plan.training.steps} steps, {len(checkpoints)} checkpoints", final=True)
+    return Training(run_id=run_id, checkpoints=tuple(checkpoints))
+
+
+@task(name="evaluate", task_run_name="evaluate {label}", **station)
+def evaluate(
+    plan: Plan, prepared: PreparedSet, training: Training, step: int, vectors: str, split: Split, label: str
+) -> Scores:
+    """Generate and score the pictures of one checkpoint; `vectors` "" judges the class word alone.
+
+    `training` is only told so that the flow's graph shows what this follows.
+    """
+    progress.tell(progress.Stage(plan.concept.name, f"judging {label}"))
+    from ti_core.evaluation.station import judge
+
+    settings = load_settings()
+    scores = judge(plan, prepared, step, vectors or None, split, settings, open_store(settings))
+    progress.tell(progress.Judged(plan.concept.name, scores))
+    return scores
+
+
+@task(name="select", task_run_name="select", **station)
+def select(plan: Plan, prepared: PreparedSet, class_word: Scores, scores: list[Scores]) -> Decision:
+    """Choose the step and say why."""
+    from ti_core.evaluation.station import anchors
+    from ti_core.selection import choose
+
+    progress.tell(progress.Stage(plan.concept.name, "choosing"))
+    settings = load_settings()
+    decision = choose(scores, anchors(plan, prepared, class_word, settings, open_store(settings)), plan.rule)
+    artifacts.scores_table(plan, decision)
+    return decision
+
+
+@task(name="rival", task_run_name="look up champion", **station)
+def rival(plan: Plan, decision: Decision) -> Champion | None:
+    """The present champion if it must be judged again to be compared: it was judged under another protocol."""
+    from ti_core.publishing import champion_of
+
+    champion = champion_of(open_store(load_settings()), plan.concept.name, plan.base.slug)
+    comparable = champion is None or champion.protocol == plan.protocol_digest
+    return None if comparable or not decision.accepted else champion
+
+
+@task(name="register", task_run_name="register", **station)
+def register(
+    plan: Plan,
+    prepared: PreparedSet,
+    training: Training,
+    class_word: Scores,
+    scores: list[Scores],
+    decision: Decision,
+    reported_class_word: Scores,
+    reported_chosen: Scores,
+    champion: Champion | None,
+    reported_rival: Scores | None,
+) -> Outcome:
+    """Report on the disjoint set, assemble the manifest, publish. `champion` was judged again as `reported_rival`."""
+    from ti_core.assembly import assemble
+    from ti_core.evaluation.station import anchors
+    from ti_core.pages import write_page
+    from ti_core.publishing import publish
+    from ti_core.registry import Registry
+    from ti_core.report import contact_sheet
+    from ti_core.selection import balanced, report
+    from ti_core.store import get_blob
+
+    progress.tell(progress.Stage(plan.concept.name, "publishing"))
+    settings = load_settings()
+    store = open_store(settings)
+    ends = anchors(plan, prepared, reported_class_word, settings, store)
+    manifest = assemble(
+        plan,
+        prepared,
+        training.checkpoints,
+        anchors(plan, prepared, class_word, settings, store),
+        tuple(scores),
+        decision,
+        report(reported_chosen, ends, plan.rule),
+        store,
+    )
+    read = partial(get_blob, store)
+    artifacts.contact_sheet(plan, contact_sheet(manifest, read))
+    rejudged = {}
+    if champion and reported_rival:
+        rejudged[champion.judge_key] = balanced(reported_rival, ends, plan.rule)
+    registry = Registry(settings)
+    outcome = publish(store, registry, manifest, training.run_id, rejudged)
+    registry.close_run(training.run_id, "FINISHED")
+    page = write_page(settings, plan.concept.name, plan.base.slug, read(manifest.page))
+    artifacts.page_link(plan, outcome, registry.run_url(training.run_id) or page.as_uri())
+    return outcome
+
+
+def abandon(training: Training) -> None:
+    """Mark the tracking run of a failed flow run as failed; a later attempt takes it up again."""
+    from ti_core.registry import Registry
+
+    try:
+        Registry(load_settings()).close_run(training.run_id, "FAILED")
+    except ServiceError:
+        log.warning("The tracking server cannot be told that this run failed.")

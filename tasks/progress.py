@@ -1,0 +1,58 @@
+"""Progress for whoever runs a flow in this process: the command line listens, tasks tell. Prefect has its artifacts.
+
+Nothing is stored; without a listener, telling does nothing.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ti_core.records import Scores
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A station has begun its work on a concept."""
+
+    concept: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Training stands at `step` of `steps`."""
+
+    concept: str
+    step: int
+    steps: int
+    loss: float
+    norm: float
+    samples_per_second: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One set of pictures is judged."""
+
+    concept: str
+    scores: Scores
+
+
+Event = Stage | Trained | Judged
+_listeners: list[Callable[[Event], None]] = []
+
+
+@contextmanager
+def listening(listener: Callable[[Event], None]) -> Iterator[None]:
+    """Call `listener` with every event while the block runs."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
+def tell(event: Event) -> None:
+    """Pass an event to all listeners."""
+    for listener in list(_listeners):
+        listener(event)

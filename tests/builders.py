@@ -1,0 +1,69 @@
+"""Judged runs for tests of keeping and fetching: small valid manifests whose blobs all lie in a store."""
+
+import numpy as np
+
+from tests.judged_run import JudgedRun
+from ti_core import formats, keys
+from ti_core.records import Checkpoint, Manifest, PublishedFile
+from ti_core.store import Store, put_blob
+
+STEPS = (20, 40)
+
+
+def judged(
+    store: Store,
+    *,
+    name: str = "cat-toy",
+    base: str = "miniature",
+    score: float = 0.6,
+    seed: int = 0,
+    guidance: float = 4.0,
+    accepted: bool = True,
+) -> Manifest:
+    """A run judged at steps 20 and 40, step 20 chosen, `score` on the reporting set.
+
+    Another `seed` gives other vectors and another train_key, another `guidance` another protocol.
+    """
+    run = JudgedRun(
+        name=name, steps=STEPS, chosen=STEPS[0], looks_bad_from=None, accepted=accepted,
+        plain=("a photo of a {}",), edit=("a {} on a blue background",), side=16,
+    )  # fmt: skip
+    for data in run.blobs.values():
+        put_blob(store, data)
+    vectors = {
+        step: {"clip_l": np.random.default_rng((seed, step)).normal(size=(2, 8)).astype(np.float32)} for step in STEPS
+    }
+    checkpoints = tuple(
+        Checkpoint(step=step, vectors=put_blob(store, formats.write_checkpoint(rows)), norm=1.0, loss=0.1)
+        for step, rows in vectors.items()
+    )
+    files = []
+    for layout in formats.LAYOUTS:
+        data = formats.write(vectors[STEPS[0]], f"<{name}>", layout)
+        filename = formats.filename(name, layout)
+        files.append(PublishedFile(layout=layout, filename=filename, sha256=put_blob(store, data), size=len(data)))
+
+    manifest = run.manifest
+    training = manifest.plan.training.model_copy(update={"seed": seed})
+    protocol = manifest.plan.protocol.model_copy(update={"guidance": guidance})
+    train_key = keys.train_key(manifest.plan.concept, manifest.plan.images, training, manifest.plan.base.digest)
+    digest = keys.protocol_digest(protocol)
+    plan = manifest.plan.model_copy(
+        update={
+            "base": manifest.plan.base.model_copy(update={"name": base, "slug": base}),
+            "training": training,
+            "protocol": protocol,
+            "protocol_digest": digest,
+            "train_key": train_key,
+            "judge_key": keys.judge_key(train_key, digest, manifest.plan.rule),
+        }
+    )
+    return manifest.model_copy(
+        update={
+            "plan": plan,
+            "checkpoints": checkpoints,
+            "report": manifest.report.model_copy(update={"score": score}),
+            "files": tuple(files),
+            "page": put_blob(store, b"<!doctype html><title>judged</title>"),
+        }
+    )

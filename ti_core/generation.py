@@ -1,0 +1,53 @@
+"""Use published words: a prompt with any of them to pictures. It trains and judges nothing."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from ti_core import formats
+from ti_core.backbone.folder import find_base
+from ti_core.backbone.resident import resident
+from ti_core.backbone.stable_diffusion import Conditioning
+from ti_core.client import champion
+from ti_core.config import EvaluationConfig
+from ti_core.evaluation.sampler import sample
+from ti_core.evaluation.words import encode
+from ti_core.settings import Settings
+from ti_core.store import Store, get_blob
+
+WORD = re.compile(r"<([a-z0-9-]+)>")
+
+
+def generate(
+    prompt: str,
+    out: Path,
+    seeds: Sequence[int],
+    config: EvaluationConfig,
+    base_model: str,
+    settings: Settings,
+    store: Store,
+) -> list[Path]:
+    """Make one PNG per seed from `prompt`, in which `<name>` stands for the champion of that concept.
+
+    One seed writes `out`; several write `out` with -1, -2, … before its suffix. Raises NotFoundError for a word that is
+    not published for this base model, InputError for a prompt that is too long.
+    """
+    base = find_base(base_model)
+    names = list(dict.fromkeys(WORD.findall(prompt)))
+    champions = [champion(name, base.slug, settings) for name in names]
+    words = {
+        one.placeholder: formats.read_checkpoint(get_blob(store, one.vectors), f"the word {one.placeholder}")
+        for one in champions
+    }
+    model = resident(base, settings.device)
+    told = encode(model, [prompt], words)
+    jobs = Conditioning(told.hidden_BLD.expand(len(seeds), -1, -1), None, {})
+    resolved = config.resolved(base.kind)
+    pictures = sample(model, jobs, list(seeds), base.resolution, resolved.sampler_steps, resolved.guidance)
+    paths = [out] if len(seeds) == 1 else [out.with_stem(f"{out.stem}-{n + 1}") for n in range(len(seeds))]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for path, picture in zip(paths, pictures, strict=True):
+        Image.fromarray(picture).save(path, "PNG")
+    return paths
