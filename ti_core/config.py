@@ -168,8 +168,8 @@ def _given(config: BaseModel) -> dict[str, Any]:
 DEFAULTS: dict[BackboneKind, dict[str, dict[str, Any]]] = {
     # Measured on the miniature's held-out concepts, see docs/held-out.md.
     "miniature": {
-        "training": {"steps": 160, "batch_size": 8, "learning_rate": 2e-3, "checkpoint_every": 20},
-        "evaluation": {"seeds": 4, "sampler_steps": 20, "guidance": 4.0},
+        "training": {"steps": 120, "batch_size": 8, "learning_rate": 2e-3, "checkpoint_every": 20},
+        "evaluation": {"seeds": 4, "sampler_steps": 16, "guidance": 4.0},
     },
     # Not measured here. Training: the diffusers textual-inversion example (3000 steps, batch 1 × accumulation 4,
     # 5e-4 scaled by 4 = 2e-3). Judging: guidance and sampler of the paper (arXiv 2208.01618, section 4.3).

@@ -119,8 +119,8 @@ def publish(
     place, also when that happens before this run's outcome is recorded; the champion is never moved back then.
 
     Raises IntegrityError when a blob is missing, ConflictError when the champion has to be judged again first or
-    others keep moving it, ServiceError when the store or the tracking server fails. Readers keep the previous champion
-    in all these cases.
+    others keep moving it, ServiceError when the store or the tracking server fails. Readers get the previous champion
+    until the pointer has moved and this run's from then on, never anything between.
     """
     plan = manifest.plan
     ended = outcome_of(store, plan)

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ti_core.config import BackboneKind, check_slug
+from ti_core.config import BackboneKind, base_slug
 from ti_core.errors import InputError
 from ti_core.records import BaseModelInfo, JudgeInfo
 
@@ -49,7 +49,7 @@ def find_base(name: str) -> BaseModelInfo:
     kind: BackboneKind = "miniature" if name == "miniature" else "sd1"
     return BaseModelInfo(
         name=name,
-        slug=_slug(name),
+        slug=base_slug(name),
         folder=str(folder),
         kind=kind,
         digest=_digest_files(folder, _used_files(folder)),
@@ -136,11 +136,6 @@ def _folder(name: str) -> Path:
         raise InputError(
             f"The base model {name} is neither a folder here nor to be had from the hub ({type(error).__name__})."
         ) from None
-
-
-def _slug(name: str) -> str:
-    slug = re.sub(r"[^a-z0-9]+", "-", Path(name).name.lower()).strip("-")
-    return check_slug(slug)
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ does not know the server.
 """
 
 from pathlib import Path
+from platform import python_version
 from typing import Any
 
 import pandas as pd
@@ -28,7 +29,7 @@ def write_model(folder: Path, manifest: Manifest, checkpoint: Checkpoint, data: 
     for layout, name in names.items():
         (folder / name).write_bytes(formats.write(vectors, concept.placeholder, layout))
     flavors: dict[str, Any] = {
-        "python_function": {"loader_module": __name__, "data": VECTORS},
+        "python_function": {"loader_module": __name__, "data": VECTORS, "python_version": python_version()},
         MODEL_TYPE: {
             "placeholder": concept.placeholder,
             "class_word": concept.class_word,

@@ -53,8 +53,9 @@ class Server:
             mlflow.set_tracking_uri(self._settings.mlflow_uri)
             yield self._connected()
         except MlflowException as error:
-            kind = NotFoundError if error.error_code == "RESOURCE_DOES_NOT_EXIST" else ServiceError
-            raise kind(self._sentence(error.message)) from error
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                raise NotFoundError(self._sentence(error.message, "has no such thing")) from error
+            raise ServiceError(self._sentence(error.message)) from error
         except (OSError, SQLAlchemyError) as error:
             raise ServiceError(self._sentence(str(error))) from error
 
@@ -99,9 +100,9 @@ class Server:
                 found = client.get_experiment_by_name(name)  # another worker was faster
         return str(found.experiment_id)
 
-    def _sentence(self, message: str) -> str:
+    def _sentence(self, message: str, trouble: str = "failed") -> str:
         uri = _CREDENTIALS.sub("", self._settings.mlflow_uri)
         if _UNREACHABLE.match(message):
             return f"The tracking server {uri} cannot be reached: start it, or correct PSEUDOWORD_TRACKING_URI."
         reason = _CREDENTIALS.sub("", message.strip().partition("\n")[0])[:300]
-        return f"The tracking server {uri} failed: {reason.rstrip('.')}."
+        return f"The tracking server {uri} {trouble}: {reason.removeprefix('RESOURCE_DOES_NOT_EXIST: ').rstrip('.')}."
