@@ -249,7 +249,7 @@ class Decision(Record):
     accepted: bool
     step: int
     best_step: int
-    """The step with the highest score; `step` is the earliest one tied with it."""
+    """The step with the highest score; `step` is the earliest sound one tied with it (`selection.choose`)."""
     looks_bad_from: int | None
     gain: Interval
     """CLIP-I of the chosen step over the class word, same prompts and seeds."""

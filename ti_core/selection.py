@@ -1,8 +1,8 @@
 """Choosing one step from the scores: pure functions over records, no files, no torch.
 
 The rule `balanced`: CLIP-I (on plain prompts) and CLIP-T (on edit prompts) are each put on a scale from 0 to 1 whose
-ends were measured under the same protocol, a step's score is their harmonic mean, and the earliest step within one
-standard error of the best is chosen (Breiman et al. 1984, the one-standard-error rule). All differences are paired:
+ends were measured under the same protocol, a step's score is their harmonic mean, and the earliest sound step within
+one standard error of the best is chosen (Breiman et al. 1984, the one-standard-error rule). All differences are paired:
 every step and the class word saw the same prompts and seeds, and share their resamples.
 
 Legend: K steps, B resamples; views are [4, B, K], see `ti_core.evaluation.statistics`. In arrays of steps the class
@@ -40,6 +40,9 @@ def choose(scores: Sequence[Scores], anchors: Anchors, rule: SelectionRule) -> D
     `anchors.class_word`. A step with a value that is not finite is left out and named in the explanation. Where one
     scale is too short, the other decides; where both are, the raw CLIP-I does, and the explanation warns.
 
+    A step is sound when its CLIP-I surely exceeds the class word's and its CLIP-T its floor. The choice is the earliest
+    sound step among the tied ones; a run is rejected only where none of those is sound.
+
     Raises InputError when there is no step, a step occurs twice, scores do not compare, the anchors are not finite, or
     no step has finite scores.
     """
@@ -62,7 +65,15 @@ def choose(scores: Sequence[Scores], anchors: Anchors, rule: SelectionRule) -> D
     best = int(np.argmax(points))
     behind = standard_error(score - score[..., best, None])
     tied = points[best] - points <= behind
-    chosen = int(np.argmax(tied))
+    gains = [_interval(image[..., k + 1] - image[..., 0], grid_i, rule) for k in range(len(steps))]
+    text_means = [float(text[0, 0, k + 1]) for k in range(len(steps))]
+    sound = np.array(
+        [
+            gain.low > 0 and not (scale.text_usable and mean <= scale.text_zero)
+            for gain, mean in zip(gains, text_means, strict=True)
+        ]
+    )
+    chosen = int(np.argmax(tied & sound if (tied & sound).any() else tied))
     below = [
         k > chosen and interval(score[..., k] - score[..., chosen], *smaller, rule.confidence)[2] < 0
         for k in range(len(steps))
@@ -82,15 +93,13 @@ def choose(scores: Sequence[Scores], anchors: Anchors, rule: SelectionRule) -> D
         )
         for k, step in enumerate(steps)
     )
-    gain = _interval(image[..., chosen + 1] - image[..., 0], grid_i, rule)
-    at_floor = scale.text_usable and candidates[chosen].clip_t.value <= scale.text_zero
     decision = Decision(
         rule=rule,
-        accepted=gain.low > 0 and not at_floor,
+        accepted=bool(sound[chosen]),
         step=steps[chosen],
         best_step=steps[best],
         looks_bad_from=looks_bad,
-        gain=gain,
+        gain=gains[chosen],
         scale=scale,
         candidates=candidates,
         explanation="",

@@ -115,6 +115,20 @@ def test_what_prompts_do_to_all_steps_is_no_reason_for_a_tie():
     assert decision.candidates[0].clip_i.high - decision.candidates[0].clip_i.low > 0.04
 
 
+def test_of_the_tied_steps_one_that_is_surely_better_than_the_class_word_is_chosen():
+    decision = choose(curve(0.70 + 6 * SPREAD, 0.71, 0.70), TEXT_WITHOUT_RANGE, RULE)
+    assert decision.candidates[0].tied
+    assert decision.accepted
+    assert decision.step == 40
+    assert decision.candidates[0].clip_i.low < 0.6 < decision.candidates[1].clip_i.low
+
+
+def test_where_no_tied_step_is_surely_better_the_earliest_is_rejected():
+    decision = choose(curve(0.70 + 6 * SPREAD, 0.71 + 6 * SPREAD), TEXT_WITHOUT_RANGE, RULE)
+    assert not decision.accepted
+    assert decision.gain.low <= 0
+
+
 def test_equal_steps_give_the_earliest():
     assert choose(curve(0.7, 0.8, 0.8, 0.8), anchors(), RULE).step == 40
 
