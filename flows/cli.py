@@ -7,6 +7,9 @@ sentence on stderr and exit code 1; `--json` prints one JSON value on stdout ins
 import json
 import os
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -41,6 +44,8 @@ Seeds = Annotated[int, typer.Option("--seeds", help="Pictures per prompt when ju
 
 def main() -> None:
     """Run the command line; the entry point of `ti`."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # what libraries tell developers; ours are sentences of their own
     try:
         app()
     except PseudowordError as error:
@@ -90,12 +95,13 @@ def train(
     )
     outcome = _known(concept, training, evaluation, base_model, settings)
     if outcome is None:
-        _start_services(settings)
-        from flows import console
-        from flows.train_concept import train_concept
+        with _interruptible():
+            _start_services(settings)
+            from flows import console
+            from flows.train_concept import train_concept
 
-        with console.live(quiet=as_json):
-            outcome = train_concept(concept, training, evaluation, base_model=base_model)
+            with console.live(quiet=as_json):
+                outcome = train_concept(concept, training, evaluation, base_model=base_model)
     _tell(outcome, settings, as_json)
     if outcome.status == "rejected":
         raise typer.Exit(2)
@@ -130,12 +136,13 @@ def batch(
         mirror=mirror,
         seeds=seeds,
     )
-    _start_services(settings)
-    from flows import console
-    from flows.train_batch import train_batch
+    with _interruptible():
+        _start_services(settings)
+        from flows import console
+        from flows.train_batch import train_batch
 
-    with console.live(quiet=as_json):
-        state = train_batch(source, class_word, training, evaluation, base_model=base_model, return_state=True)
+        with console.live(quiet=as_json):
+            state = train_batch(source, class_word, training, evaluation, base_model=base_model, return_state=True)
     rows = state.result(raise_on_failure=False)
     if isinstance(rows, BaseException):
         raise rows
@@ -260,26 +267,36 @@ def _known(
     base_model: str,
     settings: "Settings",
 ) -> "Outcome | None":
-    """Check the whole request before any server starts; the outcome if the same work has one."""
+    """Check the whole request before any server starts or anything is written; the outcome if the same work has one."""
     from ti_core.config import SelectionRule
     from ti_core.planning import make_plan
     from ti_core.publishing import outcome_of
     from ti_core.store import open_store
 
-    store = open_store(settings)
-    plan = make_plan(concept, training, evaluation, SelectionRule(), base_model, settings, store)
-    return outcome_of(store, plan)
+    plan = make_plan(concept, training, evaluation, SelectionRule(), base_model, settings, store=None)
+    return outcome_of(open_store(settings), plan)
 
 
 def _start_services(settings: "Settings") -> None:
     """Make sure that what a run will need answers, before it works for minutes."""
-    from flows.embedded import prepare_prefect
+    from flows.embedded import check_tracking, prepare_prefect
 
+    check_tracking(settings.mlflow_uri)
     prepare_prefect(settings.home)
     _quiet_libraries()
     from ti_core.registry import Registry
 
     Registry(settings).check()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """End a run that is stopped by Ctrl-C with a sentence and the shell's exit code for it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.secho("Stopped. The same command goes on from the last checkpoint.", fg="yellow", err=True)
+        raise typer.Exit(130) from None
 
 
 def _quiet_libraries() -> None:

@@ -67,7 +67,8 @@ def show_outcome(outcome: Outcome, manifest: Manifest, page: str) -> None:
     """Tell how a run ended and where to look."""
     colour = {"published": "green", "rejected": "red"}.get(outcome.status, "yellow")
     out.print(f"\n[bold {colour}]{outcome.status}[/] {manifest.plan.concept.placeholder}: {outcome.reason}")
-    out.print(manifest.decision.explanation)
+    if outcome.reason != manifest.decision.explanation:
+        out.print(manifest.decision.explanation)
     gain = manifest.report.gain
     out.print(
         f"On prompts and seeds it was not chosen on: score {outcome.score:.3f}, CLIP-I {gain.value:+.3f} over the "

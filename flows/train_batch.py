@@ -5,9 +5,9 @@ from typing import Annotated
 
 from prefect import flow, runtime
 from prefect.states import Completed, Failed, State
-from pydantic import Field
 
-from flows.train_concept import BaseModel, train_concept
+from flows.form import field
+from flows.train_concept import BaseModel, Choosing, Judging, Training, train_concept
 from tasks import progress
 from tasks.batch import list_concepts, row_of, summarise
 from ti_core.config import EvaluationConfig, SelectionRule, TrainingConfig
@@ -18,25 +18,14 @@ from ti_core.records import BatchRow
 def train_batch(
     source: Annotated[
         str,
-        Field(
-            title="Source",
-            description="A folder or s3://bucket/prefix with one sub-folder per concept, or a CSV/Parquet table.",
-            json_schema_extra={"position": 0},
-        ),
+        field("Source", "A folder or s3://bucket/prefix with one sub-folder per concept, or a CSV/Parquet table.", 0),
     ],
     class_word: Annotated[
-        str,
-        Field(
-            title="Class word",
-            description="For concepts that name none in their concept.toml or table row.",
-            json_schema_extra={"position": 1},
-        ),
+        str, field("Class word", "For concepts that name none in their concept.toml or table row.", 1)
     ] = "object",
-    training: Annotated[TrainingConfig, Field(title="Training", json_schema_extra={"position": 2})] = TrainingConfig(),
-    evaluation: Annotated[
-        EvaluationConfig, Field(title="Judging", json_schema_extra={"position": 3})
-    ] = EvaluationConfig(),
-    rule: Annotated[SelectionRule, Field(title="Choosing", json_schema_extra={"position": 4})] = SelectionRule(),
+    training: Training = TrainingConfig(),
+    evaluation: Judging = EvaluationConfig(),
+    rule: Choosing = SelectionRule(),
     base_model: BaseModel = "",
 ) -> State[list[BatchRow]]:
     """Train every concept of a folder, a bucket prefix or a table, and end with a summary, worst first."""

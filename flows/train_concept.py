@@ -4,38 +4,34 @@ from typing import Annotated
 
 from prefect import flow
 from prefect.states import Completed, State
-from pydantic import Field
 
+from flows.form import field
 from tasks import concept as stations
 from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
 from ti_core.records import Outcome
 
 BaseModel = Annotated[
     str,
-    Field(
-        title="Base model",
-        description="miniature, a diffusers folder on the worker, or a hub name. Empty takes the worker's setting.",
-        json_schema_extra={"position": 4},
+    field(
+        "Base model",
+        "miniature, a diffusers folder on the worker, or a hub name. Empty takes the worker's setting.",
+        5,
     ),
 ]
+Training = Annotated[TrainingConfig, field("Training", "How long and how fast; a 0 takes the base model's default.", 2)]
+Judging = Annotated[EvaluationConfig, field("Judging", "How checkpoints are judged; a 0 takes the default.", 3)]
+Choosing = Annotated[SelectionRule, field("Choosing", "How one step is chosen from the scores.", 4)]
 
 
 @flow(name="train-concept", flow_run_name="{concept.name}", persist_result=False)
 def train_concept(
-    concept: Annotated[ConceptSpec, Field(title="Concept", json_schema_extra={"position": 0})],
-    training: Annotated[TrainingConfig, Field(title="Training", json_schema_extra={"position": 1})] = TrainingConfig(),
-    evaluation: Annotated[
-        EvaluationConfig, Field(title="Judging", json_schema_extra={"position": 2})
-    ] = EvaluationConfig(),
-    rule: Annotated[SelectionRule, Field(title="Choosing", json_schema_extra={"position": 3})] = SelectionRule(),
+    concept: Annotated[ConceptSpec, field("Concept", "What is to be learned, and from which pictures.", 0)],
+    training: Training = TrainingConfig(),
+    evaluation: Judging = EvaluationConfig(),
+    rule: Choosing = SelectionRule(),
     base_model: BaseModel = "",
     batch: Annotated[
-        str,
-        Field(
-            title="Batch",
-            description="Name of the batch this belongs to; train-batch fills it in. Empty for a run of its own.",
-            json_schema_extra={"position": 5},
-        ),
+        str, field("Batch", "The batch it belongs to; train-batch fills it in. Empty for a run of its own.", 6)
     ] = "",
 ) -> State[Outcome]:
     """Train one new word from a few pictures, judge every checkpoint, choose the best step and publish it.

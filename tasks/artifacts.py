@@ -4,9 +4,11 @@ An artifact's key joins its kind and the concept, so that Prefect keeps the hist
 """
 
 import base64
+import logging
 import time
 from uuid import UUID
 
+import httpx
 from prefect.artifacts import (
     create_image_artifact,
     create_link_artifact,
@@ -16,6 +18,8 @@ from prefect.artifacts import (
 )
 
 from ti_core.records import BatchRow, Decision, Outcome, Plan
+
+log = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 2.0
 """At most this often a progress artifact is updated: each update is a request."""
@@ -33,10 +37,13 @@ class ProgressBar:
         if not final and time.monotonic() - self._told < PROGRESS_SECONDS:
             return
         self._told = time.monotonic()
-        if self._artifact is None:
-            self._artifact = create_progress_artifact(share * 100, key=self._key, description=text)
-        else:
-            update_progress_artifact(self._artifact, share * 100, description=text)
+        try:
+            if self._artifact is None:
+                self._artifact = create_progress_artifact(share * 100, key=self._key, description=text)
+            else:
+                update_progress_artifact(self._artifact, share * 100, description=text)
+        except httpx.HTTPError as error:  # hours of training do not end because nobody can watch them
+            log.warning("The progress cannot be shown in Prefect: %r", error)
 
 
 def scores_table(plan: Plan, decision: Decision) -> None:

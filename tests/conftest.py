@@ -5,6 +5,8 @@ import os
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Tests start processes that share few cores: threads that wait must not spin.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["DO_NOT_TRACK"] = "true"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"

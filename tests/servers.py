@@ -3,6 +3,7 @@
 This module does not know which tests use them.
 """
 
+import json
 import os
 import random
 import secrets
@@ -12,10 +13,13 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import boto3
 from botocore.config import Config
@@ -46,6 +50,17 @@ class S3Server:
             "PSEUDOWORD_S3_ADDRESSING": "path",
         }
 
+    def client(self) -> Any:
+        """A boto3 client of its own, that does not try again."""
+        return boto3.session.Session().client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            config=Config(s3={"addressing_style": "path"}, connect_timeout=1, retries={"total_max_attempts": 1}),
+        )
+
 
 @contextmanager
 def seaweedfs(folder: Path) -> Iterator[S3Server]:
@@ -70,14 +85,7 @@ def seaweedfs(folder: Path) -> Iterator[S3Server]:
         "AWS_ACCESS_KEY_ID": server.access_key,
         "AWS_SECRET_ACCESS_KEY": server.secret_key,
     }
-    client = boto3.session.Session().client(
-        "s3",
-        endpoint_url=server.endpoint,
-        region_name="us-east-1",
-        aws_access_key_id=server.access_key,
-        aws_secret_access_key=server.secret_key,
-        config=Config(s3={"addressing_style": "path"}, connect_timeout=1, retries={"total_max_attempts": 1}),
-    )
+    client = server.client()
 
     def ready() -> bool:
         try:
@@ -88,6 +96,86 @@ def seaweedfs(folder: Path) -> Iterator[S3Server]:
 
     with running(command, environment, folder / "weed.log", ready):
         yield server
+
+
+@contextmanager
+def prefect_server(folder: Path) -> Iterator[str]:
+    """Run a Prefect server with its database and its log in `folder`; yields the URL of its API.
+
+    Raises RuntimeError with the end of the log when it does not come up within two minutes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (port,) = free_ports(1)
+    command = [_binary("prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    environment = plain_environment(folder) | {"PREFECT_HOME": str(folder), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    api = f"http://127.0.0.1:{port}/api"
+    with running(command, environment, folder / "prefect.log", partial(_answers, f"{api}/health"), seconds=120):
+        yield api
+
+
+@contextmanager
+def mlflow_server(folder: Path) -> Iterator[str]:
+    """Run an MLflow server that keeps runs in SQLite and hands artifacts through, all in `folder`; yields its URL.
+
+    Raises RuntimeError with the end of the log when it does not come up within two minutes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (port,) = free_ports(1)
+    command = [
+        *(_binary("mlflow"), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+        *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts")),
+    ]
+    # Its job queue would start nine more processes.
+    environment = plain_environment(folder) | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    url = f"http://127.0.0.1:{port}"
+    with running(command, environment, folder / "mlflow.log", partial(_answers, f"{url}/health"), seconds=120):
+        yield url
+
+
+@contextmanager
+def prefect_worker(folder: Path, api: str, pool: str, environment: Mapping[str, str]) -> Iterator[Path]:
+    """Run a worker that takes one flow run at a time from `pool`, from when the server knows it; yields its log, which
+    holds the flow runs' own too.
+
+    A flow run that is still going when the block ends is stopped with the worker.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [_binary("prefect"), "worker", "start", "--pool", pool, "--name", "the-worker", "--limit", "1"]
+    known = partial(_answers, f"{api}/work_pools/{pool}/workers/filter", {}, b"the-worker")
+    log = folder / "worker.log"
+    with running(command, environment, log, known, seconds=120) as worker:
+        try:
+            yield log
+        finally:
+            children = _descendants(worker.pid)
+            worker.terminate()
+            try:
+                worker.wait(30)
+            finally:
+                for child in children:
+                    with suppress(ProcessLookupError):
+                        os.kill(child, signal.SIGKILL)
+
+
+def plain_environment(home: Path) -> dict[str, str]:
+    """What a process needs that shall know nothing of the developer's settings, and reports to nobody."""
+    return {"PATH": os.environ["PATH"], "HOME": str(home), "DO_NOT_TRACK": "true"}
+
+
+def _answers(url: str, question: object | None = None, expected: bytes = b"") -> bool:
+    data = None if question is None else json.dumps(question).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=5) as response:
+            return expected in response.read()
+    except OSError:
+        return False
+
+
+def _descendants(pid: int) -> list[int]:
+    """The processes started by `pid` and by those, deepest last."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [one for child in map(int, children) for one in (child, *_descendants(child))]
 
 
 @contextmanager

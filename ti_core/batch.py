@@ -41,19 +41,19 @@ def read_batch(source: str, class_word: str, settings: Settings) -> list[BatchIt
     if Path(source).suffix.lower() in {".csv", ".parquet"}:
         items = _from_table(source, class_word, settings)
     else:
-        items = [
-            _item(name, place, read_text(place, CONCEPT_FILE, settings), class_word)
-            for name, place in concept_folders(source, settings).items()
-        ]
+        items = [_item(name, place, class_word, settings) for name, place in concept_folders(source, settings).items()]
     if not items:
         raise InputError(f"{source} holds no concept: give each one a sub-folder of pictures, or name a CSV table.")
     return items
 
 
-def _item(name: str, place: str, toml: str | None, class_word: str) -> BatchItem:
+def _item(name: str, place: str, class_word: str, settings: Settings) -> BatchItem:
     try:
+        toml = read_text(place, CONCEPT_FILE, settings)
         described = tomllib.loads(toml) if toml is not None else {}
-    except tomllib.TOMLDecodeError as error:
+    except InputError as error:
+        return BatchItem(name, None, str(error))
+    except ValueError as error:  # no TOML, or no UTF-8
         return BatchItem(name, None, f"{place}/{CONCEPT_FILE} is damaged: {error}.")
     return _spec({"class_word": class_word} | described | {"name": name, "pictures": place})
 

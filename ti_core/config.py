@@ -62,7 +62,11 @@ class ConceptSpec(_Config):
     """One thing to be learned."""
 
     name: Slug = _field(
-        ..., "Name", "Lower-case letters, digits and hyphens; the new word will be <name>.", 0, examples=["cat-toy"]
+        ...,
+        "Name",
+        "Lower-case letters, digits and hyphens. In prompts the word is the name in angle brackets.",
+        0,
+        examples=["cat-toy"],
     )
     pictures: str = _field(
         ..., "Pictures", "A folder, a .zip file or an s3://bucket/prefix with three to five pictures.", 1, min_length=1
@@ -169,7 +173,7 @@ DEFAULTS: dict[BackboneKind, dict[str, dict[str, Any]]] = {
     # Measured on the miniature's held-out concepts, see docs/held-out.md.
     "miniature": {
         "training": {"steps": 120, "batch_size": 8, "learning_rate": 2e-3, "checkpoint_every": 20},
-        "evaluation": {"seeds": 4, "sampler_steps": 16, "guidance": 4.0},
+        "evaluation": {"seeds": 5, "sampler_steps": 8, "guidance": 4.0},
     },
     # Not measured here. Training: the diffusers textual-inversion example (3000 steps, batch 1 × accumulation 4,
     # 5e-4 scaled by 4 = 2e-3). Judging: guidance and sampler of the paper (arXiv 2208.01618, section 4.3).

@@ -17,7 +17,7 @@ from ti_core.evaluation.words import encode
 from ti_core.settings import Settings
 from ti_core.store import Store, get_blob
 
-WORD = re.compile(r"<([a-z0-9-]+)>")
+WORD = re.compile(r"<([a-z0-9-]+)>", re.IGNORECASE)
 
 
 def generate(
@@ -29,13 +29,14 @@ def generate(
     settings: Settings,
     store: Store,
 ) -> list[Path]:
-    """Make one PNG per seed from `prompt`, in which `<name>` stands for the champion of that concept.
+    """Make one PNG per seed from `prompt`, in which `<name>`, in capitals or not, stands for the champion of that
+    concept.
 
     One seed writes `out`; several write `out` with -1, -2, … before its suffix. Raises NotFoundError for a word that is
     not published for this base model, InputError for a prompt that is too long.
     """
     base = find_base(base_model)
-    names = list(dict.fromkeys(WORD.findall(prompt)))
+    names = list(dict.fromkeys(name.lower() for name in WORD.findall(prompt)))
     champions = [champion(name, base.slug, settings) for name in names]
     words = {
         one.placeholder: formats.read_checkpoint(get_blob(store, one.vectors), f"the word {one.placeholder}")

@@ -21,9 +21,10 @@ def make_plan(
     rule: SelectionRule,
     base_model: str,
     settings: Settings,
-    store: Store,
+    store: Store | None,
 ) -> Plan:
-    """Decide one run. `base_model` "" takes the settings' own. The pictures become blobs of the store.
+    """Decide one run. `base_model` "" takes the settings' own. The pictures become blobs of the store; without a store
+    nothing is written.
 
     Raises InputError for anything the user must mend, ServiceError for an unreachable store or bucket.
     """

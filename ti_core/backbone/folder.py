@@ -9,7 +9,7 @@ import re
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ti_core.config import BackboneKind, base_slug
 from ti_core.errors import InputError
@@ -43,17 +43,16 @@ def find_base(name: str) -> BaseModelInfo:
         )
     for part, weights in PARTS.items():
         check_safetensors(folder / part / weights)
-    unet = _json(folder / "unet/config.json")
-    vae = _json(folder / "vae/config.json")
-    side = unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
+    _vocabulary(folder / "tokenizer")
     kind: BackboneKind = "miniature" if name == "miniature" else "sd1"
+    blocks = len(_setting(folder / "vae/config.json", "block_out_channels", list))
     return BaseModelInfo(
         name=name,
         slug=base_slug(name),
         folder=str(folder),
         kind=kind,
         digest=_digest_files(folder, _used_files(folder)),
-        resolution=side,
+        resolution=_setting(folder / "unet/config.json", "sample_size", int) * 2 ** (blocks - 1),
     )
 
 
@@ -89,7 +88,7 @@ def check_class_word(phrase: str, base: BaseModelInfo) -> None:
     a poor baseline. The vocabulary is read from the folder, without a tokenizer.
     """
     vocabulary = _vocabulary(Path(base.folder) / "tokenizer")
-    unknown = [word for word in phrase.lower().split() if f"{word}</w>" not in vocabulary]
+    unknown = [word for word in phrase.lower().split() if f"{_written(word)}</w>" not in vocabulary]
     if unknown:
         from difflib import get_close_matches
 
@@ -120,11 +119,11 @@ def _folder(name: str) -> Path:
     if name == "miniature":
         return MINIATURE / "mini-sd"
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():
         return folder.resolve()
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise InputError(
-            f"There is no base model {name}: name `miniature`, a diffusers folder or a hub name (owner/model)."
+            f"There is no base model {name!r}: name `miniature`, a diffusers folder or a hub name (owner/model)."
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -150,10 +149,34 @@ def _json(path: Path) -> dict[str, Any]:
     return value
 
 
+T = TypeVar("T")
+
+
+def _setting(config: Path, name: str, kind: type[T]) -> T:
+    value = _json(config).get(name)
+    if not isinstance(value, kind):
+        raise InputError(f"{config} is damaged: its {name} is {value!r}.")
+    return value
+
+
 def _vocabulary(tokenizer: Path) -> dict[str, int]:
     whole = tokenizer / "tokenizer.json"
-    vocabulary = _json(whole)["model"]["vocab"] if whole.is_file() else _json(tokenizer / "vocab.json")
-    return dict(vocabulary)
+    if whole.is_file():
+        model = _json(whole).get("model")
+        vocabulary = model.get("vocab") if isinstance(model, dict) else None
+        if not isinstance(vocabulary, dict):
+            raise InputError(f"{whole} is damaged: it holds no vocabulary.")
+        return vocabulary
+    if not (tokenizer / "merges.txt").is_file():
+        raise InputError(f"The model folder is not complete: there is no {tokenizer / 'merges.txt'}.")
+    return _json(tokenizer / "vocab.json")
+
+
+def _written(word: str) -> str:
+    """`word` as byte-level vocabularies write it: each byte of its UTF-8 is one printable character (é becomes Ã©)."""
+    printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    others = [byte for byte in range(256) if byte not in printable]
+    return "".join(chr(byte if byte in printable else 256 + others.index(byte)) for byte in word.encode())
 
 
 def _used_files(folder: Path) -> list[str]:

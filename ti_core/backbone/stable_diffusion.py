@@ -8,9 +8,11 @@ Shapes: B prompts or pictures, L tokens (the tokenizer's maximum), V vectors a p
 C latent channels, H×W pixels, h×w latents.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
@@ -54,9 +56,9 @@ class StableDiffusion:
         self.unet_dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
         try:
             self.tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"))
-            self.text_encoder = CLIPTextModel.from_pretrained(str(folder / "text_encoder"), dtype=torch.float32)
-            self.vae = AutoencoderKL.from_pretrained(str(folder / "vae"), torch_dtype=torch.float32)
-            self.unet = UNet2DConditionModel.from_pretrained(str(folder / "unet"), torch_dtype=self.unet_dtype)
+            self.text_encoder = _load(CLIPTextModel, folder / "text_encoder", dtype=torch.float32)
+            self.vae = _load(AutoencoderKL, folder / "vae", torch_dtype=torch.float32)
+            self.unet = _load(UNet2DConditionModel, folder / "unet", torch_dtype=self.unet_dtype)
             self.noise = DDPMScheduler.from_pretrained(str(folder / "scheduler"))
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise InputError(f"The base model in {folder} does not load: {str(error).splitlines()[0]}") from None
@@ -75,8 +77,8 @@ class StableDiffusion:
     def tokenize(self, prompts: Sequence[str], words: Mapping[str, int]) -> list[tuple[list[int], list[int]]]:
         """Return (ids, slots) of each prompt, each a list of L integers, padded as the stock pipeline pads.
 
-        `words` maps each placeholder to its number of vectors; slots number the rows of all words in the mapping's
-        order. Raises InputError when a prompt is longer than the text encoder reads.
+        `words` maps each placeholder, in lower case, to its number of vectors; slots number the rows of all words in
+        the mapping's order. Raises InputError when a prompt is longer than the text encoder reads.
         """
         first: dict[str, int] = {}
         rows = 0
@@ -189,16 +191,21 @@ class StableDiffusion:
         return DDIMScheduler.from_config(self.noise.config)
 
 
+def _load(kind: Any, folder: Path, **types: torch.dtype) -> Any:
+    """Load one part. Raises InputError when tensors are missing: the libraries would make them up, with a warning."""
+    part, told = kind.from_pretrained(str(folder), output_loading_info=True, **types)
+    if missing := sorted(told["missing_keys"]):
+        raise InputError(f"{folder} holds no weights for {missing[0]} ({len(missing)} missing): copy it again.")
+    return part
+
+
 def _split(prompt: str, words: Mapping[str, int]) -> list[tuple[str, str]]:
-    """Cut a prompt at its placeholders: [(text before, placeholder or "")]. Longest placeholder first."""
-    cuts: list[tuple[str, str]] = []
-    text, position = prompt, 0
+    """Cut a prompt at its placeholders: [(text before, placeholder or "")].
+
+    Longest placeholder first, capitals or not: the stock tokenizer, too, looks for added words in lower-cased text.
+    """
+    if not words:
+        return [(prompt, "")]
     ordered = sorted(words, key=len, reverse=True)
-    while position < len(text):
-        word = next((word for word in ordered if text.startswith(word, position)), "")
-        if word:
-            cuts.append((text[:position], word))
-            text, position = text[position + len(word) :], 0
-        else:
-            position += 1
-    return [*cuts, (text, "")]
+    *parts, rest = re.split(f"({'|'.join(map(re.escape, ordered))})", prompt, flags=re.IGNORECASE)
+    return [*zip(parts[::2], (word.lower() for word in parts[1::2]), strict=True), (rest, "")]

@@ -29,7 +29,7 @@ class Clip:
         try:
             model, _, transform = open_clip.create_model_and_transforms(name, pretrained=pretrained, device=device)
             self.tokenizer = open_clip.get_tokenizer(name)
-        except (RuntimeError, OSError, ValueError, KeyError) as error:
+        except (RuntimeError, OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"The judge {info.name} does not load: {str(error).splitlines()[0]} Name a folder in PSEUDOWORD_CLIP "
                 "where the hub cannot be reached."

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ti_core.errors import InputError, NotFoundError
 from ti_core.images.preprocess import oriented
@@ -26,8 +26,9 @@ MANY = 200
 MAX_FILE_BYTES = 100 * 2**20
 
 
-def ingest(source: str, resolution: int, settings: Settings, store: Store) -> ImageSet:
-    """Read, check and keep the pictures at `source`, each as the blob of its unchanged file.
+def ingest(source: str, resolution: int, settings: Settings, store: Store | None) -> ImageSet:
+    """Read, check and keep the pictures at `source`, each as the blob of its unchanged file; without a store they are
+    checked only.
 
     `resolution` is the training resolution in pixels: a picture whose shorter side is under half of it is too small to
     use, one under the whole is enlarged with a warning. Files directly at `source` count, not those in sub-folders.
@@ -62,8 +63,9 @@ def ingest(source: str, resolution: int, settings: Settings, store: Store) -> Im
         raise InputError(f"No usable picture in {source}{reasons}")
     if len(found) < FEW:
         warnings.append(f"Only {len(found)} usable picture{'s' * (len(found) > 1)}; three to five work better.")
-    for _, data in found.values():
-        put_blob(store, data)
+    if store is not None:
+        for _, data in found.values():
+            put_blob(store, data)
     return ImageSet(pictures=tuple(found[sha][0] for sha in sorted(found)), warnings=tuple(warnings))
 
 
@@ -76,9 +78,9 @@ def _check(name: str, data: bytes, resolution: int, max_pixels: int) -> Picture:
             upright = oriented(image)
     except InputError:
         raise
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # on damaged bytes Pillow's decoders raise nearly anything
         raise InputError(
-            f"{name} is left out: it does not read as a picture ({error or type(error).__name__})."
+            f"{name} is left out: it does not read as a picture ({str(error) or type(error).__name__})."
         ) from None
     if min(upright.size) * 2 < resolution:
         raise InputError(
@@ -115,8 +117,9 @@ class _Member:
             raise InputError(f"{self.info.filename} is left out: it unpacks to over {MAX_FILE_BYTES // 2**20} MiB.")
         try:
             return self.archive.read(self.info)
-        except (zipfile.BadZipFile, RuntimeError, OSError, ValueError, NotImplementedError) as error:
-            raise InputError(f"{self.info.filename} is left out: it does not unpack ({error}).") from None
+        except Exception as error:  # BadZipFile, zlib's own error, EOFError, RuntimeError for a password, …
+            reason = str(error) or type(error).__name__
+            raise InputError(f"{self.info.filename} is left out: it does not unpack ({reason}).") from None
 
 
 class _Object:
@@ -145,12 +148,13 @@ def _candidates(source: str, settings: Settings) -> Iterator[tuple[str, _File | 
                 yield file.name, _File(file.name, file, settings)
     elif path.suffix.lower() == ".zip" and path.is_file():
         try:
-            with zipfile.ZipFile(path) as archive:
-                for info in sorted(archive.infolist(), key=lambda info: info.filename):
-                    if not info.is_dir() and _is_picture(info.filename):
-                        yield info.filename, _Member(archive, info)
-        except zipfile.BadZipFile:
+            archive = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):
             raise InputError(f"{source} does not read as a zip file.") from None
+        with archive:
+            for info in sorted(archive.infolist(), key=lambda info: info.filename):
+                if not info.is_dir() and _is_picture(info.filename):
+                    yield info.filename, _Member(archive, info)
     elif path.exists():
         raise InputError(f"{source} is neither a folder nor a .zip file: put the pictures into a folder and name that.")
     else:
@@ -178,11 +182,14 @@ def concept_folders(source: str, settings: Settings) -> dict[str, str]:
 
 
 def read_text(source: str, name: str, settings: Settings) -> str | None:
-    """The text of the file `name` at `source` (a folder or s3:// prefix), or None when there is none."""
+    """The text of the file `name` at `source` (a folder or s3:// prefix), or None when there is none.
+
+    Raises InputError when it lies outside the allowed folders, UnicodeDecodeError when it is no text.
+    """
     if source.startswith("s3://"):
         try:
             return open_store(settings, source).get(name).data.decode()
         except NotFoundError:
             return None
     path = Path(source) / name
-    return settings.allowed(path).read_text() if path.is_file() else None
+    return settings.allowed(path).read_text(encoding="utf-8") if path.is_file() else None

@@ -5,16 +5,35 @@ Change what this does to a pixel, and `keys.PREPROCESS_VERSION` must go up.
 
 import io
 
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
+
+Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit warns or fails at other sizes than `Settings.max_picture_pixels`
 
 BACKGROUND = (255, 255, 255)
 """What shows through transparency. White is what cut-outs are most often made for."""
 
 
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a picture of each EXIF orientation upright; 1 and anything unknown is upright."""
+
+
 def oriented(image: Image.Image) -> Image.Image:
-    """Decode completely (the first frame of an animation) and turn upright as the EXIF orientation says."""
+    """Decode completely (the first frame of an animation) and turn upright as the EXIF orientation says.
+
+    `ImageOps.exif_transpose` would also write the other EXIF tags anew, and fails where one of them is malformed.
+    """
     image.seek(0)
-    return ImageOps.exif_transpose(image)
+    image.load()
+    turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return image.copy() if turn is None else image.transpose(turn)
 
 
 def flattened(image: Image.Image) -> Image.Image:

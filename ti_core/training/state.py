@@ -54,7 +54,7 @@ def from_bytes(data: bytes, train_key: str, source: str) -> tuple[TrainingState,
             groups[group][name] = tensor
         state = TrainingState(int(metadata["step"]), groups["vectors"], groups["first"], groups["second"])
         return state, [Checkpoint.model_validate(item) for item in json.loads(metadata["checkpoints"])]
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise IntegrityError(f"{source} is damaged: {error}.") from None
 
 

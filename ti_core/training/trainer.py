@@ -123,9 +123,11 @@ class _Slot:
         )
         self.mean, self.std = job.mean.to(model.device), job.std.to(model.device)
         start = model.initial_vectors(job.start_phrase, job.vectors)
-        self.start_VD = start[ENCODER].clone()
+        self.start_VD = start[ENCODER]
         state = job.resume
-        self.rows_VD = (state.vectors[ENCODER].to(model.device) if state else start[ENCODER]).requires_grad_(True)
+        # A copy: the optimizer writes in place, and the state belongs to the caller.
+        first_VD = state.vectors[ENCODER].to(model.device) if state else self.start_VD
+        self.rows_VD = first_VD.clone().requires_grad_(True)
         self.optimizer = torch.optim.Adam([self.rows_VD], lr=job.config.learning_rate)
         if state:
             self.step = state.step

@@ -1,0 +1,240 @@
+"""The line as a team runs it: a bucket, a Prefect server with a worker, an MLflow server, readers with S3 alone.
+
+Everything is real and small: few steps, few pictures to judge. The first batch is run once; each test looks at one side
+of what it left behind, and the last ones run work again that has an outcome.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterParentFlowRunId,
+)
+from prefect.client.schemas.objects import Artifact, FlowRun
+
+from tests.servers import S3Server, mlflow_server, plain_environment, prefect_server, prefect_worker, seaweedfs
+from ti_core.publishing import champion_of
+from ti_core.records import Champion
+from ti_core.settings import load_settings
+from ti_core.store import open_store
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+CONCEPTS = {"fox", "owl", "pizza", "teapot"}
+BROKEN = "broken-bird"
+SMALL: dict[str, Any] = {
+    "training": {"steps": 30, "checkpoint_every": 15, "batch_size": 8},
+    "evaluation": {"seeds": 1, "sampler_steps": 8},
+}
+"""The least that gives a word which is surely closer to its pictures than the class word is."""
+PATIENCE = 1200.0
+"""Seconds until a flow run counts as stuck. An idle machine with two cores needs a tenth of it."""
+
+
+@dataclass(frozen=True)
+class Team:
+    """What is running, seen through its public doors."""
+
+    prefect: SyncPrefectClient
+    mlflow: MlflowClient
+    reader: Mapping[str, str]
+    """The environment of somebody who only fetches words: the bucket and its key."""
+    worker_log: Path
+
+    def run(self, deployment: str, parameters: dict[str, Any]) -> FlowRun:
+        """Start a flow run of a deployment, as the UI does, and wait until it has ended."""
+        found = self.prefect.read_deployment_by_name(deployment)
+        run = self.prefect.create_flow_run_from_deployment(found.id, parameters=parameters)
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            run = self.prefect.read_flow_run(run.id)
+            if run.state and run.state.is_final():
+                return run
+            time.sleep(1)
+        raise TimeoutError(f"{deployment} is {run.state}; the end of the worker's log:\n{self._log_tail()}")
+
+    def artifacts(self, run: UUID) -> list[Artifact]:
+        """What a flow run shows in the UI."""
+        return self.prefect.read_artifacts(
+            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run]))
+        )
+
+    def rows(self, batch: FlowRun) -> dict[str, dict[str, Any]]:
+        """The batch's table by concept."""
+        (table,) = [one for one in self.artifacts(batch.id) if one.key == "batch"]
+        return {row["concept"]: row for row in json.loads(str(table.data))}
+
+    def concept_runs(self, batch: FlowRun) -> dict[str, FlowRun]:
+        """The flow runs of the batch's concepts by name."""
+        parent = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[batch.id]))
+        return {run.name: run for run in self.prefect.read_flow_runs(flow_run_filter=parent)}
+
+    def task_names(self, run: UUID) -> list[str]:
+        """The names of a flow run's task runs."""
+        one = FlowRunFilter(id=FlowRunFilterId(any_=[run]))
+        return sorted(task.name for task in self.prefect.read_task_runs(flow_run_filter=one))
+
+    def _log_tail(self) -> str:
+        return "\n".join(self.worker_log.read_text(errors="replace").splitlines()[-40:])
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
+    folder = tmp_path_factory.mktemp("team")
+    with ExitStack() as running:
+        s3 = running.enter_context(seaweedfs(folder / "s3"))
+        api = running.enter_context(prefect_server(folder / "prefect"))
+        tracking = running.enter_context(mlflow_server(folder / "mlflow"))
+        _upload_pictures(s3)
+        reader = s3.environment | {"PSEUDOWORD_STORE": f"s3://{s3.bucket}/store"}
+        people = plain_environment(folder) | {"PREFECT_API_URL": api, "PREFECT_HOME": str(folder / "prefect-client")}
+        people["PATH"] = f"{Path(sys.executable).parent}:{people['PATH']}"
+        setup = people | {"PSEUDOWORD_SOURCE": f"s3://{s3.bucket}/pictures"}
+        subprocess.run([ROOT / "deployments" / "setup.sh"], env=setup, cwd=folder, check=True, timeout=300)
+        work = people | reader | {
+            "PSEUDOWORD_TRACKING_URI": tracking,
+            "PSEUDOWORD_HOME": str(folder / "home"),
+            "HF_HUB_OFFLINE": "1",
+            "OMP_WAIT_POLICY": os.environ["OMP_WAIT_POLICY"],
+        }  # fmt: skip
+        log = running.enter_context(prefect_worker(folder / "worker", api, "pseudoword", work))
+        mlflow.set_tracking_uri(tracking)
+        yield Team(SyncPrefectClient(api), MlflowClient(tracking), reader, log)
+    mlflow.set_tracking_uri(None)
+
+
+def _upload_pictures(s3: S3Server) -> None:
+    client = s3.client()
+    for name in CONCEPTS:
+        for file in (ROOT / "examples" / "concepts" / name).iterdir():
+            client.put_object(Bucket=s3.bucket, Key=f"pictures/{name}/{file.name}", Body=file.read_bytes())
+    client.put_object(Bucket=s3.bucket, Key=f"pictures/{BROKEN}/01.png", Body=b"not a picture")
+
+
+@pytest.fixture(scope="module")
+def first(team: Team) -> FlowRun:
+    """The first batch, ended."""
+    return team.run("train-batch/train-batch", SMALL)
+
+
+@pytest.fixture
+def champions(team: Team, first: FlowRun, monkeypatch: pytest.MonkeyPatch) -> dict[str, Champion]:
+    """What the store says readers get."""
+    for name, value in team.reader.items():
+        monkeypatch.setenv(name, value)
+    store = open_store(load_settings())
+    found = {name: champion_of(store, name, "miniature") for name in CONCEPTS}
+    return {name: champion for name, champion in found.items() if champion}
+
+
+def test_one_broken_concept_is_named_and_stops_nobody(team: Team, first: FlowRun) -> None:
+    assert first.state is not None
+    assert (first.state.name, first.state.is_completed()) == ("Partly failed", True)
+    assert str(first.state.message).startswith("1 failed, 4 published")
+    rows = team.rows(first)
+    assert {name: row["outcome"] for name, row in rows.items()} == {BROKEN: "failed"} | dict.fromkeys(
+        CONCEPTS, "published"
+    )
+    assert "01.png" in rows[BROKEN]["reason"]
+    assert next(iter(rows)) == BROKEN  # worst first
+
+
+def test_each_concept_shows_its_work_in_prefect(team: Team, first: FlowRun) -> None:
+    runs = team.concept_runs(first)
+    assert set(runs) == CONCEPTS | {BROKEN}
+    for name in CONCEPTS:
+        judged = [task for task in team.task_names(runs[name].id) if task.startswith("evaluate step")]
+        steps = [task for task in judged if not task.endswith("for the report")]
+        assert steps == ["evaluate step 15", "evaluate step 30"]
+        shown = {artifact.key: artifact for artifact in team.artifacts(runs[name].id)}
+        assert {key: artifact.type for key, artifact in shown.items()} == {
+            f"training-{name}": "progress",
+            f"scores-{name}": "table",
+            f"sheet-{name}": "image",
+            f"page-{name}": "markdown",
+        }
+        assert shown[f"training-{name}"].data == 100
+        table = json.loads(str(shown[f"scores-{name}"].data))
+        assert [row["step"] for row in table] == [15, 30]
+        assert sum(row["chosen"] != "" for row in table) == 1
+
+
+def test_mlflow_mirrors_the_batch(team: Team, first: FlowRun, champions: dict[str, Champion]) -> None:
+    experiment = team.mlflow.get_experiment_by_name("pseudoword").experiment_id
+    (parent,) = team.mlflow.search_runs([experiment], f"attributes.run_name = '{first.name}'")
+    assert parent.info.status == "FINISHED"
+    children = team.mlflow.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    assert {run.info.run_name: run.info.status for run in children} == dict.fromkeys(CONCEPTS, "FINISHED")
+    for run in children:
+        name, run_id = run.info.run_name, run.info.run_id
+        models = team.mlflow.search_logged_models([experiment], f"source_run_id = '{run_id}'")
+        by_id = {model.model_id: int(model.params["step"]) for model in models}
+        assert sorted(by_id.values()) == [15, 30]
+        version = team.mlflow.get_model_version_by_alias(f"{name}.miniature", "champion")
+        assert (int(version.version), version.run_id) == (champions[name].version, run_id)
+        assert by_id[version.source.removeprefix("models:/")] == champions[name].step
+        assert len(team.mlflow.get_metric_history(run_id, "loss")) > 0
+        assert "page.html" in {artifact.path for artifact in team.mlflow.list_artifacts(run_id)}
+    assert {model.name for model in team.mlflow.search_registered_models()} == {f"{n}.miniature" for n in CONCEPTS}
+
+
+@pytest.mark.parametrize("layout", ["diffusers", "a1111"])
+def test_reader_with_the_bucket_alone_gets_the_champion(
+    team: Team, champions: dict[str, Champion], tmp_path: Path, layout: str
+) -> None:
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)} | team.reader
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ti"), "fetch", "fox", "--format", layout, "--out", tmp_path, "--json"],
+        env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    fetched = Path(json.loads(done.stdout)["path"])
+    (wanted,) = [file for file in champions["fox"].files if file.layout == layout]
+    assert hashlib.sha256(fetched.read_bytes()).hexdigest() == wanted.sha256
+    assert fetched.name == wanted.filename
+
+
+def test_second_batch_does_nothing(team: Team, first: FlowRun, champions: dict[str, Champion]) -> None:
+    experiment = team.mlflow.get_experiment_by_name("pseudoword").experiment_id
+    before = len(team.mlflow.search_runs([experiment]))
+    second = team.run("train-batch/train-batch", SMALL)
+    assert second.state is not None
+    assert str(second.state.message).startswith("1 failed, 4 skipped")
+    rows = team.rows(second)
+    assert {name for name, row in rows.items() if row["outcome"] == "skipped"} == CONCEPTS
+    for name, run in team.concept_runs(second).items():
+        assert "train" not in team.task_names(run.id)
+        assert name == BROKEN or (run.state is not None and run.state.name == "Known")
+        assert name == BROKEN or rows[name]["step"] == champions[name].step
+    assert second.total_run_time < timedelta(seconds=60)
+    assert len(team.mlflow.search_runs([experiment])) == before
+
+
+def test_form_of_one_concept_knows_the_batch_s_outcome(team: Team, champions: dict[str, Champion]) -> None:
+    """The same work asked for through the other deployment, whose queue goes first."""
+    source = str(team.prefect.read_deployment_by_name("train-batch/train-batch").parameters["source"])
+    concept = {"name": "fox", "pictures": f"{source}/fox", "class_word": "animal"}
+    run = team.run("train-concept/train-concept", {"concept": concept, **SMALL})
+    assert run.state is not None
+    assert (run.name, run.state.name, run.work_queue_name) == ("fox", "Known", "interactive")
+    assert "train" not in team.task_names(run.id)

@@ -1,0 +1,172 @@
+"""Small real models for tests: the shipped miniature, loaded once, and random Stable Diffusion 1.x folders.
+
+`save_sd1` writes what SD 1.5's folder holds, with every dimension made tiny: a tokenizer of vocab.json and merges.txt,
+a CLIP text encoder of width 32, a U-Net, a VAE, the last three with tensors named as in published weights, and a PNDM
+scheduler. Its weights are random, so it shows that code agrees with code, never that anything is learned.
+"""
+
+import json
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from ti_core.backbone.folder import find_base
+from ti_core.backbone.stable_diffusion import StableDiffusion
+from ti_core.config import TrainingConfig
+from ti_core.training.state import TrainingState
+from ti_core.training.trainer import ConceptJob
+
+KNOWN = ("a", "photo", "of", "the", "in", "style", "dog", "cat", "toy", "red", "hat", "small")
+"""Words that are one token each in the tiny folder's vocabulary."""
+PUBLISHED_VAE = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+"""Attention weights of published VAEs still have their first names."""
+SIDE = 16
+"""Pixels a side of the tiny folder's pictures; its latents are half as wide."""
+
+
+@cache
+def miniature() -> StableDiffusion:
+    """The shipped miniature on the CPU, loaded once in a test process."""
+    return StableDiffusion(find_base("miniature"), torch.device("cpu"))
+
+
+@cache
+def tiny_sd1() -> StableDiffusion:
+    """A tiny random SD 1.x on the CPU, made once in a test process: ten times faster than the miniature."""
+    with tempfile.TemporaryDirectory() as folder:
+        return StableDiffusion(find_base(str(save_sd1(Path(folder) / "tiny-sd1"))), torch.device("cpu"))
+
+
+def stock_pipeline(folder: Path | str) -> StableDiffusionPipeline:
+    """A fresh stock pipeline in fp32 on a model folder."""
+    pipeline = StableDiffusionPipeline.from_pretrained(str(folder), torch_dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def save_sd1(folder: Path, *, legacy_eos: bool = True, seed: int = 0) -> Path:
+    """Write a tiny random SD 1.x folder. `legacy_eos` writes eos_token_id 2, as SD 1.4 and 1.5 do, else the real id."""
+    torch.manual_seed(seed)
+    vocabulary = _save_tokenizer(folder / "tokenizer")
+    _save_text_encoder(folder / "text_encoder", len(vocabulary), legacy_eos)
+    UNet2DConditionModel(
+        sample_size=SIDE // 2, block_out_channels=(32, 64), layers_per_block=1, cross_attention_dim=32,
+        attention_head_dim=8, down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    ).save_pretrained(folder / "unet")  # fmt: skip
+    AutoencoderKL(
+        sample_size=SIDE, block_out_channels=(32, 32), down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4,
+    ).save_pretrained(folder / "vae")  # fmt: skip
+    _rename(folder / "vae/diffusion_pytorch_model.safetensors", PUBLISHED_VAE)
+    PNDMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1
+    ).save_pretrained(folder / "scheduler")
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "feature_extractor": [None, None],
+        "requires_safety_checker": False,
+        "safety_checker": [None, None],
+        "scheduler": ["diffusers", "PNDMScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    _write_json(folder / "model_index.json", index)
+    return folder
+
+
+def _save_tokenizer(folder: Path) -> dict[str, int]:
+    """CLIP's vocabulary in small, in CLIP's order: letters, letters that end a word, merges, special tokens."""
+    letters = [chr(code) for code in range(ord("!"), ord("~") + 1)]
+    vocabulary = [*letters, *(f"{letter}</w>" for letter in letters)]
+    merges: list[tuple[str, str]] = []
+    for word in KNOWN:
+        pieces = [*word[:-1], f"{word[-1]}</w>"]
+        while len(pieces) > 1:
+            merged = pieces[0] + pieces[1]
+            if (pieces[0], pieces[1]) not in merges:
+                merges.append((pieces[0], pieces[1]))
+                vocabulary.append(merged)
+            pieces = [merged, *pieces[2:]]
+    vocabulary += ["<|startoftext|>", "<|endoftext|>"]
+    numbered = {token: number for number, token in enumerate(vocabulary)}
+    _write_json(folder / "vocab.json", numbered)
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in merges))
+    special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
+    tokens = {name: {"content": token, "lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
+              for name, token in special.items()}  # fmt: skip
+    _write_json(folder / "special_tokens_map.json", tokens | {"pad_token": "<|endoftext|>"})
+    typed = {name: {"__type": "AddedToken"} | token for name, token in tokens.items()}
+    _write_json(
+        folder / "tokenizer_config.json",
+        typed | {"add_prefix_space": False, "do_lower_case": True, "errors": "replace", "model_max_length": 77,
+                 "pad_token": "<|endoftext|>", "tokenizer_class": "CLIPTokenizer"},
+    )  # fmt: skip
+    return numbered
+
+
+def _save_text_encoder(folder: Path, vocabulary: int, legacy_eos: bool) -> None:
+    ids = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1} if legacy_eos else {
+        "bos_token_id": vocabulary - 2, "eos_token_id": vocabulary - 1, "pad_token_id": vocabulary - 1}  # fmt: skip
+    config = CLIPTextConfig(
+        vocab_size=vocabulary, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=77, hidden_act="quick_gelu", **ids,
+    )  # fmt: skip
+    CLIPTextModel(config).save_pretrained(folder)
+    file = folder / "model.safetensors"
+    tensors = {f"text_model.{name.removeprefix('text_model.')}": tensor for name, tensor in load_file(file).items()}
+    tensors["text_model.embeddings.position_ids"] = torch.arange(77).unsqueeze(0)
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+def _rename(file: Path, names: dict[str, str]) -> None:
+    tensors = load_file(file)
+    for new, old in names.items():
+        tensors = {name.replace(f".{new}.", f".{old}."): tensor for name, tensor in tensors.items()}
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+
+
+def job(
+    model: StableDiffusion,
+    name: str = "cat-toy",
+    *,
+    start_phrase: str = "toy",
+    vectors: int = 1,
+    templates: tuple[str, ...] = ("a photo of a {}", "a picture of the {}", "a small {}"),
+    pictures: int = 4,
+    pictures_seed: int = 0,
+    broken: bool = False,
+    resume: TrainingState | None = None,
+    **config: Any,
+) -> ConceptJob:
+    """A concept for the trainer. Its latents are smooth fields drawn from `pictures_seed`, or NaN if it is `broken`;
+    `config` overrides 12 steps of 2 samples with a checkpoint every 6."""
+    side = model.unet.config.sample_size
+    random = torch.Generator().manual_seed(pictures_seed)
+    coarse = torch.randn((pictures, model.unet.config.in_channels, 2, 2), generator=random)
+    mean = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bilinear")
+    chosen: dict[str, Any] = {"steps": 12, "batch_size": 2, "learning_rate": 5e-3, "checkpoint_every": 6}
+    return ConceptJob(
+        name=name,
+        placeholder=f"<{name}>",
+        start_phrase=start_phrase,
+        vectors=vectors,
+        templates=templates,
+        config=TrainingConfig(**(chosen | config)),
+        mean=mean * float("nan") if broken else mean,
+        std=torch.full_like(mean, 0.05),
+        resume=resume,
+    )

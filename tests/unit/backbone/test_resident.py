@@ -1,0 +1,41 @@
+"""One loaded base model per process: the same one while its files are the same, another after a change."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.tiny import save_sd1
+from ti_core.backbone.folder import find_base
+from ti_core.backbone.resident import choose_device, resident
+from ti_core.errors import InputError
+
+
+def test_the_same_digest_is_the_same_object_and_a_change_is_another(tmp_path: Path) -> None:
+    folder = save_sd1(tmp_path / "sd1")
+    first = resident(find_base(str(folder)), "cpu")
+    assert resident(find_base(str(folder)), "cpu") is first
+    weights = folder / "unet/diffusion_pytorch_model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    changed = resident(find_base(str(folder)), "cpu")
+    assert changed is not first
+    assert changed.info.digest != first.info.digest
+
+
+def test_weights_that_do_not_load_are_an_input_error(tmp_path: Path) -> None:
+    folder = save_sd1(tmp_path / "sd1")
+    config = folder / "unet/config.json"
+    config.write_text(config.read_text().replace("64", "96"))
+    with pytest.raises(InputError, match="does not load") as error:
+        resident(find_base(str(folder)), "cpu")
+    assert str(folder) in str(error.value)
+
+
+def test_devices() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("").type in {"cpu", "cuda"}
+    for wish in ("cuda:99", "toaster"):
+        with pytest.raises(InputError, match=rf"PSEUDOWORD_DEVICE is '{wish}'"):
+            choose_device(wish)

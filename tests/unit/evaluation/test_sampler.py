@@ -1,0 +1,77 @@
+"""Batched sampling gives the pictures a stock pipeline makes one at a time, in whatever company and order."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler
+
+from tests.tiny import miniature, save_sd1, stock_pipeline
+from ti_core.backbone.folder import find_base
+from ti_core.backbone.stable_diffusion import Conditioning, StableDiffusion
+from ti_core.evaluation import sampler
+from ti_core.evaluation.sampler import initial_noise, sample
+from ti_core.evaluation.words import encode
+
+PROMPTS = ("a photo of a cat", "a red toy", "")
+SEEDS = (7, 2**31 - 1, 8)
+STEPS, GUIDANCE = 5, 4.0
+
+
+def pictures(model: StableDiffusion, prompts: tuple[str, ...], seeds: tuple[int, ...]) -> np.ndarray:
+    told = encode(model, prompts, {})
+    return sample(model, told, seeds, model.info.resolution, STEPS, GUIDANCE).astype(int)
+
+
+@pytest.mark.parametrize("base", ["miniature", "sd1"])
+def test_a_batch_is_what_a_stock_pipeline_makes_one_by_one(base: str, tmp_path: Path) -> None:
+    folder = save_sd1(tmp_path / "sd1") if base == "sd1" else None
+    model = StableDiffusion(find_base(str(folder)), torch.device("cpu")) if folder else miniature()
+    pipeline = stock_pipeline(model.info.folder)
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+    made = pictures(model, PROMPTS, SEEDS)
+    assert made.shape == (3, model.info.resolution, model.info.resolution, 3)
+    for picture, prompt, seed in zip(made, PROMPTS, SEEDS, strict=True):
+        stock = pipeline(
+            prompt, num_inference_steps=STEPS, guidance_scale=GUIDANCE,
+            generator=torch.Generator("cpu").manual_seed(seed),
+        ).images[0]  # fmt: skip
+        assert np.abs(picture - np.asarray(stock).astype(int)).max() <= 2
+    if base == "miniature":
+        assert np.abs(made[0] - made[1]).mean() > 20, "different pictures, or the comparison says nothing"
+
+
+def test_order_and_company_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = miniature()
+    together = pictures(model, PROMPTS, SEEDS)
+    monkeypatch.setattr(sampler, "BATCH", 2)  # three jobs in two calls
+    turned = pictures(model, PROMPTS[::-1], SEEDS[::-1])[::-1]
+    assert np.abs(together - turned).max() <= 2
+
+
+def test_the_seed_decides_the_picture() -> None:
+    model = miniature()
+    first, again, other = pictures(model, ("a red toy",) * 3, (7, 7, 8))
+    assert np.abs(first - again).max() <= 2
+    assert np.abs(first - other).mean() > 5
+
+
+def test_guidance_pulls_towards_the_prompt() -> None:
+    model = miniature()
+    told = encode(model, ["a toy on a red background"], {})
+
+    def redness(guidance: float) -> float:
+        jobs = Conditioning(told.hidden_BLD.expand(4, -1, -1), None, {})
+        made = sample(model, jobs, range(4), 64, 8, guidance).astype(int)
+        return float((made[..., 0] - made[..., 1:].mean(-1)).mean())
+
+    assert redness(4.0) > redness(0.001) + 20
+
+
+def test_the_noise_of_a_seed_is_drawn_alone() -> None:
+    model = miniature()
+    noise = initial_noise(model, 7, 64)
+    assert noise.shape == (1, 4, 16, 16) and noise.device.type == "cpu"
+    assert torch.equal(noise, torch.randn((1, 4, 16, 16), generator=torch.Generator("cpu").manual_seed(7)))
+    assert initial_noise(model, 7, 128).shape == (1, 4, 32, 32)

@@ -1,0 +1,144 @@
+"""The judging station on the miniature, against the same scores computed slowly, one picture at a time."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.tiny import miniature
+from ti_core import formats
+from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
+from ti_core.evaluation.clip import resident_clip
+from ti_core.evaluation.sampler import sample
+from ti_core.evaluation.station import anchors, judge
+from ti_core.evaluation.words import encode
+from ti_core.planning import make_plan
+from ti_core.records import Plan, PreparedSet, PromptSet, Scores, Split
+from ti_core.settings import Settings
+from ti_core.store import Store, get_blob, open_store, put_blob
+from ti_core.training.station import prepare
+
+SELECT = PromptSet(plain=("a photo of a {}", "the {}"), edit=("a {} on a blue background",) * 1, seeds=(5, 6, 7))
+REPORT = PromptSet(plain=("a picture of a {}",), edit=("a small {}", "a {} on a red background"), seeds=(50,))
+
+
+class Bench:
+    """One planned concept with short prompt sets, its pictures prepared."""
+
+    def __init__(self, home: Path) -> None:
+        self.settings = Settings(home=home, device="cpu", allowed_roots=(Path.cwd(),))
+        self.store: Store = open_store(self.settings)
+        plan = make_plan(
+            ConceptSpec(name="fox", pictures="examples/concepts/fox", class_word="animal"),
+            TrainingConfig(), EvaluationConfig(seeds=1, sampler_steps=3), SelectionRule(),
+            "miniature", self.settings, self.store,
+        )  # fmt: skip
+        protocol = plan.protocol.model_copy(update={"select": SELECT, "report": REPORT})
+        self.plan: Plan = plan.model_copy(update={"protocol": protocol, "protocol_digest": "p" * 32})
+        self.prepared: PreparedSet = prepare(self.plan, self.settings, self.store)
+        rows = np.random.default_rng(0).normal(0, 0.05, (2, 128)).astype(np.float32)
+        self.word = {"clip_l": rows}
+        self.blob = put_blob(self.store, formats.write_checkpoint(self.word))
+
+    def judge(self, step: int, blob: str | None, split: Split = "select") -> Scores:
+        return judge(self.plan, self.prepared, step, blob, split, self.settings, self.store)
+
+    def one_picture(self, prompt: str, seed: int) -> np.ndarray:
+        told = encode(miniature(), [prompt], {"<fox>": self.word})
+        return sample(miniature(), told, [seed], 64, 3, self.plan.protocol.guidance)[0]
+
+    def references(self) -> list[np.ndarray]:
+        squares = [Image.open(io.BytesIO(get_blob(self.store, blob))) for blob in self.prepared.squares]
+        return [self.features(np.asarray(square)) for square in squares]
+
+    def features(self, picture: np.ndarray) -> np.ndarray:
+        return resident_clip(self.plan.judge, "cpu").image_features([Image.fromarray(picture)])[0].astype(float)
+
+    def text(self, text: str) -> np.ndarray:
+        return resident_clip(self.plan.judge, "cpu").text_features([text])[0].astype(float)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tmp_path_factory.mktemp("bench"))
+
+
+@pytest.fixture(scope="module")
+def scores(bench: Bench) -> Scores:
+    return bench.judge(40, bench.blob)
+
+
+def test_cells_are_prompt_by_seed(scores: Scores, bench: Bench) -> None:
+    assert (scores.step, scores.split, scores.protocol) == (40, "select", "p" * 32)
+    assert (scores.clip_i.prompts, scores.clip_i.seeds) == (SELECT.plain, SELECT.seeds)
+    assert (scores.clip_t.prompts, scores.clip_t.seeds) == (SELECT.edit, SELECT.seeds)
+    assert np.shape(scores.clip_i.values) == (2, 3)
+    assert np.shape(scores.clip_t.values) == (1, 3)
+
+
+def test_scores_are_what_a_slow_computation_gives(scores: Scores, bench: Bench) -> None:
+    references = bench.references()
+
+    def cells(texts: tuple[str, ...], score: Callable[[str, np.ndarray], float]) -> list[list[float]]:
+        return [
+            [score(text, bench.features(bench.one_picture(text.format("<fox>"), seed))) for seed in SELECT.seeds]
+            for text in texts
+        ]
+
+    slow_i = cells(SELECT.plain, lambda _, seen: float(np.mean([seen @ reference for reference in references])))
+    slow_t = cells(SELECT.edit, lambda text, seen: float(seen @ bench.text(text.format("animal"))))
+    # Pictures of another batch shape differ by one level here and there.
+    np.testing.assert_allclose(scores.clip_i.values, slow_i, atol=2e-3)
+    np.testing.assert_allclose(scores.clip_t.values, slow_t, atol=2e-3)
+    assert np.std(scores.clip_i.values) > 0.01, "cells differ, so a wrong order would show"
+
+
+def test_the_strip_shows_the_first_seed_of_every_prompt(scores: Scores, bench: Bench) -> None:
+    strip = np.asarray(Image.open(io.BytesIO(get_blob(bench.store, scores.strip)))).astype(int)
+    assert strip.shape == (64, 3 * 64, 3)
+    for column, text in enumerate((*SELECT.plain, *SELECT.edit)):
+        tile = strip[:, 64 * column : 64 * (column + 1)]
+        assert np.abs(tile - bench.one_picture(text.format("<fox>"), SELECT.seeds[0])).max() <= 2
+
+
+def test_judging_twice_gives_the_same(scores: Scores, bench: Bench) -> None:
+    assert bench.judge(40, bench.blob) == scores
+
+
+def test_the_class_word_alone_is_step_0_and_what_its_own_embedding_earns(bench: Bench) -> None:
+    alone = bench.judge(0, None)
+    assert alone.step == 0
+    embedding = {name: rows.numpy() for name, rows in miniature().initial_vectors("animal", 1).items()}
+    word = bench.judge(1, put_blob(bench.store, formats.write_checkpoint(embedding)))
+    np.testing.assert_allclose(alone.clip_i.values, word.clip_i.values, atol=2e-3)
+    np.testing.assert_allclose(alone.clip_t.values, word.clip_t.values, atol=2e-3)
+
+
+def test_the_reporting_set_has_prompts_and_seeds_of_its_own(bench: Bench) -> None:
+    report = bench.judge(40, bench.blob, "report")
+    assert (report.split, report.clip_i.prompts, report.clip_t.prompts) == ("report", REPORT.plain, REPORT.edit)
+    assert report.clip_i.seeds == REPORT.seeds
+    assert np.shape(report.clip_t.values) == (2, 1)
+
+
+def test_anchors_leave_out_the_self_pairs(bench: Bench, scores: Scores) -> None:
+    ends = anchors(bench.plan, bench.prepared, scores, bench.settings, bench.store)
+    references = bench.references()
+    assert len(references) == 5
+    pairs = [a @ b for i, a in enumerate(references) for j, b in enumerate(references) if i != j]
+    assert ends.real == pytest.approx(float(np.mean(pairs)), abs=1e-5)
+    wanted = bench.text(SELECT.edit[0].format("animal"))
+    assert ends.real_text == pytest.approx(float(np.mean([r @ wanted for r in references])), abs=1e-5)
+    assert ends.class_word is scores
+
+
+def test_anchors_of_another_split_and_of_a_single_picture(bench: Bench) -> None:
+    report = bench.judge(0, None, "report")
+    single = bench.prepared.model_copy(update={"squares": bench.prepared.squares[:1]})
+    ends = anchors(bench.plan, single, report, bench.settings, bench.store)
+    assert ends.real == 1.0
+    texts = [bench.text(text.format("animal")) for text in REPORT.edit]
+    assert ends.real_text == pytest.approx(float(np.mean([bench.references()[0] @ text for text in texts])), abs=1e-5)

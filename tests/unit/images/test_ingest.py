@@ -1,0 +1,413 @@
+"""Ingestion judged by what it keeps, what it says and what it leaves behind."""
+
+import hashlib
+import io
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ti_core.errors import InputError
+from ti_core.images import ingest as station
+from ti_core.images.ingest import MANY, concept_folders, ingest, read_text
+from ti_core.images.preprocess import square
+from ti_core.records import ImageSet
+from ti_core.settings import Settings
+from ti_core.store import get_blob
+from ti_core.store.folder import FolderStore
+
+DREAMBENCH = Path(__file__).parents[4] / "shared/data/dreambench"
+
+
+def picture(number: int = 0, size: tuple[int, int] = (64, 64), form: str = "PNG") -> bytes:
+    """The bytes of a noise picture; another number, another picture."""
+    noise = np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3))
+    buffer = io.BytesIO()
+    Image.fromarray(noise.astype(np.uint8)).save(buffer, form)
+    return buffer.getvalue()
+
+
+def enormous(width: int, height: int) -> bytes:
+    """A PNG of a few bytes whose header claims a size and which holds no pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderStore:
+    return FolderStore(tmp_path / "store")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with three good pictures."""
+    path = tmp_path / "pictures"
+    path.mkdir()
+    for number in range(3):
+        (path / f"{number}.png").write_bytes(picture(number))
+    return path
+
+
+@pytest.fixture
+def take(store: FolderStore) -> Callable[..., ImageSet]:
+    def call(source: Path | str, resolution: int = 64) -> ImageSet:
+        return ingest(str(source), resolution, Settings(), store)
+
+    return call
+
+
+def refused(take: Callable[..., ImageSet], store: FolderStore, source: Path | str, *words: str) -> None:
+    """Taking in the source fails with a message that holds all words, and nothing is left in the store."""
+    with pytest.raises(InputError) as caught:
+        take(source)
+    for word in words:
+        assert word in str(caught.value)
+    assert list(store.keys("")) == []
+
+
+def names(images: ImageSet) -> set[str]:
+    return {one.name for one in images.pictures}
+
+
+# --- what is kept -----------------------------------------------------------------------------------------------------
+
+
+def test_good_pictures_are_kept_unchanged_under_their_digest(take, store: FolderStore, folder: Path) -> None:
+    images = take(folder)
+    assert images.warnings == ()
+    assert [one.sha256 for one in images.pictures] == sorted(one.sha256 for one in images.pictures)
+    for one in images.pictures:
+        data = (folder / one.name).read_bytes()
+        assert one.sha256 == hashlib.sha256(data).hexdigest()
+        assert get_blob(store, one.sha256) == data
+        assert (one.width, one.height) == (64, 64)
+
+
+def test_without_a_store_the_same_set_is_described_and_nothing_written(take, tmp_path: Path, folder: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    described = ingest(str(folder), 64, Settings(), None)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert described == take(folder)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
+def test_every_announced_form_is_read(take, folder: Path, form: str) -> None:
+    (folder / f"other.{form.lower()}").write_bytes(picture(9, form=form))
+    images = take(folder)
+    assert f"other.{form.lower()}" in names(images)
+    assert images.warnings == ()
+
+
+def test_only_picture_files_directly_in_the_folder_count(take, folder: Path) -> None:
+    (folder / "notes.txt").write_text("not a picture")
+    (folder / "concept.toml").write_text("class_word = 'toy'")
+    (folder / "._0.png").write_bytes(b"what another system leaves beside files")
+    (folder / "deeper").mkdir()
+    (folder / "deeper/9.png").write_bytes(picture(9))
+    (folder / "folder.png").mkdir()
+    images = take(folder)
+    assert names(images) == {"0.png", "1.png", "2.png"}
+    assert images.warnings == ()
+
+
+def test_suffixes_are_read_in_any_case(take, folder: Path) -> None:
+    (folder / "LOUD.JPG").write_bytes(picture(9, form="JPEG"))
+    assert "LOUD.JPG" in names(take(folder))
+
+
+def test_size_is_told_upright(take, folder: Path) -> None:
+    image = Image.open(io.BytesIO(picture(9, (80, 120))))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(folder / "turned.jpg", exif=exif)
+    turned = next(one for one in take(folder).pictures if one.name == "turned.jpg")
+    assert (turned.width, turned.height) == (120, 80)
+
+
+# --- what is left out, and said ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("text.png", b"this is no picture", "does not read as a picture"),
+        ("empty.png", b"", "does not read as a picture"),
+        ("cut.jpg", picture(9, (256, 256), "JPEG")[:2000], "does not read as a picture"),
+        ("cut.png", picture(9)[:2000], "does not read as a picture"),
+        ("tiny.png", picture(9, (31, 200)), "31×200 is too small, at least 32 pixels"),
+        ("none.png", enormous(64, 64), "does not read as a picture"),
+        ("bomb.png", enormous(20_000, 20_000), "20000×20000 is over 100000000 pixels"),
+        ("worse.png", enormous(60_000, 60_000), "60000×60000 is over 100000000 pixels"),
+    ],
+    ids=["text", "empty", "jpeg cut short", "png cut short", "too small", "no pixels", "bomb", "larger bomb"],
+)
+def test_one_bad_picture_is_left_out_with_a_reason(
+    take, store: FolderStore, folder: Path, name: str, data: bytes, reason: str
+) -> None:
+    (folder / name).write_bytes(data)
+    images = take(folder)
+    assert names(images) == {"0.png", "1.png", "2.png"}
+    (warning,) = images.warnings
+    assert warning.startswith(f"{name} is left out: ") and reason in warning
+    assert len(list(store.keys("blobs/"))) == 3
+
+
+def test_the_size_limit_is_a_setting(folder: Path, store: FolderStore) -> None:
+    (folder / "wide.png").write_bytes(picture(9, (65, 64)))
+    images = ingest(str(folder), 64, Settings(max_picture_pixels=64 * 64), store)
+    assert names(images) == {"0.png", "1.png", "2.png"}
+    assert images.warnings == ("wide.png is left out: 65×64 is over 4096 pixels.",)
+
+
+def test_a_file_over_the_byte_limit_is_not_read(take, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "big.bmp").write_bytes(picture(9, (100, 100), "BMP"))
+    monkeypatch.setattr(station, "MAX_FILE_BYTES", 25_000)
+    images = take(folder)
+    assert names(images) == {"0.png", "1.png", "2.png"}
+    assert "big.bmp is left out: the file is over" in images.warnings[0]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, on damaged TIFF tags
+def test_no_damage_ends_in_anything_but_a_reason(take, store: FolderStore, tmp_path: Path) -> None:
+    """Flip bytes of good files of every form: each is used or left out, nothing else happens."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "damaged"
+    path.mkdir()
+    for form in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"):
+        whole = picture(1, (40, 40), form)
+        for number in range(30):
+            data = bytearray(whole[: rng.integers(20, len(whole))] if number % 3 == 0 else whole)
+            for _ in range(4):
+                data[rng.integers(min(len(data), 200))] = rng.integers(256)
+            (path / f"{number}.{form.lower()}").write_bytes(data)
+    (path / "good.png").write_bytes(picture(2))
+    images = take(path)
+    assert "good.png" in names(images)
+    assert len(images.pictures) + sum("left out" in one or "same file" in one for one in images.warnings) == 181
+
+
+def test_small_pictures_are_enlarged_with_a_warning(take, folder: Path) -> None:
+    (folder / "small.png").write_bytes(picture(9, (48, 90)))
+    images = take(folder)
+    assert "small.png" in names(images)
+    assert images.warnings == ("small.png is enlarged: 48×90 is under 64 pixels a side.",)
+
+
+def test_the_same_file_twice_is_used_once(take, folder: Path) -> None:
+    (folder / "copy.png").write_bytes(picture(1))
+    images = take(folder)
+    assert len(images.pictures) == 3
+    assert images.warnings == ("copy.png is the same file as 1.png; it is used once.",)
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "Only 1 usable picture;"), (2, "Only 2 usable pictures;")])
+def test_fewer_than_three_are_used_with_a_warning(take, folder: Path, count: int, words: str) -> None:
+    for number in range(count, 3):
+        (folder / f"{number}.png").unlink()
+    images = take(folder)
+    assert len(images.pictures) == count
+    assert images.warnings[0].startswith(words)
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_none_usable_is_refused_with_all_reasons(take, store: FolderStore, tmp_path: Path) -> None:
+    path = tmp_path / "bad"
+    path.mkdir()
+    (path / "text.png").write_bytes(b"text")
+    (path / "tiny.png").write_bytes(picture(0, (8, 8)))
+    refused(take, store, path, "No usable picture", "text.png is left out", "tiny.png is left out", "too small")
+
+
+def test_an_empty_folder_is_refused_and_says_what_was_looked_for(take, store: FolderStore, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    refused(take, store, tmp_path / "empty", "No usable picture", ".jpeg", ".png", ".webp")
+
+
+def test_more_than_200_are_taken_for_a_mistake(take, store: FolderStore, tmp_path: Path) -> None:
+    path = tmp_path / "many"
+    path.mkdir()
+    for number in range(MANY + 1):
+        (path / f"{number:03}.png").write_bytes(picture(number, (8, 8)))
+    refused(take, store, path, "more than 200 pictures")
+    (path / "000.png").unlink()
+    (path / "001.png").write_bytes(picture(1))
+    assert names(take(path)) == {"001.png"}
+
+
+def test_missing_and_mistaken_sources_are_refused(take, store: FolderStore, tmp_path: Path, folder: Path) -> None:
+    refused(take, store, tmp_path / "nowhere", "There is no", "nowhere")
+    refused(take, store, folder / "0.png", "neither a folder nor a .zip file")
+    refused(take, store, "https://example.org/pictures", "https://example.org/pictures cannot be read")
+
+
+def test_a_folder_outside_the_allowed_roots_is_refused(
+    store: FolderStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PSEUDOWORD_ALLOWED_ROOTS", str(tmp_path / "elsewhere"))
+    for source in (folder, tmp_path / "elsewhere/../pictures"):
+        with pytest.raises(InputError, match="lies outside the folders that may be read"):
+            ingest(str(source), 64, Settings(), store)
+    assert list(store.keys("")) == []
+
+
+def test_links_out_of_the_allowed_roots_are_not_followed(
+    store: FolderStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    monkeypatch.setenv("PSEUDOWORD_ALLOWED_ROOTS", str(root))
+    (root / "link").symlink_to(folder)
+    with pytest.raises(InputError, match="lies outside the folders"):
+        ingest(str(root / "link"), 64, Settings(), store)
+    (root / "mixed").mkdir()
+    (root / "mixed/out.png").symlink_to(folder / "0.png")
+    (root / "mixed/in.png").write_bytes(picture(5))
+    (root / "mixed/near.png").symlink_to(root / "mixed/in.png")
+    images = ingest(str(root / "mixed"), 64, Settings(), store)
+    assert names(images) == {"in.png"}
+    assert any("out.png lies outside the folders" in one for one in images.warnings)
+    assert any("near.png is the same file as in.png" in one for one in images.warnings)
+    assert len(list(store.keys(""))) == 1
+
+
+# --- zip files --------------------------------------------------------------------------------------------------------
+
+
+def zipped(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+def test_a_zip_file_is_read_with_its_folders_and_without_its_litter(take, tmp_path: Path) -> None:
+    good = {f"photos/day {number}/{number}.png": picture(number) for number in range(3)}
+    litter = {"__MACOSX/photos/._0.png": b"litter", "photos/.hidden.png": picture(8), "readme.txt": b"hello"}
+    images = take(zipped(tmp_path / "photos.zip", good | litter))
+    assert names(images) == set(good)
+    assert images.warnings == ()
+
+
+def test_a_folder_and_a_zip_of_it_are_the_same_set(take, tmp_path: Path, folder: Path) -> None:
+    archive = zipped(tmp_path / "p.ZIP", {file.name: file.read_bytes() for file in folder.iterdir()})
+    assert take(archive) == take(folder)
+
+
+def test_a_damaged_member_is_left_out(take, tmp_path: Path) -> None:
+    """Damage to one byte after another of a member: a reason each time, whatever the unpacker raised."""
+    good = {f"{number}.png": picture(number) for number in (1, 2, 3)}
+    path = zipped(tmp_path / "p.zip", {"a.png": b"A" * 50 + picture(0)[:150]} | good)
+    whole = path.read_bytes()
+    start = whole.index(b"a.png") + 5
+    for place in range(start, start + 120, 3):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        images = take(path)
+        assert names(images) == set(good)
+        assert "a.png is left out: it does not" in images.warnings[0]
+
+
+def test_an_encrypted_member_is_left_out(take, tmp_path: Path) -> None:
+    path = zipped(tmp_path / "p.zip", {f"{n}.png": picture(n) for n in range(4)})
+    data = bytearray(path.read_bytes())
+    data[6] |= 1  # the flag "encrypted" of the first local header, and of the first central one
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(data)
+    images = take(path)
+    assert names(images) == {"1.png", "2.png", "3.png"}
+    assert "0.png is left out: it does not unpack" in images.warnings[0] and "password" in images.warnings[0]
+
+
+def test_what_unpacks_to_too_much_is_not_unpacked(take, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = zipped(tmp_path / "p.zip", {"bomb.png": bytes(10**6), **{f"{n}.png": picture(n) for n in range(3)}})
+    monkeypatch.setattr(station, "MAX_FILE_BYTES", 10**5)
+    images = take(path)
+    assert names(images) == {"0.png", "1.png", "2.png"}
+    assert "bomb.png is left out: it unpacks to over" in images.warnings[0]
+
+
+@pytest.mark.parametrize("data", [b"", b"not a zip", picture(0)])
+def test_what_is_no_zip_file_is_refused(take, store: FolderStore, tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "p.zip").write_bytes(data)
+    refused(take, store, tmp_path / "p.zip", "does not read as a zip file")
+
+
+def test_a_zip_file_cut_short_or_from_the_future_is_refused(take, store: FolderStore, tmp_path: Path) -> None:
+    path = zipped(tmp_path / "p.zip", {f"{n}.png": picture(n) for n in range(3)})
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    refused(take, store, path, "does not read as a zip file")
+    central = whole.index(b"PK\x01\x02")
+    path.write_bytes(whole[: central + 6] + bytes([200]) + whole[central + 7 :])  # needs version 20.0 to unpack
+    refused(take, store, path, "does not read as a zip file")
+
+
+def test_a_zip_file_without_pictures_is_refused(take, store: FolderStore, tmp_path: Path) -> None:
+    refused(take, store, zipped(tmp_path / "p.zip", {"readme.txt": b"hello"}), "No usable picture")
+
+
+# --- buckets ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderStore:
+    """What stands in for every bucket: a folder store that knows the prefix it was opened at."""
+    root = tmp_path / "bucket"
+
+    def open_store(settings: Settings, uri: str) -> FolderStore:
+        return FolderStore(root / uri.removeprefix("s3://bucket").strip("/"))
+
+    monkeypatch.setattr(station, "open_store", open_store)
+    return FolderStore(root)
+
+
+def test_pictures_come_from_a_bucket(take, bucket: FolderStore) -> None:
+    for number in range(3):
+        bucket.put(f"cats/{number}.png", picture(number))
+    bucket.put("cats/deeper/9.png", picture(9))
+    bucket.put("cats/notes.txt", b"no picture")
+    bucket.put("cats/broken.png", b"no picture")
+    images = take("s3://bucket/cats")
+    assert names(images) == {"0.png", "1.png", "2.png"}
+    assert len(images.warnings) == 1 and "broken.png" in images.warnings[0]
+
+
+def test_a_bucket_without_pictures_is_refused(take, store: FolderStore, bucket: FolderStore) -> None:
+    refused(take, store, "s3://bucket/nothing", "No usable picture in s3://bucket/nothing")
+
+
+def test_concept_folders_and_their_texts_come_from_a_bucket(bucket: FolderStore) -> None:
+    bucket.put("batch/cat/0.png", picture(0))
+    bucket.put("batch/cat/concept.toml", b"class_word = 'cat'")
+    bucket.put("batch/dog/0.png", picture(1))
+    bucket.put("batch/readme.txt", b"hello")
+    found = concept_folders("s3://bucket/batch/", Settings())
+    assert found == {"cat": "s3://bucket/batch/cat", "dog": "s3://bucket/batch/dog"}
+    assert read_text(found["cat"], "concept.toml", Settings()) == "class_word = 'cat'"
+    assert read_text(found["dog"], "concept.toml", Settings()) is None
+
+
+# --- real photographs -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not DREAMBENCH.is_dir(), reason="the DreamBench photographs do not lie beside the checkout")
+def test_every_dreambench_subject_is_taken_in_at_512(take, monkeypatch: pytest.MonkeyPatch, store: FolderStore) -> None:
+    monkeypatch.setenv("PSEUDOWORD_ALLOWED_ROOTS", str(DREAMBENCH))
+    subjects = concept_folders(str(DREAMBENCH), Settings())
+    assert len(subjects) >= 5
+    for name, source in subjects.items():
+        images = take(source, 512)
+        present = [path for path in Path(source).iterdir() if path.suffix.lower() in station.SUFFIXES]
+        assert len(images.pictures) == len(present) >= 3, (name, images.warnings)
+        first = square(get_blob(store, images.pictures[0].sha256), 512)
+        assert first.size == (512, 512) and first.mode == "RGB"

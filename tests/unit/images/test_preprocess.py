@@ -1,0 +1,142 @@
+"""Preprocessing judged by the pixels that come out."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image, ImageOps
+
+from ti_core.images.preprocess import flattened, png, square
+
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def corners(image: Image.Image) -> list[tuple[int, ...]]:
+    """Colours a few pixels within the corners: top left, top right, bottom left, bottom right."""
+    far = image.width - 3
+    return [image.getpixel(place) for place in ((2, 2), (far, 2), (2, far), (far, far))]
+
+
+@pytest.fixture
+def quarters() -> Image.Image:
+    """Red, green / blue, white: no two orientations of it look the same."""
+    image = Image.new("RGB", (32, 32), WHITE)
+    image.paste(RED, (0, 0, 16, 16))
+    image.paste(GREEN, (16, 0, 32, 16))
+    image.paste(BLUE, (0, 16, 16, 32))
+    return image
+
+
+# What a camera held in each way stores, so that the orientation tag turns it upright again.
+STORED = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_every_exif_orientation_comes_out_upright(quarters: Image.Image, orientation: int) -> None:
+    stored = quarters if STORED[orientation] is None else quarters.transpose(STORED[orientation])
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    data = encoded(stored, exif=exif)
+    assert corners(ImageOps.exif_transpose(Image.open(io.BytesIO(data)))) == [RED, GREEN, BLUE, WHITE]
+    assert corners(square(data, 32)) == [RED, GREEN, BLUE, WHITE]
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 255])
+def test_an_orientation_that_does_not_exist_leaves_the_picture_as_it_is(
+    quarters: Image.Image, orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    assert corners(square(encoded(quarters, exif=exif), 32)) == [RED, GREEN, BLUE, WHITE]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, on the malformed tag
+def test_a_malformed_tag_beside_the_orientation_does_no_harm(quarters: Image.Image) -> None:
+    entry = ">HHLHH"  # tag, type, count, value, padding; the second one says it is text and holds a rational's type
+    tags = struct.pack(entry, 0x0112, 3, 1, 3, 0) + struct.pack(entry, 0x011A, 5, 1, 0, 0x20)
+    exif = b"Exif\0\0MM\0*" + struct.pack(">LH", 8, 2) + tags + struct.pack(">L", 0)
+    data = encoded(quarters.transpose(Image.Transpose.ROTATE_180), "JPEG", exif=exif, quality=100, subsampling=0)
+    for found, wanted in zip(corners(square(data, 32)), [RED, GREEN, BLUE, WHITE], strict=True):
+        assert np.abs(np.subtract(found, wanted)).max() < 12
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "L"])
+def test_transparency_shows_white(mode: str) -> None:
+    """The left half is black and opaque, the right half is black and transparent."""
+    alpha = Image.new("L", (16, 16), 255)
+    alpha.paste(0, (8, 0, 16, 16))
+    options: dict[str, object] = {}
+    if mode in ("RGBA", "LA"):
+        image = Image.new(mode[:-1], (16, 16), 0)
+        image.putalpha(alpha)
+    elif mode == "P":
+        image = Image.new("P", (16, 16), 0)
+        image.putpalette([0, 0, 0, 1, 1, 1])
+        image.paste(1, (8, 0, 16, 16))
+        options["transparency"] = 1
+    else:
+        image = Image.new(mode, (16, 16), 0)
+        image.paste((9, 9, 9) if mode == "RGB" else 9, (8, 0, 16, 16))
+        options["transparency"] = (9, 9, 9) if mode == "RGB" else 9
+    result = np.asarray(square(encoded(image, **options), 16))
+    assert (result[:, :7] < 10).all()
+    assert (result[:, 9:] > 245).all()
+
+
+def test_half_transparent_is_mixed_with_white() -> None:
+    image = Image.new("RGBA", (8, 8), (0, 0, 0, 128))
+    assert square(encoded(image), 8).getpixel((4, 4)) == (127, 127, 127)
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_16_bit_grey_is_scaled_and_not_clipped(form: str) -> None:
+    ramp = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (64, 1))
+    result = np.asarray(square(encoded(Image.fromarray(ramp), form), 64)).astype(float)
+    assert np.abs(result - (ramp / 257)[..., None]).max() <= 1
+    assert (result[..., 0] == result[..., 2]).all()
+
+
+def test_cmyk_becomes_rgb() -> None:
+    image = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    red, green, blue = square(encoded(image, "TIFF"), 8).getpixel((4, 4))
+    assert red > 245 and green < 10 and blue < 10
+
+
+def test_an_animation_gives_its_first_frame() -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in (GREEN, RED, BLUE)]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert square(data, 8).getpixel((4, 4)) == GREEN
+
+
+@pytest.mark.parametrize("size", [(96, 32), (32, 96)])
+def test_the_middle_is_kept_and_nothing_is_stretched(size: tuple[int, int]) -> None:
+    image = Image.new("RGB", size, RED)
+    left, top = (size[0] - 32) // 2, (size[1] - 32) // 2
+    image.paste(BLUE, (left, top, left + 32, top + 32))
+    assert corners(square(encoded(image), 32)) == [BLUE] * 4
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "I;16"])
+def test_every_mode_becomes_8_bit_rgb(mode: str) -> None:
+    assert flattened(Image.new(mode, (4, 4))).mode == "RGB"
+
+
+def test_a_square_is_kept_without_loss() -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 24, 3)).astype(np.uint8))
+    assert (np.asarray(square(png(image), 24)) == np.asarray(image)).all()

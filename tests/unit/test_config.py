@@ -1,0 +1,119 @@
+"""What a user can say, and what a form shows of it."""
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from ti_core.config import (
+    DEFAULTS,
+    ConceptSpec,
+    EvaluationConfig,
+    SelectionRule,
+    TrainingConfig,
+    base_slug,
+    check_slug,
+)
+from ti_core.errors import InputError
+
+
+def concept(**given: object) -> ConceptSpec:
+    return ConceptSpec.model_validate({"name": "cat-toy", "pictures": "pictures", "class_word": "toy"} | given)
+
+
+@pytest.mark.parametrize("name", ["a", "cat-toy", "r2-d2", "2025", "a" * 64])
+def test_good_names_are_taken_unchanged(name: str) -> None:
+    assert check_slug(name) == name
+    assert concept(name=name).placeholder == f"<{name}>"
+
+
+BAD = ["", "-a", "a-", "a--b", "Cat", "cat toy", "cat_toy", "../cat", "a/b", "<cat>", "katze\n", "café", "a" * 65]
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_names_are_refused_with_the_name_and_an_example(name: str) -> None:
+    with pytest.raises(InputError) as caught:
+        check_slug(name)
+    assert repr(name) in str(caught.value) and "cat-toy" in str(caught.value)
+    with pytest.raises(ValidationError, match="cannot name a concept"):
+        concept(name=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [
+        ("miniature", "miniature"),
+        ("stable-diffusion-v1-5/stable-diffusion-v1-5", "stable-diffusion-v1-5"),
+        ("/models/My Model_v2/", "my-model-v2"),
+        ("./sd15.fp16", "sd15-fp16"),
+    ],
+)
+def test_base_models_are_named_by_their_last_part(name: str, slug: str) -> None:
+    assert base_slug(name) == slug
+
+
+def test_a_base_model_without_a_name_is_refused() -> None:
+    with pytest.raises(InputError):
+        base_slug("///")
+
+
+def test_vectors_start_from_the_class_word_unless_told() -> None:
+    assert concept().start_phrase == "toy"
+    assert concept(initializer="red cat").start_phrase == "red cat"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"vectors": 0}, {"vectors": 17}, {"kind": "mood"}, {"pictures": " "}, {"class_word": ""}, {"colour": "red"}],
+)
+def test_impossible_concepts_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        concept(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": -1}, {"batch_size": 257}, {"learning_rate": 1.5}, {"learning_rate": float("nan")},
+        {"resolution": 100}, {"seed": 2**31}, {"checkpoint_every": -1},
+    ],
+)  # fmt: skip
+def test_impossible_training_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        TrainingConfig.model_validate(wrong)
+
+
+@pytest.mark.parametrize("kind", DEFAULTS)
+def test_zeros_become_the_defaults_of_the_kind(kind: str) -> None:
+    training = TrainingConfig().resolved(kind, 512)
+    assert training.model_dump() == DEFAULTS[kind]["training"] | {"resolution": 512, "mirror": True, "seed": 0}
+    evaluation = EvaluationConfig().resolved(kind)
+    assert evaluation.model_dump() == DEFAULTS[kind]["evaluation"]
+    assert all(value > 0 for value in evaluation.model_dump().values())
+    assert all(value > 0 for name, value in training if name != "seed")
+
+
+@pytest.mark.parametrize("kind", DEFAULTS)
+def test_what_was_said_is_kept(kind: str) -> None:
+    said = TrainingConfig(
+        steps=7, batch_size=3, learning_rate=1e-4, checkpoint_every=5, resolution=64, mirror=False, seed=9
+    )
+    assert said.resolved(kind, 512) == said
+    judging = EvaluationConfig(seeds=1, sampler_steps=2, guidance=3.5)
+    assert judging.resolved(kind) == judging
+
+
+def test_resolving_twice_changes_nothing() -> None:
+    once = TrainingConfig(steps=7).resolved("sd1", 512)
+    assert once.resolved("miniature", 64) == once
+
+
+@pytest.mark.parametrize("model", [ConceptSpec, TrainingConfig, EvaluationConfig, SelectionRule])
+def test_every_field_has_a_title_a_description_and_its_own_place(model: type[BaseModel]) -> None:
+    properties = model.model_json_schema()["properties"]
+    for name, shown in properties.items():
+        assert shown.get("title") and shown.get("description"), name
+    assert sorted(shown["position"] for shown in properties.values()) == list(range(len(properties)))
+
+
+@pytest.mark.parametrize("model", [TrainingConfig, EvaluationConfig, SelectionRule])
+def test_a_form_can_be_sent_as_it_is(model: type[BaseModel]) -> None:
+    assert model.model_validate({}) == model()

@@ -1,0 +1,59 @@
+"""Published files and checkpoints: names, tensors, types. (That a stock pipeline reads them: backbone tests.)"""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load
+
+from ti_core import formats
+from ti_core.errors import IntegrityError
+
+ROWS = np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)
+
+
+def test_names_of_files() -> None:
+    assert formats.filename("cat-toy", "a1111") == "cat-toy.safetensors", "the word, for who reads it from there"
+    assert formats.filename("cat-toy", "diffusers") == "cat-toy.diffusers.safetensors"
+    assert len({formats.filename("cat-toy", layout) for layout in formats.LAYOUTS}) == len(formats.LAYOUTS)
+
+
+@pytest.mark.parametrize(("layout", "key"), [("diffusers", "<cat-toy>"), ("a1111", "emb_params")])
+def test_one_fp32_tensor_under_the_layout_s_key(layout: formats.Layout, key: str) -> None:
+    data = formats.write({"clip_l": ROWS}, "<cat-toy>", layout)
+    tensors = load(data)
+    assert list(tensors) == [key]
+    assert tensors[key].dtype == np.float32
+    np.testing.assert_array_equal(tensors[key], ROWS)
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    assert header["__metadata__"] == {"format": "pt"}, "without it transformers refuses the file"
+
+
+def test_other_types_and_strides_are_written_as_they_read() -> None:
+    turned = np.asfortranarray(ROWS.astype(np.float64))[:, ::2]
+    for layout in formats.LAYOUTS:
+        (tensor,) = load(formats.write({"clip_l": turned}, "<x>", layout)).values()  # type: ignore[dict-item]
+        np.testing.assert_array_equal(tensor, ROWS[:, ::2])
+    checkpoint = formats.read_checkpoint(formats.write_checkpoint({"clip_l": turned}), "here")  # type: ignore[dict-item]
+    np.testing.assert_array_equal(checkpoint["clip_l"], ROWS[:, ::2])
+
+
+def test_the_same_vectors_are_the_same_bytes() -> None:
+    for layout in formats.LAYOUTS:
+        assert formats.write({"clip_l": ROWS}, "<x>", layout) == formats.write({"clip_l": ROWS.copy()}, "<x>", layout)
+    assert formats.write_checkpoint({"clip_l": ROWS}) == formats.write_checkpoint({"clip_l": ROWS.copy()})
+
+
+def test_checkpoints_come_back_by_encoder() -> None:
+    back = formats.read_checkpoint(formats.write_checkpoint({"clip_l": ROWS, "clip_g": ROWS[:1] + 1}), "here")
+    assert set(back) == {"clip_l", "clip_g"}
+    np.testing.assert_array_equal(back["clip_l"], ROWS)
+    np.testing.assert_array_equal(back["clip_g"], ROWS[:1] + 1)
+    assert back["clip_l"].dtype == np.float32
+
+
+def test_damaged_checkpoints_are_named() -> None:
+    data = formats.write_checkpoint({"clip_l": ROWS})
+    for bad in (b"", data[:5], data[:-1], b"PK\x03\x04" + data):
+        with pytest.raises(IntegrityError, match="checkpoint 20 of cat-toy is damaged"):
+            formats.read_checkpoint(bad, "checkpoint 20 of cat-toy")

@@ -1,0 +1,98 @@
+"""What importing costs and what users may rely on: light doors stay light, public names stay."""
+
+import subprocess
+import sys
+from importlib import import_module
+from inspect import getmodule
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("torch", "diffusers", "transformers", "open_clip", "prefect", "mlflow")
+
+
+def loaded_after(code: str, cwd: Path) -> set[str]:
+    """Which of the heavy libraries a fresh process has imported at the end of `code`, whatever its exit code."""
+    script = (
+        "import atexit, sys\n"
+        f"atexit.register(lambda: print('LOADED', *({HEAVY!r} & sys.modules.keys()), file=sys.stderr))\n{code}"
+    ).replace(repr(HEAVY), f"set({HEAVY!r})")
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True, text=True, cwd=cwd, timeout=60, env={"PYTHONPATH": str(ROOT)}, check=False,
+    )  # fmt: skip
+    (last,) = [line for line in done.stderr.splitlines() if line.startswith("LOADED")]
+    assert "Traceback" not in done.stderr, done.stderr
+    return set(last.split()[1:])
+
+
+@pytest.mark.parametrize("command", ["--help", "train --help", "fetch nothing", "show", "show nothing", "--version"])
+def test_light_commands_load_neither_torch_nor_prefect_nor_mlflow(command: str, tmp_path: Path) -> None:
+    code = f"sys.argv = ['ti', *{command.split()!r}]\nfrom flows.cli import main\nmain()"
+    assert loaded_after(code, tmp_path) == set()
+    assert list(tmp_path.iterdir()) == []
+
+
+LIGHT = (
+    "client", "config", "errors", "formats", "keys", "planning", "prompts", "publishing", "records", "selection",
+    "settings", "store", "images.ingest", "backbone.folder", "batch",
+)  # fmt: skip
+
+
+def test_configuration_records_selection_and_client_import_without_torch(tmp_path: Path) -> None:
+    assert loaded_after("\n".join(f"import ti_core.{name}" for name in LIGHT), tmp_path) == set()
+
+
+def test_the_client_imports_no_boto3_for_a_folder(tmp_path: Path) -> None:
+    code = (
+        "from ti_core import client\n"
+        "from ti_core.errors import NotFoundError\n"
+        "try:\n    client.get('nothing')\nexcept NotFoundError:\n    pass\n"
+        "assert 'boto3' not in sys.modules and 'pandas' not in sys.modules and 'PIL' not in sys.modules"
+    )
+    assert loaded_after(code, tmp_path) == set()
+
+
+PUBLIC = {
+    "ti_core.client": "champion concepts get",
+    "ti_core.config": (
+        "BackboneKind ConceptSpec DEFAULTS EvaluationConfig SelectionRule Slug TrainingConfig base_slug check_slug"
+    ),
+    "ti_core.errors": (
+        "ConflictError InputError IntegrityError NotFoundError PseudowordError ServiceError TrainingError"
+    ),
+    "ti_core.formats": "FORMATS",
+    "ti_core.records": (
+        "Anchors BaseModelInfo BatchRow Candidate Cells Champion Checkpoint Decision Document ImageSet Interval "
+        "JudgeInfo Layout Manifest Outcome Picture Plan PreparedSet PromptSet Protocol PublishedFile Record Report "
+        "Scale Scores Split Status blob_key champion_key concept_prefix former_champion_key manifest_key now "
+        "outcome_key run_prefix"
+    ),
+    "ti_core.store": "Store Stored get_blob lease open_store put_blob",
+}
+
+
+def public_names(module: ModuleType) -> set[str]:
+    """Names without underscore that the module defines itself or re-exports."""
+    if hasattr(module, "__all__"):
+        return set(module.__all__)
+
+    def own(value: object) -> bool:
+        home = getattr(value, "__module__", None)
+        return home == module.__name__ or (
+            home in (None, "typing") and getmodule(value) in (None, import_module("typing"))
+        )
+
+    imported = {"Any", "Annotated", "ClassVar", "Literal", "Self"}
+    return {
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType) and name not in imported and own(value)
+    }
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_the_public_surface_is_what_was_promised(name: str) -> None:
+    assert public_names(import_module(name)) == set(PUBLIC[name].split())

@@ -1,0 +1,131 @@
+"""Keys change with everything that matters and with nothing else."""
+
+import pytest
+
+from ti_core import keys
+from ti_core.config import ConceptSpec, SelectionRule, TrainingConfig
+from ti_core.records import ImageSet, Picture, PromptSet, Protocol
+
+CONCEPT = ConceptSpec(name="cat-toy", pictures="pictures", class_word="toy")
+TRAINING = TrainingConfig().resolved("miniature", 64)
+PROTOCOL = Protocol(
+    base_digest="b" * 64,
+    clip="mini-clip",
+    clip_digest="c" * 64,
+    references=("1" * 64, "2" * 64),
+    preprocessing="prep",
+    class_word="toy",
+    sampler_steps=16,
+    guidance=4.0,
+    resolution=64,
+    select=PromptSet(plain=("a {}",), edit=("a red {}",), seeds=(1, 2)),
+    report=PromptSet(plain=("the {}",), edit=("a blue {}",), seeds=(3, 4)),
+    version=1,
+)
+
+
+def images(*digests: str, name: str = "1.png", warnings: tuple[str, ...] = ()) -> ImageSet:
+    pictures = tuple(Picture(name=name, sha256=digest * 64, width=64, height=64) for digest in digests)
+    return ImageSet(pictures=pictures, warnings=warnings)
+
+
+def train_key(
+    concept: ConceptSpec = CONCEPT,
+    pictures: ImageSet = images("1", "2"),
+    training: TrainingConfig = TRAINING,
+    base: str = "b" * 64,
+) -> str:
+    return keys.train_key(concept, pictures, training, base)
+
+
+def test_golden_values() -> None:
+    """These change only on purpose: whoever changes them makes all work done so far be done again."""
+    assert keys.digest({"b": [1, 2.5, "é"], "a": None}) == "d4e7b7ea1f785bcaf2af5af23dddc104"
+    assert train_key() == "d1795b9da24bd76aae83c7c7776414a3"
+    assert keys.protocol_digest(PROTOCOL) == "dc415fcd6a3b68d21f12e1f6a85e4627"
+    assert keys.judge_key("t" * 32, "p" * 32, SelectionRule()) == "1c725ecafa71ed863fcdca8cdfcdc942"
+
+
+def test_a_digest_does_not_depend_on_the_order_of_names() -> None:
+    assert keys.digest({"a": 1, "b": 2}) == keys.digest({"b": 2, "a": 1})
+    assert keys.digest([1, 2]) != keys.digest([2, 1])
+    assert len(keys.digest({})) == 32
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object()])
+def test_what_is_no_json_has_no_digest(value: object) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        keys.digest(value)
+
+
+def test_names_paths_sizes_and_the_order_of_pictures_do_not_matter() -> None:
+    elsewhere = CONCEPT.model_copy(update={"name": "other", "pictures": "s3://bucket/other"})
+    assert train_key(concept=elsewhere) == train_key()
+    assert train_key(pictures=images("2", "1", name="b.png", warnings=("small",))) == train_key()
+    assert train_key(concept=CONCEPT.model_copy(update={"class_word": "dog", "initializer": "toy"})) == train_key()
+
+
+@pytest.mark.parametrize("pictures", [images("1"), images("1", "3"), images("1", "2", "3")])
+def test_other_pictures_are_other_work(pictures: ImageSet) -> None:
+    assert train_key(pictures=pictures) != train_key()
+
+
+OTHER_TRAINING = {
+    "steps": 121, "batch_size": 9, "learning_rate": 2.1e-3, "checkpoint_every": 21, "resolution": 72, "mirror": False,
+    "seed": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", TrainingConfig.model_fields)
+def test_every_training_field_makes_other_work(field: str) -> None:
+    other = TRAINING.model_copy(update={field: OTHER_TRAINING[field]})
+    assert train_key(training=other) != train_key()
+
+
+@pytest.mark.parametrize("change", [{"class_word": "dog"}, {"initializer": "dog"}, {"kind": "style"}, {"vectors": 2}])
+def test_the_concept_makes_other_work(change: dict[str, object]) -> None:
+    assert train_key(concept=CONCEPT.model_copy(update=change)) != train_key()
+
+
+def test_another_base_model_is_other_work() -> None:
+    assert train_key(base="a" * 64) != train_key()
+
+
+@pytest.mark.parametrize("version", ["PREPROCESS_VERSION", "NUMERICS_VERSION"])
+def test_bumped_versions_make_other_work(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = train_key()
+    monkeypatch.setattr(keys, version, 1_000)
+    assert train_key() != before
+
+
+OTHER_PROTOCOL = {
+    "base_digest": "a" * 64, "clip": "other", "clip_digest": "d" * 64, "references": ("1" * 64,),
+    "preprocessing": "other", "class_word": "dog", "pairing": "other", "placeholder_policy": "other",
+    "sampler": "other", "sampler_steps": 17, "guidance": 4.5, "resolution": 72,
+    "select": PROTOCOL.select.model_copy(update={"seeds": (1, 3)}),
+    "report": PROTOCOL.report.model_copy(update={"plain": ("this {}",)}), "version": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", Protocol.model_fields)
+def test_every_field_of_the_protocol_makes_scores_incomparable(field: str) -> None:
+    other = PROTOCOL.model_copy(update={field: OTHER_PROTOCOL[field]})
+    assert keys.protocol_digest(other) != keys.protocol_digest(PROTOCOL)
+
+
+OTHER_RULE = {"name": "other", "confidence": 0.9, "resamples": 999, "least_range": 0.03}
+
+
+@pytest.mark.parametrize("field", SelectionRule.model_fields)
+def test_every_field_of_the_rule_makes_another_decision(field: str) -> None:
+    other = SelectionRule().model_copy(update={field: OTHER_RULE[field]})
+    assert keys.judge_key("t", "p", other) != keys.judge_key("t", "p", SelectionRule())
+
+
+def test_a_judge_key_changes_with_training_and_protocol() -> None:
+    assert len({keys.judge_key(train, protocol, SelectionRule()) for train in "ab" for protocol in "ab"}) == 4
+
+
+def test_the_resolution_decides_the_preprocessing() -> None:
+    assert keys.preprocess_key(64) != keys.preprocess_key(512)
+    assert keys.preprocess_key(64) == keys.preprocess_key(64)

@@ -1,0 +1,173 @@
+"""The training station over a folder store: squares and latents are made once, checkpoints kept, work resumed."""
+
+import io
+import logging
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from ti_core import formats
+from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
+from ti_core.errors import TrainingError
+from ti_core.images.preprocess import square
+from ti_core.planning import make_plan
+from ti_core.records import Plan, PreparedSet
+from ti_core.settings import Settings
+from ti_core.store import Store, get_blob, open_store
+from ti_core.training.station import prepare, run_training
+from ti_core.training.trainer import Progress
+
+
+@dataclass
+class Line:
+    """One run with a data folder of its own."""
+
+    settings: Settings
+    store: Store
+    plan: Plan
+    progress: list[Progress] = field(default_factory=list)
+
+    def prepare(self) -> PreparedSet:
+        return prepare(self.plan, self.settings, self.store)
+
+    def train(self, prepared: PreparedSet) -> list[tuple[int, str]]:
+        """Steps and blobs of the checkpoints."""
+        self.progress.clear()
+        made = run_training(self.plan, prepared, self.settings, self.store, self.progress.append)
+        assert all(math.isfinite(checkpoint.loss) and checkpoint.norm > 0 for checkpoint in made)
+        return [(checkpoint.step, checkpoint.vectors) for checkpoint in made]
+
+    def state_key(self) -> str:
+        (key,) = [key for key in self.store.keys("concepts/fox/miniature/runs/") if "/state/" in key]
+        return key
+
+
+def line(home: Path, **training: object) -> Line:
+    settings = Settings(home=home, device="cpu", allowed_roots=(Path.cwd(),))
+    store = open_store(settings)
+    chosen = {"steps": 6, "batch_size": 2, "checkpoint_every": 2} | training
+    plan = make_plan(
+        ConceptSpec(name="fox", pictures="examples/concepts/fox", class_word="animal", vectors=2),
+        TrainingConfig.model_validate(chosen), EvaluationConfig(seeds=1, sampler_steps=2), SelectionRule(),
+        "miniature", settings, store,
+    )  # fmt: skip
+    return Line(settings, store, plan)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Line, PreparedSet, list[tuple[int, str]]]:
+    """A run that nothing disturbed."""
+    run = line(tmp_path_factory.mktemp("whole"))
+    prepared = run.prepare()
+    return run, prepared, run.train(prepared)
+
+
+def test_prepared_squares_and_latents(whole: tuple[Line, PreparedSet, list[tuple[int, str]]]) -> None:
+    run, prepared, _ = whole
+    assert (prepared.resolution, prepared.count, len(prepared.squares)) == (64, 10, 5)
+    for picture, blob in zip(run.plan.images.pictures, prepared.squares, strict=True):
+        kept = Image.open(io.BytesIO(get_blob(run.store, blob)))
+        assert (kept.format, kept.mode, kept.size) == ("PNG", "RGB", (64, 64))
+        assert np.array_equal(kept, square(get_blob(run.store, picture.sha256), 64))
+    latents = load_file(prepared.latents)
+    assert latents["mean"].shape == latents["std"].shape == (10, 4, 16, 16)
+    assert (latents["std"] > 0).all()
+
+
+def test_latents_show_the_pictures_and_then_their_mirror_images(
+    whole: tuple[Line, PreparedSet, list[tuple[int, str]]],
+) -> None:
+    from ti_core.backbone.resident import resident
+
+    run, prepared, _ = whole
+    shown = resident(run.plan.base, "cpu").decode(load_file(prepared.latents)["mean"]).numpy().astype(int)
+    for index, blob in enumerate(prepared.squares):
+        picture = np.asarray(Image.open(io.BytesIO(get_blob(run.store, blob)))).astype(int)
+        assert np.abs(shown[index] - picture).mean() < 10
+        assert np.abs(shown[index + 5] - picture[:, ::-1]).mean() < 10
+
+
+def test_without_mirroring_there_are_only_the_pictures(tmp_path: Path) -> None:
+    prepared = line(tmp_path, mirror=False).prepare()
+    assert prepared.count == 5
+    assert len(load_file(prepared.latents)["mean"]) == 5
+
+
+def test_latents_are_encoded_once_and_again_only_when_damaged(tmp_path: Path) -> None:
+    run = line(tmp_path)
+    first = run.prepare()
+    path = Path(first.latents)
+    written, mean = path.stat().st_mtime_ns, load_file(path)["mean"].clone()  # a copy: load_file maps the file
+    assert run.prepare() == first
+    assert path.stat().st_mtime_ns == written, "not written again"
+    path.write_bytes(path.read_bytes()[:500])
+    assert run.prepare() == first
+    assert torch.equal(load_file(path)["mean"], mean)
+    save_file({"mean": mean}, path)
+    assert run.prepare() == first
+    assert set(load_file(path)) == {"mean", "std"}
+    assert [child.name for child in path.parent.iterdir()] == [path.name], "nothing half-written is left"
+
+
+def test_checkpoints_are_blobs(whole: tuple[Line, PreparedSet, list[tuple[int, str]]]) -> None:
+    run, _, made = whole
+    assert [step for step, _ in made] == [2, 4, 6]
+    for step, blob in made:
+        vectors = formats.read_checkpoint(get_blob(run.store, blob), f"step {step}")
+        assert {name: (rows.shape, rows.dtype) for name, rows in vectors.items()} == {"clip_l": ((2, 128), np.float32)}
+    assert len({blob for _, blob in made}) == 3
+
+
+def test_a_finished_run_is_not_trained_again(whole: tuple[Line, PreparedSet, list[tuple[int, str]]]) -> None:
+    run, prepared, made = whole
+    assert run.train(prepared) == made
+    assert run.progress == []
+
+
+class Interrupted(BaseException):
+    """Stands for a signal: not an Exception, so nothing may swallow it."""
+
+
+def test_an_interrupted_run_goes_on_from_its_last_checkpoint_to_the_same_vectors(
+    whole: tuple[Line, PreparedSet, list[tuple[int, str]]], tmp_path: Path
+) -> None:
+    run = line(tmp_path)
+    prepared = run.prepare()
+
+    def interrupt(progress: Progress) -> None:
+        if progress.step == 4:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run_training(run.plan, prepared, run.settings, run.store, interrupt)
+    assert run.train(prepared) == whole[2]
+    assert [progress.step for progress in run.progress] == [4, 6]
+
+
+def test_damaged_state_is_ignored_with_a_warning(
+    whole: tuple[Line, PreparedSet, list[tuple[int, str]]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = line(tmp_path)
+    prepared = run.prepare()
+    run.train(prepared)
+    key = run.state_key()
+    run.store.put(key, run.store.get(key).data[:-7])
+    with caplog.at_level(logging.WARNING, "ti_core.training.station"):
+        assert run.train(prepared) == whole[2]
+    assert [progress.step for progress in run.progress] == [2, 4, 6]
+    (message,) = [record.getMessage() for record in caplog.records if record.name == "ti_core.training.station"]
+    assert run.store.url(key) in message and "is damaged" in message and message.endswith("Training starts anew.")
+
+
+def test_training_that_cannot_go_on_is_a_training_error_and_leaves_no_state(tmp_path: Path) -> None:
+    run = line(tmp_path, learning_rate=1e-20)
+    prepared = run.prepare()
+    with pytest.raises(TrainingError, match=r"Training stopped: the vectors of fox did not move in 2 steps"):
+        run.train(prepared)
+    assert not [key for key in run.store.keys("concepts/") if "/state/" in key]
