@@ -218,10 +218,13 @@ def show(
     ended = {one: publishing.outcomes_of(store, concept, one) for one in bases}
     if not any(ended.values()):
         raise NotFoundError(f"No run of {concept} has ended in {store.uri}; `ti show` lists what there is.")
+    told = []
     for one, outcomes in ended.items():
-        current = publishing.champion_of(store, concept, one)
-        manifest = _manifest(store, current.manifest if current else outcomes[-1].manifest)
-        console.show_concept(store, outcomes, current, manifest, as_json)
+        if outcomes:
+            current = publishing.champion_of(store, concept, one)
+            manifest = _manifest(store, current.manifest if current else outcomes[-1].manifest)
+            told.append((outcomes, current, manifest))
+    console.show_concept(store, told, as_json)
 
 
 # --- shared by the commands -------------------------------------------------------------------------------------------

@@ -80,27 +80,38 @@ def show_outcome(outcome: Outcome, manifest: Manifest, page: str) -> None:
 
 
 def show_concept(
-    store: Store, outcomes: Sequence[Outcome], champion: Champion | None, manifest: Manifest, as_json: bool
+    store: Store, told: Sequence[tuple[Sequence[Outcome], Champion | None, Manifest]], as_json: bool
 ) -> None:
-    """Show the versions of a concept on one base model, and of the champion (or the last run) scores and files."""
-    files = {file.filename: store.url(blob_key(file.sha256)) for file in manifest.files}
-    page, decision = store.url(blob_key(manifest.page)), manifest.decision
+    """Show a concept on each of its base models: how its runs ended, and scores and files of the champion (or of the
+    last run)."""
     if as_json:
-        value = {
-            "champion": champion and champion.model_dump(mode="json"),
-            "outcomes": [one.model_dump(mode="json") for one in outcomes],
-            "decision": decision.model_dump(mode="json"),
-            "files": files,
-            "page": page,
-        }
-        print(json.dumps(value))
+        print(json.dumps([_as_json(store, *one) for one in told]))
         return
-    out.print(_versions(outcomes, champion))
-    out.print(_steps(manifest))
-    out.print(decision.explanation)
-    out.print(f"Chosen step: {decision.step}. Files:")
-    for name, place in {**files, "page": page}.items():
-        out.print(f"  {name}: {place}", soft_wrap=True, highlight=False)
+    for outcomes, champion, manifest in told:
+        out.print(_versions(outcomes, champion))
+        out.print(_steps(manifest))
+        out.print(manifest.decision.explanation)
+        out.print(f"Chosen step: {manifest.decision.step}. Files:")
+        for name, place in _places(store, manifest).items():
+            out.print(f"  {name}: {place}", soft_wrap=True, highlight=False)
+
+
+def _as_json(
+    store: Store, outcomes: Sequence[Outcome], champion: Champion | None, manifest: Manifest
+) -> dict[str, object]:
+    return {
+        "base": manifest.plan.base.slug,
+        "champion": champion and champion.model_dump(mode="json"),
+        "outcomes": [one.model_dump(mode="json") for one in outcomes],
+        "decision": manifest.decision.model_dump(mode="json"),
+        "files": _places(store, manifest),
+    }
+
+
+def _places(store: Store, manifest: Manifest) -> dict[str, str]:
+    """Where the published files and the page lie, by name."""
+    blobs = {file.filename: file.sha256 for file in manifest.files} | {"page": manifest.page}
+    return {name: store.url(blob_key(sha256)) for name, sha256 in blobs.items()}
 
 
 def show_concepts(champions: Sequence[Champion | None], as_json: bool) -> None:

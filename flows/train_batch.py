@@ -9,7 +9,7 @@ from prefect.states import Completed, Failed, State
 from flows.form import field
 from flows.train_concept import BaseModel, Choosing, Judging, Training, train_concept
 from tasks import progress
-from tasks.batch import list_concepts, row_of, summarise
+from tasks.batch import abandon, list_concepts, row_of, summarise
 from ti_core.config import EvaluationConfig, SelectionRule, TrainingConfig
 from ti_core.records import BatchRow
 
@@ -31,14 +31,18 @@ def train_batch(
     """Train every concept of a folder, a bucket prefix or a table, and end with a summary, worst first."""
     batch = runtime.flow_run.name
     rows = []
-    for item in list_concepts(source, class_word):
-        progress.tell(progress.Stage(item.name, "next concept"))
-        if item.spec is None:
-            rows.append(BatchRow(concept=item.name, status="failed", reason=item.reason))
-            continue
-        state = train_concept(item.spec, training, evaluation, rule, base_model, batch, return_state=True)
-        rows.append(row_of(item.name, state))
-    page = summarise(rows, batch)
+    try:
+        for item in list_concepts(source, class_word):
+            progress.tell(progress.Stage(item.name, "next concept"))
+            if item.spec is None:
+                rows.append(BatchRow(concept=item.name, status="failed", reason=item.reason))
+                continue
+            state = train_concept(item.spec, training, evaluation, rule, base_model, batch, return_state=True)
+            rows.append(row_of(item.name, state))
+        page = summarise(rows, batch)
+    except BaseException:  # cancelled, stopped, or out of a service that summarise needs
+        abandon(batch)
+        raise
     counts = Counter(row.status for row in rows)
     message = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) + f"; {page}"
     if counts["failed"] == len(rows):

@@ -76,7 +76,7 @@ def page_link(plan: Plan, outcome: Outcome, link: str) -> None:
 
 
 def batch_table(rows: list[BatchRow]) -> None:
-    """Summary of a batch, worst first."""
+    """Summary of a batch; `rows` come worst first."""
     table = [
         {
             "concept": row.concept,

@@ -1,5 +1,6 @@
 """The stations of a batch as Prefect tasks: list the concepts, tell how each ended, summarise."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ from prefect.cache_policies import NO_CACHE
 from tasks import artifacts
 from tasks.concept import station
 from ti_core.batch import BatchItem, read_batch
-from ti_core.errors import PseudowordError
+from ti_core.errors import PseudowordError, ServiceError
 from ti_core.records import BatchRow, Manifest, Outcome
 from ti_core.settings import load_settings
 from ti_core.store import get_blob, open_store
+
+log = logging.getLogger(__name__)
 
 
 @task(name="read-batch", task_run_name="read batch", **station)
@@ -47,12 +50,23 @@ def row_of(name: str, state: Any) -> BatchRow:
 def summarise(rows: list[BatchRow], batch: str) -> str:
     """Show the table, write the batch's page, end its tracking run; returns the page's path."""
     from ti_core.pages import write_batch_page
-    from ti_core.registry import Registry
-    from ti_core.report import batch_page
+    from ti_core.report import batch_page, worst_first
 
     settings = load_settings()
     store = open_store(settings)
-    artifacts.batch_table(rows)
-    if any(row.status in ("published", "rejected") for row in rows):
+    artifacts.batch_table(worst_first(rows))
+    if any(row.status != "skipped" for row in rows):
+        from ti_core.registry import Registry
+
         Registry(settings).close_batch(batch)
     return str(write_batch_page(settings, batch_page(rows, lambda sha256: get_blob(store, sha256), f"Batch {batch}")))
+
+
+def abandon(batch: str) -> None:
+    """Mark the tracking run of a batch that was stopped."""
+    from ti_core.registry import Registry
+
+    try:
+        Registry(load_settings()).close_batch(batch, "KILLED")
+    except ServiceError:
+        log.warning("The tracking server cannot be told that this batch was stopped.")

@@ -71,7 +71,10 @@ def _from_table(source: str, class_word: str, settings: Settings) -> list[BatchI
         folder, data = str(path.parent), path.read_bytes()
     try:
         parquet = source.lower().endswith(".parquet")
-        table = pd.read_parquet(io.BytesIO(data)) if parquet else pd.read_csv(io.BytesIO(data), dtype=str)
+        if parquet:
+            table = pd.read_parquet(io.BytesIO(data))
+        else:  # empty cells stay empty strings, for a concept may be called null
+            table = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False)
     except (ValueError, OSError) as error:
         raise InputError(f"{source} does not read as a table: {error}.") from None
     missing, unknown = {"name", "pictures"} - set(table.columns), set(table.columns) - set(COLUMNS)

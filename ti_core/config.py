@@ -103,7 +103,7 @@ class TrainingConfig(_Config):
         0, "Pictures per step", "Samples per concept and step; 0 takes the base model's default.", 1, ge=0, le=256
     )
     learning_rate: float = _field(
-        0.0, "Learning rate", "Of AdamW, constant; 0 takes the base model's default.", 2, ge=0.0, le=1.0
+        0.0, "Learning rate", "Of Adam, constant; 0 takes the base model's default.", 2, ge=0.0, le=1.0
     )
     checkpoint_every: int = _field(
         0, "Checkpoint every", "Steps between two judged checkpoints; 0 takes the base model's default.", 3, ge=0
@@ -172,7 +172,7 @@ def _given(config: BaseModel) -> dict[str, Any]:
 DEFAULTS: dict[BackboneKind, dict[str, dict[str, Any]]] = {
     # Measured on the miniature's held-out concepts, see docs/held-out.md.
     "miniature": {
-        "training": {"steps": 120, "batch_size": 8, "learning_rate": 2e-3, "checkpoint_every": 20},
+        "training": {"steps": 100, "batch_size": 8, "learning_rate": 5e-3, "checkpoint_every": 20},
         "evaluation": {"seeds": 5, "sampler_steps": 8, "guidance": 4.0},
     },
     # Not measured here. Training: the diffusers textual-inversion example (3000 steps, batch 1 × accumulation 4,

@@ -41,11 +41,11 @@ def _choice(decision: Decision, chosen: Candidate) -> str:
     if best.score == 0:
         return f"Step {chosen.step} is the earliest of {judged}, none of which has a {name} above 0."
     if chosen.step == best.step:
-        return f"Step {chosen.step} of {judged} has the best {name}, {best.score:.3f}, and no earlier one will do."
+        return f"Step {chosen.step}, of {judged}, has the best {name}, {best.score:.3f}, and no earlier one will do."
     passed = [one.step for one in decision.candidates if one.tied and one.step < chosen.step]
     unsound = f" that is surely better than the class word ({listed(passed)} as good otherwise)" if passed else ""
     return (
-        f"Step {chosen.step} of {judged} was chosen: its {name} of {chosen.score:.3f} is within one standard error "
+        f"Step {chosen.step}, of {judged}, was chosen: its {name} of {chosen.score:.3f} is within one standard error "
         f"({chosen.behind:.3f}) of the best, {best.score:.3f} at step {best.step}, and it is the earliest such step"
         f"{unsound}."
     )

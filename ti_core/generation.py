@@ -12,6 +12,7 @@ from ti_core.backbone.resident import resident
 from ti_core.backbone.stable_diffusion import Conditioning
 from ti_core.client import champion
 from ti_core.config import EvaluationConfig
+from ti_core.errors import InputError
 from ti_core.evaluation.sampler import sample
 from ti_core.evaluation.words import encode
 from ti_core.settings import Settings
@@ -33,7 +34,8 @@ def generate(
     concept.
 
     One seed writes `out`; several write `out` with -1, -2, … before its suffix. Raises NotFoundError for a word that is
-    not published for this base model, InputError for a prompt that is too long.
+    not published for this base model, InputError for a prompt that is too long, a word made for other weights of the
+    same name, or an `out` that cannot be written.
     """
     base = find_base(base_model)
     names = list(dict.fromkeys(name.lower() for name in WORD.findall(prompt)))
@@ -42,13 +44,23 @@ def generate(
         one.placeholder: formats.read_checkpoint(get_blob(store, one.vectors), f"the word {one.placeholder}")
         for one in champions
     }
+    for one in champions:
+        if one.base_digest != base.digest:
+            raise InputError(
+                f"The word {one.placeholder} was made for other weights than those of {base_model} here (digest "
+                f"{one.base_digest[:12]}, not {base.digest[:12]}): name the base model it was trained on, or train "
+                "it anew."
+            )
     model = resident(base, settings.device)
     told = encode(model, [prompt], words)
     jobs = Conditioning(told.hidden_BLD.expand(len(seeds), -1, -1), None, {})
     resolved = config.resolved(base.kind)
     pictures = sample(model, jobs, list(seeds), base.resolution, resolved.sampler_steps, resolved.guidance)
     paths = [out] if len(seeds) == 1 else [out.with_stem(f"{out.stem}-{n + 1}") for n in range(len(seeds))]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    for path, picture in zip(paths, pictures, strict=True):
-        Image.fromarray(picture).save(path, "PNG")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for path, picture in zip(paths, pictures, strict=True):
+            Image.fromarray(picture).save(path, "PNG")
+    except OSError as error:
+        raise InputError(f"{out} cannot be written: {error.strerror}.") from None
     return paths

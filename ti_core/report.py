@@ -70,11 +70,16 @@ def page(manifest: Manifest, load: Load) -> bytes:
 
 
 def batch_page(rows: Iterable[BatchRow], load: Load, title: str = "Batch") -> bytes:
-    """The page of a batch, as UTF-8 HTML: worst first, that is failed, rejected, then by score from low to high."""
-    worst_first = sorted(rows, key=_badness)
-    strips = {row.strip: _data_uri(_open(load(row.strip)), side=_TILE // 2) for row in worst_first if row.strip}
+    """The page of a batch, as UTF-8 HTML: worst first."""
+    ordered = worst_first(rows)
+    strips = {row.strip: _data_uri(_open(load(row.strip)), side=_TILE // 2) for row in ordered if row.strip}
     template = _environment().get_template("batch.html")
-    return template.render(title=title, rows=worst_first, strips=strips).encode()
+    return template.render(title=title, rows=ordered, strips=strips).encode()
+
+
+def worst_first(rows: Iterable[BatchRow]) -> list[BatchRow]:
+    """The rows in the order in which a person should look: failed, rejected, then by score from low to high."""
+    return sorted(rows, key=_badness)
 
 
 def _badness(row: BatchRow) -> tuple[int, float, str]:

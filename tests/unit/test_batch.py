@@ -115,9 +115,10 @@ def test_a_parquet_table_says_the_same(tmp_path: Path) -> None:
     assert read(tmp_path / "t.parquet") == read(tmp_path / "t.csv")
 
 
-def test_a_name_of_digits_stays_a_name(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("name,pictures\n007,bond\n")
-    assert read(tmp_path / "t.csv")["007"].spec is not None
+@pytest.mark.parametrize("name", ["007", "null", "nan", "1e3"])
+def test_names_are_not_taken_for_numbers_or_gaps(tmp_path: Path, name: str) -> None:
+    (tmp_path / "t.csv").write_text(f"name,pictures\n{name},bond\n")
+    assert read(tmp_path / "t.csv")[name].spec is not None
 
 
 def test_one_bad_row_stops_nobody_else(tmp_path: Path) -> None:

@@ -229,7 +229,7 @@ def test_the_rule_says_what_a_range_is():
 
 def test_the_explanation_tells_the_decision():
     words = choose(curve(0.7, 0.7 + 0.010 + SPREAD, 0.6, 0.6), TEXT_WITHOUT_RANGE, RULE).explanation
-    assert "Step 20 of 4 judged (20 to 80) was chosen" in words
+    assert "Step 20, of 4 judged (20 to 80), was chosen" in words
     assert "at step 40" in words
     assert "0.600" in words  # the class word
     assert "0.900" in words  # real pictures

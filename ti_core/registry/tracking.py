@@ -48,10 +48,12 @@ class Registry:
         with self._server.client():
             pass
 
-    def close_batch(self, batch: str) -> None:
-        """End the parent run of a batch."""
+    def close_batch(self, batch: str, status: Literal["FINISHED", "KILLED"] = "FINISHED") -> None:
+        """End the parent run of a batch, if it has one: a batch in which nothing was trained has none."""
         with self._server.client() as client:
-            client.set_terminated(self._batch_run(client, batch), "FINISHED")
+            run_id = self._find_batch_run(client, batch)
+            if run_id:
+                client.set_terminated(run_id, status)
 
     def run_url(self, run_id: str) -> str | None:
         """The run's page in a browser, or None where the tracking database has no server in front."""
@@ -87,12 +89,18 @@ class Registry:
             return str(run.info.run_id)
 
     def _batch_run(self, client: MlflowClient, batch: str) -> str:
+        found = self._find_batch_run(client, batch)
+        if found:
+            return found
+        return str(
+            client.create_run(self._server.experiment, run_name=batch, tags={"batch": digest(batch)}).info.run_id
+        )
+
+    def _find_batch_run(self, client: MlflowClient, batch: str) -> str | None:
         # A name may hold quotes, which a filter cannot; its digest does not.
-        key = digest(batch)
-        oldest = ["attributes.start_time ASC"]
+        key, oldest = digest(batch), ["attributes.start_time ASC"]
         found = client.search_runs([self._server.experiment], f"tags.batch = '{key}'", max_results=1, order_by=oldest)
-        run = found[0] if found else client.create_run(self._server.experiment, run_name=batch, tags={"batch": key})
-        return str(run.info.run_id)
+        return str(found[0].info.run_id) if found else None
 
     def close_run(self, run_id: str, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """End a run of either kind. Only a FINISHED one is not taken up again."""
@@ -189,7 +197,7 @@ class Registry:
                 client.create_registered_model(
                     name,
                     tags={"concept": concept.name, "base": base.slug},
-                    description=f"The word {concept.placeholder} ({concept.class_word}) for {base.name}.",
+                    description=f"The word `{concept.placeholder}` ({concept.class_word}) for {base.name}.",
                 )
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ti_core.backbone.stable_diffusion import ENCODER, StableDiffusion, Tokens
 from ti_core.config import TrainingConfig
+from ti_core.errors import InputError
 from ti_core.training.draws import Draws, draw
 from ti_core.training.state import TrainingState
 
@@ -96,8 +97,18 @@ def train(concepts: Sequence[ConceptJob], model: StableDiffusion, slots: int = 1
     waiting, active = deque(concepts), list[_Slot]()
     while waiting or active:
         while waiting and len(active) < slots:
-            active.append(_Slot(waiting.popleft(), model))
-        _step(active, model)
+            job = waiting.popleft()
+            try:
+                slot = _Slot(job, model)
+            except InputError as error:
+                yield Failed(job.name, 0, str(error))
+                continue
+            if slot.step >= job.config.steps:  # resumed from its last state
+                yield Finished(job.name, slot.step)
+            else:
+                active.append(slot)
+        if active:
+            _step(active, model)
         for slot in list(active):
             yield from slot.events()
             if slot.done:

@@ -50,13 +50,13 @@ def fingerprint(model: StableDiffusion) -> dict[str, str]:
 
 def test_thirty_steps_bring_the_vectors_nearer_to_the_concept_and_change_nothing_else() -> None:
     model = miniature()
-    wanted = job(model, vectors=2, steps=30, batch_size=4, checkpoint_every=30)
+    wanted = job(model, vectors=2, steps=30, checkpoint_every=30)
     before = fingerprint(model)
     final = last_vectors(train([wanted], model))
     assert fingerprint(model) == before
     start = model.initial_vectors(wanted.start_phrase, 2)[ENCODER]
     first, last = fixed_loss(model, wanted, start), fixed_loss(model, wanted, final)
-    assert last < 0.98 * first, f"from {first:.4f} to {last:.4f}"
+    assert last < 0.99 * first, f"from {first:.4f} to {last:.4f}"
 
 
 def test_events_come_in_order() -> None:
@@ -111,7 +111,8 @@ def test_resuming_at_any_checkpoint_is_the_same_to_the_bit() -> None:
 def test_two_concepts_in_one_pack_learn_what_each_learns_alone() -> None:
     """Samples share nothing but the batch, so the gradients are the same in exact arithmetic. Kernels for another
     batch shape sum in another order, though, and Adam divides by the gradient's own size, which lets such differences
-    through: fp32 agrees to about 1e-5, so 1e-3 leaves room for other CPUs and still catches any mixing of concepts."""
+    through: measured here, the packed vectors are off by 2e-6 and 1.4e-5 of their length. 1e-3 leaves room for other
+    CPUs and still catches any mixing of concepts."""
     model = miniature()
     jobs = [
         job(model, "first", vectors=1, steps=10, seed=1),
@@ -186,7 +187,8 @@ def test_a_plain_loop_on_the_stock_network_gives_the_same_vectors() -> None:
 
 def test_golden_losses() -> None:
     """The plain path's losses, frozen: a refactoring leaves them. Whoever changes them on purpose bumps
-    keys.NUMERICS_VERSION and writes the file anew. Eight steps let fp32 drift between CPUs far less than 1e-3."""
+    keys.NUMERICS_VERSION and writes the file anew. One thread or two change them
+    by 2e-7 of their size; 1e-3 leaves room for other CPUs."""
     model = miniature()
     golden = json.loads(GOLDEN.read_text())
     made = checkpoints(train([job(model, vectors=2, steps=8, batch_size=4, checkpoint_every=1)], model))
