@@ -207,14 +207,15 @@ def show(
     """Show versions, scores by step, the chosen step and where files are; without a name, all published words."""
     from flows import console
     from ti_core import client, publishing
-    from ti_core.config import check_slug
+    from ti_core.config import base_slug, check_slug
     from ti_core.store import open_store
 
     store = open_store(_settings(home))
     if not concept:
         console.show_concepts([publishing.champion_of(store, *one) for one in client.concepts(store)], as_json)
         return
-    bases = [base] if base else publishing.bases_of(store, check_slug(concept))
+    check_slug(concept)
+    bases = [base_slug(base)] if base else publishing.bases_of(store, concept)
     ended = {one: publishing.outcomes_of(store, concept, one) for one in bases}
     if not any(ended.values()):
         raise NotFoundError(f"No run of {concept} has ended in {store.uri}; `ti show` lists what there is.")

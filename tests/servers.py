@@ -15,7 +15,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -137,24 +137,14 @@ def prefect_worker(folder: Path, api: str, pool: str, environment: Mapping[str, 
     """Run a worker that takes one flow run at a time from `pool`, from when the server knows it; yields its log, which
     holds the flow runs' own too.
 
-    A flow run that is still going when the block ends is stopped with the worker.
+    A flow run that is still going when the block ends is ended by the worker as it stops.
     """
     folder.mkdir(parents=True, exist_ok=True)
     command = [_binary("prefect"), "worker", "start", "--pool", pool, "--name", "the-worker", "--limit", "1"]
     known = partial(_answers, f"{api}/work_pools/{pool}/workers/filter", {}, b"the-worker")
     log = folder / "worker.log"
-    with running(command, environment, log, known, seconds=120) as worker:
-        try:
-            yield log
-        finally:
-            children = _descendants(worker.pid)
-            worker.terminate()
-            try:
-                worker.wait(30)
-            finally:
-                for child in children:
-                    with suppress(ProcessLookupError):
-                        os.kill(child, signal.SIGKILL)
+    with running(command, environment, log, known, seconds=120):
+        yield log
 
 
 def plain_environment(home: Path) -> dict[str, str]:
@@ -170,12 +160,6 @@ def _answers(url: str, question: object | None = None, expected: bytes = b"") ->
             return expected in response.read()
     except OSError:
         return False
-
-
-def _descendants(pid: int) -> list[int]:
-    """The processes started by `pid` and by those, deepest last."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [one for child in map(int, children) for one in (child, *_descendants(child))]
 
 
 @contextmanager

@@ -123,6 +123,8 @@ class TrainingConfig(_Config):
         `resolution` is the base model's own, in pixels.
         """
         chosen = DEFAULTS[kind]["training"] | {"resolution": resolution} | _given(self)
+        if not self.checkpoint_every:
+            chosen["checkpoint_every"] = min(chosen["checkpoint_every"], chosen["steps"])
         return type(self).model_validate(chosen)
 
 

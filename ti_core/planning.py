@@ -3,6 +3,8 @@
 It checks the words and the base model, takes in the pictures, fills in defaults and computes the keys. No torch.
 """
 
+from pathlib import Path
+
 from ti_core import keys
 from ti_core.backbone.folder import check_class_word, find_base, find_judge
 from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
@@ -28,6 +30,8 @@ def make_plan(
 
     Raises InputError for anything the user must mend, ServiceError for an unreachable store or bucket.
     """
+    if base_model and base_model != settings.base_model and Path(base_model).expanduser().is_dir():
+        settings.allowed(Path(base_model))  # a run may name its own model, but not look through the worker's disk
     base = find_base(base_model or settings.base_model)
     judge = find_judge(settings.clip, base.kind)
     check_class_word(concept.class_word, base)

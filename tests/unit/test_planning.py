@@ -125,10 +125,6 @@ def test_too_rare_checkpoints_are_told(store: FolderStore) -> None:
     plan(store, training=TrainingConfig(steps=20, checkpoint_every=20))
 
 
-def test_few_steps_with_the_default_interval_are_told(store: FolderStore) -> None:
-    refused(store, "the 5 steps of the run", training=TrainingConfig(steps=5))
-
-
 def test_a_folder_is_an_sd_and_judged_by_the_papers_clip(store: FolderStore, sd_folder: Path) -> None:
     made = plan(store, base_model=str(sd_folder))
     assert (made.base.kind, made.base.slug) == ("sd1", "my-sd-1-5")
@@ -155,3 +151,15 @@ def test_the_settings_base_model_serves_where_none_is_named(
     monkeypatch.setenv("PSEUDOWORD_BASE_MODEL", str(sd_folder))
     assert plan(store).base.slug == "my-sd-1-5"
     assert plan(store, base_model="miniature").base.slug == "miniature"
+
+
+def test_a_run_may_not_look_through_the_disk_for_a_model(
+    store: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PSEUDOWORD_ALLOWED_ROOTS", str(Path.cwd()))
+    refused(store, "outside the folders", "PSEUDOWORD_ALLOWED_ROOTS", base_model=str(tmp_path))
+
+
+def test_a_short_run_has_one_checkpoint_at_its_end(store: FolderStore) -> None:
+    config = plan(store, training=TrainingConfig(steps=15)).training
+    assert (config.steps, config.checkpoint_every) == (15, 15)

@@ -29,8 +29,6 @@ _ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 _LOGGERS = ("mlflow", "alembic")
-# MLflow's pages speak of agents, traces and prompts until an experiment says that it trains models.
-_KIND = {"mlflow.experimentKind": "custom_model_development"}
 _CREDENTIALS = re.compile(r"(?<=//)[^/@\s]+@")
 _UNREACHABLE = re.compile(r"^API request to .* failed with (timeout )?exception", re.DOTALL)
 
@@ -95,7 +93,7 @@ class Server:
         found = client.get_experiment_by_name(name)
         if found is None:
             try:
-                return str(client.create_experiment(name, location, _KIND))
+                return str(client.create_experiment(name, artifact_location=location))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise

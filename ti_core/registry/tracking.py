@@ -92,9 +92,8 @@ class Registry:
         found = self._find_batch_run(client, batch)
         if found:
             return found
-        return str(
-            client.create_run(self._server.experiment, run_name=batch, tags={"batch": digest(batch)}).info.run_id
-        )
+        run = client.create_run(self._server.experiment, run_name=batch, tags={"batch": digest(batch)})
+        return str(run.info.run_id)
 
     def _find_batch_run(self, client: MlflowClient, batch: str) -> str | None:
         # A name may hold quotes, which a filter cannot; its digest does not.

@@ -1,0 +1,40 @@
+"""One Prefect API and one small real run for all tests of the flows."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.train_concept import train_concept
+from tests.flows.octopus import EVALUATION, OCTOPUS, TRAINING, Run
+from ti_core.config import ConceptSpec
+
+
+@pytest.fixture(scope="session")
+def prefect_api() -> Iterator[None]:
+    """A Prefect API of its own with an empty database."""
+    with prefect_test_harness(server_startup_timeout=240):
+        yield
+
+
+@pytest.fixture(scope="session")
+def octopus(prefect_api: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The octopus, trained for 20 steps and judged at two of them with a picture per prompt."""
+    home = tmp_path_factory.mktemp("octopus")
+    concept = ConceptSpec(name="octopus", pictures=str(OCTOPUS), class_word="animal")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PSEUDOWORD_HOME", str(home))
+        patch.setenv("PSEUDOWORD_ALLOWED_ROOTS", str(OCTOPUS.parent))
+        state = train_concept(concept, TRAINING, EVALUATION, return_state=True)
+    with get_client(sync_client=True) as client:
+        return Run(home, concept, client.read_flow_run(state.state_details.flow_run_id), state.result())
+
+
+@pytest.fixture
+def at_home(octopus: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """The octopus' run, with the settings of this test pointing at its data folder."""
+    monkeypatch.setenv("PSEUDOWORD_HOME", str(octopus.home))
+    monkeypatch.setenv("PSEUDOWORD_ALLOWED_ROOTS", f"{OCTOPUS.parent}:{tmp_path}")
+    return octopus

@@ -1,0 +1,65 @@
+"""The flow of many concepts: what fails is named with its reason and stops nobody, what is done is skipped."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+
+from flows.train_batch import train_batch
+from tests.flows.octopus import EVALUATION, OCTOPUS, TRAINING, Run
+from ti_core.errors import InputError
+from ti_core.records import BatchRow
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A folder of five concepts that fail in five ways, and between them the octopus, which is known."""
+    folder = tmp_path / "night"
+    for name in ("Bad Name", "a-damaged", "b-empty", "octopus", "x-word", "y-text"):
+        (folder / name).mkdir(parents=True)
+    (folder / "a-damaged/concept.toml").write_text("class_word = ")
+    (folder / "x-word/concept.toml").write_text('class_word = "xyzzy"')
+    (folder / "y-text/1.png").write_text("no picture")
+    shutil.copytree(OCTOPUS, folder / "octopus", dirs_exist_ok=True)
+    return folder
+
+
+def test_failures_are_isolated_and_named(at_home: Run, source: Path) -> None:
+    state = train_batch(str(source), "animal", TRAINING, EVALUATION, return_state=True)
+    assert state.is_completed() and state.name == "Partly failed"
+    assert "5 failed, 1 skipped" in str(state.message)
+    rows: dict[str, BatchRow] = {row.concept: row for row in state.result()}
+    assert {name: row.status for name, row in rows.items()} == {
+        "Bad Name": "failed", "a-damaged": "failed", "b-empty": "failed", "octopus": "skipped", "x-word": "failed",
+        "y-text": "failed",
+    }  # fmt: skip
+    assert "'Bad Name' cannot name a concept" in rows["Bad Name"].reason
+    assert "concept.toml is damaged" in rows["a-damaged"].reason
+    assert "No usable picture" in rows["b-empty"].reason
+    assert "Unknown class word" in rows["x-word"].reason
+    assert "1.png is left out: it does not read as a picture" in rows["y-text"].reason
+    known = rows["octopus"]
+    assert (known.step, known.score) == (at_home.outcome.step, at_home.outcome.score)
+    assert known.page == "octopus.miniature.html"
+    page = (at_home.home / "pages/batch.html").read_text()
+    assert all(name in page for name in rows)
+
+
+def test_a_batch_in_which_all_fail_has_failed(at_home: Run, source: Path) -> None:
+    shutil.rmtree(source / "octopus")
+    state = train_batch(str(source), "animal", TRAINING, EVALUATION, return_state=True)
+    assert state.is_failed()
+    assert "5 failed" in str(state.message)
+    own = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id]))
+    with get_client(sync_client=True) as client:
+        (summary,) = client.read_artifacts(artifact_filter=own)
+    assert "xyzzy" in str(summary.data)
+
+
+def test_a_source_that_does_not_exist_fails_the_flow_with_its_sentence(at_home: Run, tmp_path: Path) -> None:
+    state = train_batch(str(tmp_path / "nowhere"), return_state=True)
+    assert state.is_failed()
+    with pytest.raises(InputError, match="There is no folder"):
+        state.result()

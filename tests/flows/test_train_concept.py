@@ -1,0 +1,235 @@
+"""The flow of one concept on the miniature: its graph, its outcome, what it retries, how it goes on."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    FlowRunFilterId,
+)
+from prefect.client.schemas.objects import TaskRun
+from prefect.states import State
+
+from flows.train_batch import train_batch
+from flows.train_concept import train_concept
+from tasks import concept as stations
+from tasks.progress import Event, Trained, listening
+from tests.flows.octopus import EVALUATION, TRAINING, Run
+from ti_core.errors import InputError, ServiceError
+from ti_core.publishing import manifest_of, outcomes_of
+from ti_core.records import Manifest, Outcome, blob_key
+from ti_core.settings import Settings
+from ti_core.store import Store, open_store
+
+GRAPH = {
+    "ingest", "recall outcome", "preprocess", "train", "evaluate class word animal", "evaluate step 10",
+    "evaluate step 20", "select", "look up champion", "evaluate class word animal for the report",
+    "evaluate step {chosen} for the report", "register",
+}  # fmt: skip
+
+
+def task_runs(flow_run: UUID, wanted: int) -> dict[str, TaskRun]:
+    """The ended task runs of a flow run by name. Prefect records them from events, a moment later."""
+    one = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run]))
+    with get_client(sync_client=True) as client:
+        for _ in range(300):
+            found = client.read_task_runs(flow_run_filter=one)
+            if len(found) >= wanted and all(run.state and run.state.is_final() for run in found):
+                break
+            time.sleep(0.1)
+    assert not [name for name, count in Counter(run.name for run in found).items() if count > 1]
+    return {run.name: run for run in found}
+
+
+def manifest(settings: Settings, outcome: Outcome) -> Manifest:
+    """The manifest that an outcome names."""
+    return Manifest.from_bytes(open_store(settings).get(outcome.manifest).data, outcome.manifest)
+
+
+def again(run: Run, **changes: object) -> State:
+    """Run the flow for the same concept with some of its fields changed."""
+    concept = run.concept.model_copy(update=changes)
+    return train_concept(concept, TRAINING, EVALUATION, return_state=True)
+
+
+# --- one run ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_graph_has_a_task_run_for_every_station_and_every_checkpoint(at_home: Run) -> None:
+    wanted = {name.format(chosen=at_home.outcome.step) for name in GRAPH}
+    found = task_runs(at_home.flow_run.id, len(wanted))
+    assert set(found) == wanted
+    assert all(run.state is not None and run.state.is_completed() for run in found.values())
+    assert at_home.flow_run.name == "octopus"
+
+
+def test_the_graph_shows_what_follows_what(at_home: Run) -> None:
+    found = task_runs(at_home.flow_run.id, len(GRAPH))
+
+    def inputs(name: str) -> set[UUID]:
+        return {one.id for many in found[name].task_inputs.values() for one in many if one.input_type == "task_run"}
+
+    assert found["ingest"].id in inputs("preprocess")
+    assert {found["preprocess"].id, found["ingest"].id} <= inputs("train")
+    assert found["train"].id in inputs("evaluate step 10")
+    assert {found["evaluate step 10"].id, found["evaluate step 20"].id} <= inputs("select")
+    assert found["select"].id in inputs("register")
+
+
+def test_the_outcome_is_recorded_with_all_that_it_names(at_home: Run) -> None:
+    store = open_store(at_home.settings)
+    assert outcomes_of(store, "octopus", "miniature") == [at_home.outcome]
+    kept = manifest(at_home.settings, at_home.outcome)
+    assert kept == manifest_of(store, kept.plan)
+    assert [one.step for one in kept.checkpoints] == [one.step for one in kept.scores] == [10, 20]
+    assert kept.decision.step == at_home.outcome.step in (10, 20)
+    assert kept.report.score == at_home.outcome.score
+    assert len(kept.scores[0].clip_i.seeds) == 1
+    for sha256 in (*(file.sha256 for file in kept.files), kept.page, *(s.strip for s in kept.scores)):
+        assert store.exists(blob_key(sha256))
+    page = at_home.home / "pages/octopus.miniature.html"
+    assert page.read_bytes() == store.get(blob_key(kept.page)).data
+
+
+def test_training_moved_the_word_towards_its_pictures(at_home: Run) -> None:
+    """Real learning, even in 20 steps: on both prompt sets the new word looks more like the pictures than the class."""
+    kept = manifest(at_home.settings, at_home.outcome)
+    assert kept.scores[-1].clip_i.mean > kept.anchors.class_word.clip_i.mean
+    assert kept.report.chosen.clip_i.mean > kept.report.anchors.class_word.clip_i.mean
+
+
+def test_artifacts_show_progress_scores_pictures_and_the_page(at_home: Run) -> None:
+    own = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[at_home.flow_run.id]))
+    with get_client(sync_client=True) as client:
+        found = {one.key: one for one in client.read_artifacts(artifact_filter=own)}
+    assert set(found) == {"training-octopus", "scores-octopus", "sheet-octopus", "page-octopus"}
+    assert found["training-octopus"].type == "progress" and float(found["training-octopus"].data) == 100.0
+    assert found["scores-octopus"].type == "table"
+    chosen = [row["step"] for row in json.loads(found["scores-octopus"].data) if row["chosen"]]
+    assert chosen == [at_home.outcome.step]
+    assert found["sheet-octopus"].type == "image" and "data:image/png;base64," in str(found["sheet-octopus"].data)
+    assert "octopus.miniature.html" in str(found["page-octopus"].data)
+
+
+def test_the_tracking_server_has_the_run_and_a_model_per_checkpoint(at_home: Run) -> None:
+    import mlflow
+
+    mlflow.set_tracking_uri(at_home.settings.mlflow_uri)
+    client = mlflow.MlflowClient(at_home.settings.mlflow_uri)
+    run = client.get_run(at_home.outcome.run_id)
+    assert run.info.status == "FINISHED" and run.data.tags["outcome"] == at_home.outcome.status
+    assert sorted(output.step for output in run.outputs.model_outputs) == [10, 20]
+    assert {metric.step for metric in client.get_metric_history(at_home.outcome.run_id, "loss")} >= {10, 20}
+
+
+# --- the same work again ----------------------------------------------------------------------------------------------
+
+
+def test_the_same_work_is_not_done_again(at_home: Run) -> None:
+    events: list[Event] = []
+    with listening(events.append):
+        state = again(at_home)
+    assert state.name == "Known" and state.is_completed()
+    assert state.result() == at_home.outcome
+    assert not [event for event in events if isinstance(event, Trained)]
+    assert set(task_runs(state.state_details.flow_run_id, 2)) == {"ingest", "recall outcome"}
+
+
+def test_pictures_of_another_place_are_the_same_work(at_home: Run, tmp_path: Path) -> None:
+    for number, picture in enumerate(sorted(Path(at_home.concept.pictures).glob("*.png"), reverse=True)):
+        (tmp_path / f"other-{number}.png").write_bytes(picture.read_bytes())
+    assert again(at_home, pictures=str(tmp_path)).result() == at_home.outcome
+
+
+# --- what goes wrong --------------------------------------------------------------------------------------------------
+
+
+def test_a_failing_ingest_fails_the_flow_with_its_sentence_and_is_not_tried_again(at_home: Run, tmp_path: Path) -> None:
+    state = again(at_home, name="nothing", pictures=str(tmp_path))
+    assert state.is_failed()
+    with pytest.raises(InputError, match=f"No usable picture in {tmp_path}"):
+        state.result()
+    (ingest,) = task_runs(state.state_details.flow_run_id, 1).values()
+    assert (ingest.name, ingest.run_count) == ("ingest", 1)
+    assert ingest.state is not None and "No usable picture" in str(ingest.state.message)
+    assert list(open_store(at_home.settings).keys("concepts/nothing")) == []
+
+
+def failing(error: Exception, times: int) -> Callable[[Settings], Store]:
+    """Opens the store, but fails at first."""
+    left = [error] * times
+
+    def opened(settings: Settings) -> Store:
+        if left:
+            raise left.pop()
+        return open_store(settings)
+
+    return opened
+
+
+def test_a_service_that_is_silent_once_is_tried_again(at_home: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stations, "open_store", failing(ServiceError("The store does not answer."), times=1))
+    state = again(at_home)
+    assert state.result() == at_home.outcome
+    assert task_runs(state.state_details.flow_run_id, 2)["ingest"].run_count == 2
+
+
+def test_bad_input_is_not_tried_again(at_home: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stations, "open_store", failing(InputError("The store is misspelt."), times=1))
+    state = again(at_home)
+    assert state.is_failed()
+    with pytest.raises(InputError, match="misspelt"):
+        state.result()
+
+
+def test_a_stopped_training_goes_on_from_its_last_checkpoint(prefect_api: None, octopus: Run) -> None:
+    """Stopped by Ctrl-C just before the second checkpoint; the next run begins where the first one was kept."""
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Trained) and event.step == 20:
+            raise KeyboardInterrupt
+
+    told: list[int] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Trained):
+            told.append(event.step)
+
+    with listening(listen), listening(stop), pytest.raises(KeyboardInterrupt):
+        train_concept(octopus.concept, TRAINING, EVALUATION)
+    assert told == [10, 20]
+    told.clear()
+    with listening(listen):
+        outcome = train_concept(octopus.concept, TRAINING, EVALUATION)
+    assert told == [20]
+    fresh, first = manifest(Settings(), outcome), manifest(octopus.settings, octopus.outcome)
+    assert fresh.plan.train_key == first.plan.train_key
+    assert [one.vectors for one in fresh.checkpoints] == [one.vectors for one in first.checkpoints]
+
+
+# --- the form ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flow", [train_concept, train_batch])
+def test_every_parameter_of_the_form_has_a_title_a_description_and_its_own_place(flow: object) -> None:
+    schema = flow.parameters.model_dump()  # type: ignore[attr-defined]
+    _check_form(schema["properties"])
+    for definition in schema["definitions"].values():
+        _check_form(definition["properties"])
+
+
+def _check_form(properties: dict[str, dict[str, object]]) -> None:
+    for name, shown in properties.items():
+        assert shown.get("title") not in (None, "", name), name
+        assert shown.get("description"), name
+        assert "anyOf" not in shown, name  # the form cannot show "this or nothing" well
+    places = [shown["position"] for shown in properties.values()]
+    assert len(set(places)) == len(places)
