@@ -7,7 +7,7 @@ from ti_core.config import ConceptSpec, SelectionRule, TrainingConfig
 from ti_core.records import ImageSet, Picture, PromptSet, Protocol
 
 CONCEPT = ConceptSpec(name="cat-toy", pictures="pictures", class_word="toy")
-TRAINING = TrainingConfig().resolved("miniature", 64)
+TRAINING = TrainingConfig(steps=120, batch_size=8, learning_rate=2e-3, checkpoint_every=20, resolution=64)
 PROTOCOL = Protocol(
     base_digest="b" * 64,
     clip="mini-clip",
