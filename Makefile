@@ -4,8 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CONCEPT ?= pineapple
-CLASS_WORD ?= fruit
+CONCEPT ?= crown
+CLASS_WORD ?= hat
 
 export HF_HUB_OFFLINE ?= 1
 

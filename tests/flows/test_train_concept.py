@@ -221,15 +221,12 @@ def test_a_stopped_training_goes_on_from_its_last_checkpoint(prefect_api: None, 
 @pytest.mark.parametrize("flow", [train_concept, train_batch])
 def test_every_parameter_of_the_form_has_a_title_a_description_and_its_own_place(flow: object) -> None:
     schema = flow.parameters.model_dump()  # type: ignore[attr-defined]
-    _check_form(schema["properties"])
-    for definition in schema["definitions"].values():
-        _check_form(definition["properties"])
-
-
-def _check_form(properties: dict[str, dict[str, object]]) -> None:
-    for name, shown in properties.items():
-        assert shown.get("title") not in (None, "", name), name
-        assert shown.get("description"), name
-        assert "anyOf" not in shown, name  # the form cannot show "this or nothing" well
-    places = [shown["position"] for shown in properties.values()]
-    assert len(set(places)) == len(places)
+    for properties in (schema["properties"], *(one["properties"] for one in schema["definitions"].values())):
+        for name, shown in properties.items():
+            # What a form says of a nested model, it takes from the model where the parameter says nothing else.
+            model = schema["definitions"].get(str(shown.get("$ref")).rpartition("/")[2], {})
+            assert (model | shown)["title"] not in ("", name), name
+            assert (model | shown)["description"], name
+            assert "anyOf" not in shown, name  # no form shows "this or nothing" well
+        places = [shown["position"] for shown in properties.values()]
+        assert places == sorted(set(places))

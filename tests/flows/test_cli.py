@@ -1,0 +1,273 @@
+"""`ti` as a person meets it: in a process of its own, in an empty working folder."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.builders import judged
+from tests.flows.octopus import OCTOPUS, Run
+from ti_core.backbone.folder import MINIATURE
+from ti_core.publishing import publish
+from ti_core.records import Manifest
+from ti_core.store.folder import FolderStore
+
+ROOT = Path(__file__).parents[2]
+GOOD = [str(OCTOPUS), "--name", "octopus", "--class-word", "animal"]
+
+
+@dataclass
+class Shell:
+    """A working folder and an environment for `ti`; `home` is its data folder, which does not exist at first."""
+
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "data"
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.folder),
+            "PYTHONPATH": str(ROOT),
+            "HF_HUB_OFFLINE": "1",
+            "DO_NOT_TRACK": "true",
+            "PSEUDOWORD_HOME": str(self.home),
+            "PSEUDOWORD_ALLOWED_ROOTS": f"{self.folder}:{OCTOPUS.parent}",
+        }
+        return subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", *arguments], text=True, cwd=self.folder, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment | self.environment,
+        )  # fmt: skip
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def refuses(self, *arguments: str) -> str:
+        """`ti` ends with exit code 1, one sentence on stderr and nothing in the store; returns the sentence."""
+        done = self.run(*arguments)
+        assert done.returncode == 1, done
+        assert done.stdout == ""
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("Error: ") and line.endswith((".", "?"))
+        assert not (self.home / "store").exists()
+        return line
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port of this machine that refuses connections: bound, so that nobody else takes it, and not listening."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        yield one.getsockname()[1]
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_folder(shell: Shell) -> None:
+    assert "There is no nowhere" in shell.refuses("train", "nowhere", *GOOD[1:])
+    assert list(shell.folder.iterdir()) == []
+
+
+def test_a_folder_without_usable_pictures(shell: Shell) -> None:
+    (shell.folder / "pictures").mkdir()
+    (shell.folder / "pictures/text.png").write_text("no picture")
+    line = shell.refuses("train", "pictures", *GOOD[1:])
+    assert "No usable picture in pictures: text.png is left out" in line
+
+
+def test_an_unknown_class_word(shell: Shell) -> None:
+    line = shell.refuses("train", *GOOD[:-1], "animall")
+    assert "'animall'" in line and "Did you mean animal" in line
+
+
+def test_a_name_that_is_no_slug(shell: Shell) -> None:
+    line = shell.refuses("train", str(OCTOPUS), "--name", "My Toy", "--class-word", "toy")
+    assert "'My Toy' cannot name a concept" in line
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--steps", "-5"), ("--vectors", "99"), ("--learning-rate", "7"), ("--seeds", "65")]
+)
+def test_a_number_out_of_range(shell: Shell, option: str, value: str) -> None:
+    assert f"{option} is" in shell.refuses("train", *GOOD, option, value)
+
+
+def test_checkpoints_rarer_than_steps(shell: Shell) -> None:
+    assert "Checkpoint every" in shell.refuses("train", *GOOD, "--steps", "5", "--checkpoint-every", "9")
+
+
+def test_a_path_outside_the_allowed_roots(shell: Shell) -> None:
+    assert "/etc lies outside the folders that may be read" in shell.refuses("train", "/etc", *GOOD[1:])
+
+
+def test_a_damaged_base_model(shell: Shell) -> None:
+    shutil.copytree(MINIATURE / "mini-sd", shell.folder / "model")
+    unet = shell.folder / "model/unet/diffusion_pytorch_model.safetensors"
+    unet.write_bytes(unet.read_bytes()[:-100])
+    line = shell.refuses("train", *GOOD, "--base-model", "./model")
+    assert f"{unet} is damaged or cut short" in line
+
+
+def test_a_wrong_setting(shell: Shell) -> None:
+    shell.environment["PSEUDOWORD_S3_ADDRESSING"] = "sideways"
+    assert "PSEUDOWORD_S3_ADDRESSING is 'sideways'" in shell.refuses("train", *GOOD)
+
+
+def test_a_data_folder_that_cannot_be_made(shell: Shell) -> None:
+    (shell.folder / "data").write_text("a file")
+    done = shell.run("train", *GOOD)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Error: ") and str(shell.home) in line
+
+
+def test_bad_sources_of_a_batch(shell: Shell) -> None:
+    assert "There is no folder nowhere" in shell.refuses("batch", "nowhere")
+    (shell.folder / "empty").mkdir()
+    assert "empty holds no concept" in shell.refuses("batch", "empty")
+    (shell.folder / "t.csv").write_text("name,class_word\ncat,animal\n")
+    assert "t.csv lacks the column pictures" in shell.refuses("batch", "t.csv")
+
+
+def test_an_unknown_option_is_a_usage_error(shell: Shell) -> None:
+    done = shell.run("train", *GOOD, "--colour", "red")
+    assert done.returncode == 2 and "--colour" in done.stderr and "Traceback" not in done.stderr
+
+
+# --- servers that do not answer ---------------------------------------------------------------------------------------
+
+
+def test_an_unreachable_prefect_server(shell: Shell, closed_port: int) -> None:
+    shell.environment["PREFECT_API_URL"] = f"http://127.0.0.1:{closed_port}/api"
+    line = shell.refuses("train", *GOOD)
+    assert f"The Prefect server at http://127.0.0.1:{closed_port}/api does not answer" in line
+
+
+def test_an_unreachable_tracking_server(shell: Shell, closed_port: int) -> None:
+    shell.environment["PSEUDOWORD_TRACKING_URI"] = f"http://user:secret@127.0.0.1:{closed_port}"
+    line = shell.refuses("train", *GOOD)
+    assert f"The tracking server at http://127.0.0.1:{closed_port} does not answer" in line
+    assert "secret" not in line
+
+
+@pytest.mark.parametrize("command", [["train", *GOOD], ["fetch", "cat-toy"], ["show"]], ids=["train", "fetch", "show"])
+def test_an_unreachable_store(shell: Shell, closed_port: int, command: list[str]) -> None:
+    shell.environment |= {
+        "PSEUDOWORD_STORE": "s3://words",
+        "PSEUDOWORD_S3_ENDPOINT_URL": f"http://127.0.0.1:{closed_port}",
+        "AWS_ACCESS_KEY_ID": "id",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    assert "The store s3://words does not answer" in shell.refuses(*command)
+
+
+# --- looking and fetching ---------------------------------------------------------------------------------------------
+
+
+class NoTracking:
+    """Publishing without a tracking server."""
+
+    def mirror(self, run_id: str, manifest: Manifest, read: object) -> dict[int, str]:
+        return {checkpoint.step: "model" for checkpoint in manifest.checkpoints}
+
+    def register(self, *_: object) -> int:
+        return 1
+
+    def set_alias(self, *_: object) -> None: ...
+
+    def record(self, *_: object) -> None: ...
+
+
+def test_unknown_concepts(shell: Shell) -> None:
+    assert "No word nothing for miniature is published" in shell.refuses("fetch", "nothing")
+    assert "No run of nothing has ended" in shell.refuses("show", "nothing")
+    assert "cannot name a concept" in shell.refuses("show", "No Name")
+    assert "cannot name a concept" in shell.refuses("fetch", "../secret")
+
+
+def test_an_empty_store(shell: Shell) -> None:
+    done = shell.run("show")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "No word is published yet" in done.stdout
+    assert json.loads(shell.run("show", "--json").stdout) == []
+    assert list(shell.folder.iterdir()) == []
+
+
+def test_published_words_are_shown_and_fetched(shell: Shell) -> None:
+    store = FolderStore(shell.home / "store")
+    for base in ("miniature", "sd15"):
+        publish(store, NoTracking(), judged(store, base=base), "run")
+
+    (one, two) = json.loads(shell.run("show", "--json").stdout)
+    assert (one["concept"], one["base"], two["base"]) == ("cat-toy", "miniature", "sd15")
+    assert "cat-toy" in shell.run("show").stdout
+
+    both = json.loads(shell.run("show", "cat-toy", "--json").stdout)
+    assert [each["base"] for each in both] == ["miniature", "sd15"]
+    for each in both:
+        assert each["champion"]["step"] == each["decision"]["step"] == 20
+        assert all(Path(place).is_file() for place in each["files"].values())
+    (only,) = json.loads(shell.run("show", "cat-toy", "--base", "models/SD15", "--json").stdout)
+    assert only["base"] == "sd15"
+    assert "champion" in shell.run("show", "cat-toy").stdout
+
+    path = Path(json.loads(shell.run("fetch", "cat-toy", "--out", "words", "--json").stdout)["path"])
+    assert (shell.folder / path).read_bytes() == Path(both[0]["files"][path.name]).read_bytes()
+    done = shell.run("fetch", "cat-tpy")
+    assert done.returncode == 1 and "Did you mean cat-toy" in done.stderr
+
+
+# --- a known outcome, and Ctrl-C --------------------------------------------------------------------------------------
+
+
+def test_work_that_has_an_outcome_is_told_at_once(shell: Shell, octopus: Run) -> None:
+    small = ["--steps", "20", "--checkpoint-every", "10", "--batch-size", "4", "--seeds", "1"]
+    done = shell.run("train", *GOOD, *small, "--home", str(octopus.home), "--json")
+    told = json.loads(done.stdout)
+    assert told["judge_key"] == octopus.outcome.judge_key
+    assert Path(told["page"]).is_file()
+    assert done.returncode == (2 if octopus.outcome.status == "rejected" else 0)
+    assert done.stderr == ""
+    words = shell.run("train", *GOOD, *small, "--home", str(octopus.home))
+    assert words.returncode == done.returncode and words.stderr == ""
+    assert words.stdout.lstrip().startswith(f"{octopus.outcome.status} <octopus>: ")
+    assert "Traceback" not in words.stdout
+
+
+def test_ctrl_c_ends_a_run_with_a_sentence_and_keeps_its_state(shell: Shell) -> None:
+    """The terminal sends Ctrl-C to every process of the run, Prefect's own API among them."""
+    command = ["train", *GOOD, "--checkpoint-every", "2", "--batch-size", "1", "--seeds", "1", "--steps"]
+    process = shell.start(*command, "5000")
+    states = shell.home / "store"
+    until = time.monotonic() + 240
+    while not list(states.glob("concepts/*/*/runs/*/state/*")):
+        assert process.poll() is None and time.monotonic() < until, process.communicate()
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert out == "" or out.isspace()
+    assert err.strip().splitlines()[-1] == "Stopped. The same command goes on from the last checkpoint."
+    assert "Traceback" not in err and "Error" not in err
+    assert not list(states.glob("concepts/*/*/runs/*/outcome-*"))
