@@ -278,6 +278,8 @@ def _known(
     from ti_core.store import open_store
 
     plan = make_plan(concept, training, evaluation, SelectionRule(), base_model, settings, store=None)
+    for warning in plan.images.warnings:
+        typer.secho(f"Warning: {warning}", fg="yellow", err=True)
     return outcome_of(open_store(settings), plan)
 
 

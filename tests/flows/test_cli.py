@@ -271,3 +271,14 @@ def test_ctrl_c_ends_a_run_with_a_sentence_and_keeps_its_state(shell: Shell) -> 
     assert err.strip().splitlines()[-1] == "Stopped. The same command goes on from the last checkpoint."
     assert "Traceback" not in err and "Error" not in err
     assert not list(states.glob("concepts/*/*/runs/*/outcome-*"))
+
+
+def test_few_pictures_are_warned_about(shell: Shell, closed_port: int) -> None:
+    (shell.folder / "pictures").mkdir()
+    for name in ("01.png", "02.png"):
+        shutil.copy(OCTOPUS / name, shell.folder / "pictures")
+    shell.environment["PREFECT_API_URL"] = f"http://127.0.0.1:{closed_port}/api"  # so that it ends at once
+    done = shell.run("train", "pictures", *GOOD[1:])
+    first, last = done.stderr.splitlines()
+    assert first == "Warning: Only 2 usable pictures; three to five work better."
+    assert last.startswith("Error: The Prefect server")

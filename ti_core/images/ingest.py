@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ti_core.errors import InputError, NotFoundError
 from ti_core.images.preprocess import oriented
@@ -78,6 +78,8 @@ def _check(name: str, data: bytes, resolution: int, max_pixels: int) -> Picture:
             upright = oriented(image)
     except InputError:
         raise
+    except UnidentifiedImageError:
+        raise InputError(f"{name} is left out: it is no picture in a form that can be read.") from None
     except Exception as error:  # on damaged bytes Pillow's decoders raise nearly anything
         raise InputError(
             f"{name} is left out: it does not read as a picture ({str(error) or type(error).__name__})."
