@@ -1,0 +1,40 @@
+"""A Stable Diffusion 1.x folder runs by the same flow: a tiny random one in SD 1.5's layout, judged by the small CLIP."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.train_concept import train_concept
+from tests.flows.octopus import OCTOPUS
+from tests.tiny import save_sd1, stock_pipeline
+from ti_core import publishing
+from ti_core.backbone.folder import MINIATURE
+from ti_core.config import ConceptSpec, EvaluationConfig, TrainingConfig
+from ti_core.records import Manifest
+from ti_core.settings import load_settings
+from ti_core.store import get_blob, open_store
+
+
+def test_the_whole_line_on_a_stable_diffusion_folder(
+    prefect_api: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_sd1(tmp_path / "Tiny SD")
+    monkeypatch.setenv("PSEUDOWORD_CLIP", str(MINIATURE / "mini-clip"))
+    monkeypatch.setenv("PSEUDOWORD_ALLOWED_ROOTS", f"{OCTOPUS.parent}:{tmp_path}")
+    concept = ConceptSpec(name="octopus", pictures=str(OCTOPUS), class_word="toy", vectors=2)
+    training = TrainingConfig(steps=4, checkpoint_every=2, batch_size=2)
+    evaluation = EvaluationConfig(seeds=1, sampler_steps=2)
+    outcome = train_concept(concept, training, evaluation, base_model=str(folder))
+
+    store = open_store(load_settings())
+    assert outcome.base == "tiny-sd"
+    assert outcome.status in ("published", "rejected")  # random weights: either may happen, and nothing is learned
+    manifest = Manifest.from_bytes(store.get(outcome.manifest).data, outcome.manifest)
+    assert [one.step for one in manifest.checkpoints] == [2, 4]
+    assert publishing.outcomes_of(store, "octopus", "tiny-sd") == [outcome]
+    # Also a rejected run's files load into a stock pipeline of its base model.
+    (file,) = [file for file in manifest.files if file.layout == "diffusers"]
+    (tmp_path / file.filename).write_bytes(get_blob(store, file.sha256))
+    pipeline = stock_pipeline(folder)
+    pipeline.load_textual_inversion(str(tmp_path / file.filename))
+    assert "<octopus>_1" in pipeline.tokenizer.get_vocab()
