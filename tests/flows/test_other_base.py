@@ -1,4 +1,4 @@
-"""A Stable Diffusion 1.x folder runs by the same flow: a tiny random one in SD 1.5's layout, judged by the small CLIP."""
+"""A Stable Diffusion 1.x folder runs by the same flow: a tiny random one in SD 1.5's layout and the small CLIP."""
 
 from pathlib import Path
 
