@@ -22,8 +22,8 @@ from PIL import Image
 from ti_core.assembly import assemble
 from ti_core.backbone.folder import MINIATURE
 from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
-from ti_core.evaluation.statistics import t_quantile
 from ti_core.evaluation.station import anchors, judge
+from ti_core.evaluation.statistics import t_quantile
 from ti_core.planning import make_plan
 from ti_core.records import Document, Manifest, Scores
 from ti_core.report import contact_sheet
