@@ -1,7 +1,7 @@
 """The fields of a flow's form in the Prefect UI.
 
 Prefect 3 titles every parameter with its Python name and describes it from the docstring alone, whatever `Field` says;
-what stands in `json_schema_extra` is merged last and wins.
+what stands in `json_schema_extra` is merged last and wins. Their order is the signature's.
 """
 
 from typing import Any
@@ -9,6 +9,6 @@ from typing import Any
 from pydantic import Field
 
 
-def field(title: str, description: str, position: int) -> Any:
-    """A parameter's title, description and place (0 is the first), for use within `Annotated`."""
-    return Field(json_schema_extra={"title": title, "description": description, "position": position})
+def field(title: str, description: str) -> Any:
+    """A parameter's title and description, for use within `Annotated`."""
+    return Field(json_schema_extra={"title": title, "description": description})

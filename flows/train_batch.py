@@ -18,10 +18,10 @@ from ti_core.records import BatchRow
 def train_batch(
     source: Annotated[
         str,
-        field("Source", "A folder or s3://bucket/prefix with one sub-folder per concept, or a CSV/Parquet table.", 0),
+        field("Source", "A folder or s3://bucket/prefix with one sub-folder per concept, or a CSV/Parquet table."),
     ],
     class_word: Annotated[
-        str, field("Class word", "For concepts that name none in their concept.toml or table row.", 1)
+        str, field("Class word", "For concepts that name none in their concept.toml or table row.")
     ] = "object",
     training: Training = TrainingConfig(),
     evaluation: Judging = EvaluationConfig(),

@@ -15,23 +15,22 @@ BaseModel = Annotated[
     field(
         "Base model",
         "miniature, a diffusers folder on the worker, or a hub name. Empty takes the worker's setting.",
-        5,
     ),
 ]
-Training = Annotated[TrainingConfig, field("Training", "How long and how fast; a 0 takes the base model's default.", 2)]
-Judging = Annotated[EvaluationConfig, field("Judging", "How checkpoints are judged; a 0 takes the default.", 3)]
-Choosing = Annotated[SelectionRule, field("Choosing", "How one step is chosen from the scores.", 4)]
+Training = Annotated[TrainingConfig, field("Training", "How long and how fast; a 0 takes the base model's default.")]
+Judging = Annotated[EvaluationConfig, field("Judging", "How checkpoints are judged; a 0 takes the default.")]
+Choosing = Annotated[SelectionRule, field("Choosing", "How one step is chosen from the scores.")]
 
 
 @flow(name="train-concept", flow_run_name="{concept.name}", persist_result=False)
 def train_concept(
-    concept: Annotated[ConceptSpec, field("Concept", "What is to be learned, and from which pictures.", 0)],
+    concept: Annotated[ConceptSpec, field("Concept", "What is to be learned, and from which pictures.")],
     training: Training = TrainingConfig(),
     evaluation: Judging = EvaluationConfig(),
     rule: Choosing = SelectionRule(),
     base_model: BaseModel = "",
     batch: Annotated[
-        str, field("Batch", "The batch it belongs to; train-batch fills it in. Empty for a run of its own.", 6)
+        str, field("Batch", "The batch it belongs to; train-batch fills it in. Empty for a run of its own.")
     ] = "",
 ) -> State[Outcome]:
     """Train one new word from a few pictures, judge every checkpoint, choose the best step and publish it.

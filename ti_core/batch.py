@@ -81,13 +81,16 @@ def _from_table(source: str, class_word: str, settings: Settings) -> list[BatchI
     if missing or unknown:
         wrong = f"lacks the column {min(missing)}" if missing else f"has the unknown column {min(unknown)}"
         raise InputError(f"{source} {wrong}; its columns are {', '.join(COLUMNS)}.")
-    items = []
-    for row in table.sort_values("name").to_dict("records"):
+    items = list[BatchItem]()
+    for row in table.sort_values("name", kind="stable").to_dict("records"):
         given = {str(key): value for key, value in row.items() if pd.notna(value) and value != ""}
         pictures = str(given.get("pictures", ""))
         if pictures and "://" not in pictures and not Path(pictures).is_absolute():
             given["pictures"] = f"{folder}/{pictures}"
-        items.append(_spec({"class_word": class_word} | given))
+        item = _spec({"class_word": class_word} | given)
+        if items and items[-1].name == item.name:
+            item = BatchItem(item.name, None, f"{source} names {item.name} more than once; its first row is used.")
+        items.append(item)
     return items
 
 

@@ -162,3 +162,10 @@ def test_missing_and_forbidden_tables_are_refused(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("PSEUDOWORD_ALLOWED_ROOTS", str(tmp_path / "elsewhere"))
     with pytest.raises(InputError, match="lies outside the folders"):
         read(tmp_path / "t.csv")
+
+
+def test_a_name_in_two_rows_is_told(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("name,pictures,class_word\ncat,one,animal\ncat,two,animal\n")
+    first, second = read_batch(str(tmp_path / "t.csv"), "object", Settings())
+    assert first.spec and first.spec.pictures.endswith("/one")
+    assert second.spec is None and "more than once" in second.reason
