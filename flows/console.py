@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tasks.progress import Event, Judged, Stage, Trained, listening
@@ -29,7 +29,6 @@ def live(quiet: bool) -> Iterator[None]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
-        MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
@@ -55,8 +54,9 @@ class _Bars:
             case Trained():
                 note = f"loss {event.loss:.4f}  norm {event.norm:.3f}  {event.samples_per_second:.0f}/s"
                 if self._training is None:
-                    self._training = self._bars.add_task("  step", total=event.steps, note=note)
-                self._bars.update(self._training, completed=event.step, note=note)
+                    self._training = self._bars.add_task("", total=event.steps, note=note)
+                step = f"  step {event.step} of {event.steps}"
+                self._bars.update(self._training, description=step, completed=event.step, note=note)
             case Judged():
                 scores = event.scores
                 note = f"CLIP-I {scores.clip_i.mean:.3f}  CLIP-T {scores.clip_t.mean:.3f}"

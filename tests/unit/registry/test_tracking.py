@@ -104,7 +104,7 @@ def test_run_tells_its_work_and_its_batch(registry: Registry, client: MlflowClie
         plan.judge_key, plan.train_key, plan.protocol_digest, "told", "miniature",
     }  # fmt: skip
     assert run.data.params["concept.class_word"] == "toy"
-    assert run.data.params["training.learning_rate"] == "0.002"
+    assert run.data.params["training.learning_rate"] == str(plan.training.learning_rate)
     assert run.data.params["rule.confidence"] == "0.95"
 
 
@@ -112,6 +112,16 @@ def test_runs_of_one_batch_share_its_run(registry: Registry, client: MlflowClien
     plans = [judged(store, name=f"shared-{number}").plan for number in range(3)]
     runs = [client.get_run(registry.open_run(plan, "shared")) for plan in plans]
     assert len({run.data.tags["mlflow.parentRunId"] for run in runs}) == 1
+
+
+def test_idle_batch_has_no_run(registry: Registry, client: MlflowClient, store: Store) -> None:
+    everything = [experiment.experiment_id for experiment in client.search_experiments()]
+    registry.close_batch("idle")
+    assert client.search_runs(everything, "attributes.run_name = 'idle'") == []
+
+    run = client.get_run(registry.open_run(judged(store, name="stopped").plan, "idle"))
+    registry.close_batch("idle", "KILLED")
+    assert client.get_run(run.data.tags["mlflow.parentRunId"]).info.status == "KILLED"
 
 
 def test_retry_takes_up_the_unfinished_run_and_no_other(registry: Registry, client: MlflowClient, store: Store) -> None:
