@@ -29,7 +29,7 @@ def train_batch(
     base_model: BaseModel = "",
 ) -> State[list[BatchRow]]:
     """Train every concept of a folder, a bucket prefix or a table, and end with a summary, worst first."""
-    batch = runtime.flow_run.name
+    batch = f"{runtime.flow_run.name} {str(runtime.flow_run.id)[:8]}"  # Prefect may give the same name again
     rows = []
     try:
         for item in list_concepts(source, class_word):
@@ -39,12 +39,12 @@ def train_batch(
                 continue
             state = train_concept(item.spec, training, evaluation, rule, base_model, batch, return_state=True)
             rows.append(row_of(item.name, state))
-        page = summarise(rows, batch)
+        summarise(rows, batch)
     except BaseException:  # cancelled, stopped, or out of a service that summarise needs
         abandon(batch)
         raise
     counts = Counter(row.status for row in rows)
-    message = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) + f"; {page}"
+    message = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     if counts["failed"] == len(rows):
         return Failed(message=message, data=rows)
     name = "Partly failed" if counts["failed"] else "Completed"

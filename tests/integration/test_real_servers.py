@@ -183,7 +183,7 @@ def test_each_concept_shows_its_work_in_prefect(team: Team, first: FlowRun) -> N
 
 def test_mlflow_mirrors_the_batch(team: Team, first: FlowRun, champions: dict[str, Champion]) -> None:
     experiment = team.mlflow.get_experiment_by_name("pseudoword").experiment_id
-    (parent,) = team.mlflow.search_runs([experiment], f"attributes.run_name = '{first.name}'")
+    (parent,) = team.mlflow.search_runs([experiment], f"attributes.run_name LIKE '{first.name} %'")
     assert parent.info.status == "FINISHED"
     children = team.mlflow.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
     assert {run.info.run_name: run.info.status for run in children} == dict.fromkeys(CONCEPTS, "FINISHED")
