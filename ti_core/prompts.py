@@ -106,7 +106,9 @@ REPORT_SEED = 2_000
 def prompt_sets(backbone: BackboneKind, kind: str, seeds: int) -> tuple[PromptSet, PromptSet]:
     """Return the (choosing, reporting) prompt sets: no prompt and no seed is in both. `seeds` pictures per prompt."""
     texts = _STYLE if kind == "style" else (_MINIATURE if backbone == "miniature" else _SD)["object"]
-    return tuple(  # type: ignore[return-value]  # mypy does not count a generator's items
-        PromptSet(plain=texts[split][0], edit=texts[split][1], seeds=tuple(range(first, first + seeds)))
-        for split, first in (("select", SELECT_SEED), ("report", REPORT_SEED))
-    )
+
+    def one(split: str, first: int) -> PromptSet:
+        plain, edit = texts[split]
+        return PromptSet(plain=plain, edit=edit, seeds=tuple(range(first, first + seeds)))
+
+    return one("select", SELECT_SEED), one("report", REPORT_SEED)
