@@ -28,7 +28,8 @@ _ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
-_LOGGERS = ("mlflow", "alembic")
+# The HTTP client warns of each retry; what came of them is told in a sentence of ours.
+_LOGGERS = {"mlflow": logging.WARNING, "alembic": logging.WARNING, "urllib3.connectionpool": logging.ERROR}
 _CREDENTIALS = re.compile(r"(?<=//)[^/@\s]+@")
 _UNREACHABLE = re.compile(r"^API request to .* failed with (timeout )?exception", re.DOTALL)
 
@@ -77,8 +78,8 @@ class Server:
                 for name, value in _ENVIRONMENT.items():
                     os.environ.setdefault(name, value)
                 if "MLFLOW_LOGGING_LEVEL" not in os.environ:
-                    for name in _LOGGERS:
-                        logging.getLogger(name).setLevel(logging.WARNING)
+                    for name, level in _LOGGERS.items():
+                        logging.getLogger(name).setLevel(level)
                 self._settings.home.mkdir(parents=True, exist_ok=True)
                 client = MlflowClient(self._settings.mlflow_uri, self._settings.mlflow_uri)
                 self._experiment = self._find_experiment(client)
