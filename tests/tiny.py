@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from ti_core.backbone.folder import find_base
-from ti_core.backbone.stable_diffusion import StableDiffusion
+from ti_core.backbone.sd1 import StableDiffusion1 as StableDiffusion
 from ti_core.config import TrainingConfig
+from ti_core.training.events import ConceptJob
 from ti_core.training.state import TrainingState
-from ti_core.training.trainer import ConceptJob
 
 KNOWN = ("a", "photo", "of", "the", "in", "style", "dog", "cat", "toy", "red", "hat", "small")
 """Words that are one token each in the tiny folder's vocabulary."""

@@ -8,10 +8,10 @@ import torch
 from diffusers import DDIMScheduler
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from ti_core.backbone.stable_diffusion import ENCODER, Conditioning, StableDiffusion
 
 from tests.tiny import miniature, save_sd1, stock_pipeline
 from ti_core.backbone.folder import find_base
-from ti_core.backbone.stable_diffusion import ENCODER, Conditioning, StableDiffusion
 from ti_core.errors import InputError
 
 EXAMPLE = Path("examples/concepts/fox/01.png")

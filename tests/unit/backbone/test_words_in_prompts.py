@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from ti_core.backbone.stable_diffusion import ENCODER, StableDiffusion
 
 from tests.tiny import KNOWN, miniature, save_sd1, stock_pipeline
 from ti_core import formats
 from ti_core.backbone.folder import find_base
-from ti_core.backbone.stable_diffusion import ENCODER, StableDiffusion
 from ti_core.errors import InputError
 from ti_core.evaluation.words import encode
 from ti_core.records import Layout

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler
+from ti_core.backbone.stable_diffusion import Conditioning, StableDiffusion
 
 from tests.tiny import miniature, save_sd1, stock_pipeline
 from ti_core.backbone.folder import find_base
-from ti_core.backbone.stable_diffusion import Conditioning, StableDiffusion
 from ti_core.evaluation import sampler
 from ti_core.evaluation.sampler import initial_noise, sample
 from ti_core.evaluation.words import encode
