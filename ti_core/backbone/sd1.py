@@ -1,7 +1,7 @@
 """Stable Diffusion 1.x, and the miniature, which is built like it: one CLIP text encoder, its last hidden states."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import CLIPTextModel
 
@@ -15,7 +15,7 @@ ENCODER = "clip_l"
 class StableDiffusion1(Backbone):
     """The U-Net reads the last hidden states, after the final layer norm. The pooled state goes unused."""
 
-    ENCODERS = {ENCODER: ("tokenizer", "text_encoder", CLIPTextModel)}
+    ENCODERS: ClassVar = {ENCODER: ("tokenizer", "text_encoder", CLIPTextModel)}
 
     def condition(self, outputs: Mapping[str, Any]) -> Conditioning:
         (out,) = outputs.values()
