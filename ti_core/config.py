@@ -149,8 +149,12 @@ class EvaluationConfig(_Config):
 class SelectionRule(_Config):
     """How one step is chosen from the scores."""
 
-    name: Literal["balanced"] = _field(
-        "balanced", "Rule", "balanced: harmonic mean of scaled CLIP-I and CLIP-T, then the earliest step as good.", 0
+    name: Literal["balanced", "fidelity", "editability"] = _field(
+        "balanced",
+        "Rule",
+        "balanced: harmonic mean of scaled CLIP-I and CLIP-T. fidelity: CLIP-I, as long as CLIP-T keeps the floor. "
+        "editability: CLIP-T, as long as CLIP-I keeps it. Always the earliest step as good as the best.",
+        0,
     )
     confidence: float = _field(
         0.95, "Confidence", "Of the intervals behind rejection and the step where it starts to look bad.", 1,
@@ -161,6 +165,10 @@ class SelectionRule(_Config):
     )  # fmt: skip
     least_range: float = _field(
         0.02, "Least range", "A scale shorter than this, in cosine units, is no scale; the other score decides.", 3,
+        ge=0.0, le=1.0,
+    )  # fmt: skip
+    floor: float = _field(
+        0.5, "Floor", "fidelity and editability: least value, on its scale from 0 to 1, of the score not ranked by.", 4,
         ge=0.0, le=1.0,
     )  # fmt: skip
 

@@ -54,5 +54,7 @@ def protocol_digest(protocol: Protocol) -> str:
 
 
 def judge_key(train_key: str, protocol_digest: str, rule: SelectionRule) -> str:
-    """Digest of one judged and decided run."""
-    return digest({"train": train_key, "protocol": protocol_digest, "rule": rule.model_dump(mode="json")})
+    """Digest of one judged and decided run. A field that the named rule does not read is no part of it."""
+    unread = {"floor"} if rule.name == "balanced" else set()
+    told = rule.model_dump(mode="json", exclude=unread)
+    return digest({"train": train_key, "protocol": protocol_digest, "rule": told})

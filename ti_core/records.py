@@ -224,11 +224,11 @@ class Candidate(Record):
     scaled_i: float
     scaled_t: float
     score: float
-    """What the rule ranks by."""
+    """What the rule ranks by: the balanced score, scaled CLIP-I (`fidelity`) or scaled CLIP-T (`editability`)."""
     behind: float
     """Standard error of this step's distance to the best score, both on the same cells; 0 for the best itself."""
     tied: bool
-    """Within one standard error of the best."""
+    """Within one standard error of the best, and on the floor of its rule or above."""
 
 
 class Scale(Record):
@@ -249,7 +249,8 @@ class Decision(Record):
     accepted: bool
     step: int
     best_step: int
-    """The step with the highest score; `step` is the earliest sound one tied with it (`selection.choose`)."""
+    """The step with the highest score of those that keep the rule's floor; `step` is the earliest sound one tied with
+    it (`selection.choose`)."""
     looks_bad_from: int | None
     gain: Interval
     """CLIP-I of the chosen step over the class word, same prompts and seeds."""
@@ -267,6 +268,7 @@ class Report(Record):
     scaled_i: float
     scaled_t: float
     score: float
+    """The balanced score, whatever the rule: champions compare by it."""
     gain: Interval
 
 

@@ -1,9 +1,10 @@
 """Choosing one step from the scores: pure functions over records, no files, no torch.
 
-The rule `balanced`: CLIP-I (on plain prompts) and CLIP-T (on edit prompts) are each put on a scale from 0 to 1 whose
-ends were measured under the same protocol, a step's score is their harmonic mean, and the earliest sound step within
-one standard error of the best is chosen (Breiman et al. 1984, the one-standard-error rule). All differences are paired:
-every step and the class word saw the same prompts and seeds, and share their resamples.
+CLIP-I (on plain prompts) and CLIP-T (on edit prompts) are each put on a scale from 0 to 1 whose ends were measured
+under the same protocol. A rule says what a step's score is: `balanced`, the harmonic mean of both; `fidelity`, scaled
+CLIP-I of the steps whose scaled CLIP-T is not under a floor; `editability`, the other way round. The earliest sound
+step within one standard error of the best is chosen (Breiman et al. 1984, the one-standard-error rule). All differences
+are paired: every step and the class word saw the same prompts and seeds, and share their resamples.
 
 Legend: K steps, B resamples; views are [4, B, K], see `ti_core.evaluation.statistics`. In arrays of steps the class
 word comes first.
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ti_core.config import SelectionRule
 from ti_core.errors import InputError
@@ -26,7 +28,7 @@ _SHORTEST = 1e-6
 
 
 class _Balance(NamedTuple):
-    """Scaled values and score, elementwise over [..., K] without the class word."""
+    """Scaled values and their harmonic mean, elementwise over [..., K] without the class word."""
 
     scaled_i: Array
     scaled_t: Array
@@ -38,10 +40,16 @@ def choose(scores: Sequence[Scores], anchors: Anchors, rule: SelectionRule) -> D
 
     `scores` come in any order, one per step, all of split `select` and on the protocol, prompts and seeds of
     `anchors.class_word`. A step with a value that is not finite is left out and named in the explanation. Where one
-    scale is too short, the other decides; where both are, the raw CLIP-I does, and the explanation warns.
+    scale is too short, `balanced` goes by the other, and where both are, by raw CLIP-I, and the explanation warns.
+    `fidelity` and `editability` go by the raw cosine where their own scale is too short, and know no floor where the
+    other one is.
 
-    A step is sound when its CLIP-I surely exceeds the class word's and its CLIP-T its floor. The choice is the earliest
-    sound step among the tied ones; a run is rejected only where none of those is sound.
+    A step is sound when its CLIP-I surely exceeds the class word's and its CLIP-T that of the training pictures. The
+    choice is the earliest sound step among the tied ones; a run is rejected where none of those is sound, or where no
+    step keeps the rule's floor (the nearest to it is looked at then).
+
+    It starts to look bad at the first of two later steps in a row whose balanced score is surely below the chosen
+    one's, whatever the rule: a taste for likeness does not make spoiled pictures good.
 
     Raises InputError when there is no step, a step occurs twice, scores do not compare, the anchors are not finite, or
     no step has finite scores.
@@ -57,14 +65,15 @@ def choose(scores: Sequence[Scores], anchors: Anchors, rule: SelectionRule) -> D
     steps = [one.step for one in judged]
     scale = _scale(anchors, rule)
     image, text = _views(judged, anchors, rule)
-    scaled_i, scaled_t, score = _balance(image, text, anchors, scale, rule)
+    balance = _balance(image, text, anchors, scale, rule)
+    score, keeps, floor_kept = _ranked(balance, image, text, scale, rule)
     grid_i, grid_t = _shape(anchors.class_word.clip_i), _shape(anchors.class_word.clip_t)
     smaller = min(grid_i, grid_t)  # both share their seeds, so this is the one with fewer prompts
 
     points = score[0, 0]
-    best = int(np.argmax(points))
+    best = int(np.argmax(np.where(keeps, points, -np.inf)))
     behind = standard_error(score - score[..., best, None])
-    tied = points[best] - points <= behind
+    tied = keeps & (points[best] - points <= behind)
     gains = [_interval(image[..., k + 1] - image[..., 0], grid_i, rule) for k in range(len(steps))]
     text_means = [float(text[0, 0, k + 1]) for k in range(len(steps))]
     sound = np.array(
@@ -75,7 +84,7 @@ def choose(scores: Sequence[Scores], anchors: Anchors, rule: SelectionRule) -> D
     )
     chosen = int(np.argmax(tied & sound if (tied & sound).any() else tied))
     below = [
-        k > chosen and interval(score[..., k] - score[..., chosen], *smaller, rule.confidence)[2] < 0
+        k > chosen and interval(balance.score[..., k] - balance.score[..., chosen], *smaller, rule.confidence)[2] < 0
         for k in range(len(steps))
     ]
     looks_bad = next((steps[k] for k in range(len(steps) - 1) if below[k] and below[k + 1]), None)
@@ -85,8 +94,8 @@ def choose(scores: Sequence[Scores], anchors: Anchors, rule: SelectionRule) -> D
             step=step,
             clip_i=_interval(image[..., k + 1], grid_i, rule),
             clip_t=_interval(text[..., k + 1], grid_t, rule),
-            scaled_i=float(scaled_i[0, 0, k]),
-            scaled_t=float(scaled_t[0, 0, k]),
+            scaled_i=float(balance.scaled_i[0, 0, k]),
+            scaled_t=float(balance.scaled_t[0, 0, k]),
             score=float(points[k]),
             behind=float(behind[k]),
             tied=bool(tied[k]),
@@ -95,7 +104,7 @@ def choose(scores: Sequence[Scores], anchors: Anchors, rule: SelectionRule) -> D
     )
     decision = Decision(
         rule=rule,
-        accepted=bool(sound[chosen]),
+        accepted=floor_kept and bool(sound[chosen]),
         step=steps[chosen],
         best_step=steps[best],
         looks_bad_from=looks_bad,
@@ -108,7 +117,7 @@ def choose(scores: Sequence[Scores], anchors: Anchors, rule: SelectionRule) -> D
 
 
 def report(chosen: Scores, anchors: Anchors, rule: SelectionRule) -> Report:
-    """The chosen step on the disjoint reporting set (split `report`), computed as in `choose`.
+    """The chosen step on the disjoint reporting set (split `report`): its balanced score, whatever the rule.
 
     Raises InputError when the scores do not compare with the anchors or are not finite.
     """
@@ -127,10 +136,11 @@ def report(chosen: Scores, anchors: Anchors, rule: SelectionRule) -> Report:
 
 
 def balanced(scores: Scores, anchors: Anchors, rule: SelectionRule) -> float:
-    """The score the rule ranks by, for any step on either split: harmonic mean of the usable scaled values in [0, 1].
+    """The balanced score of any step on either split: harmonic mean of the usable scaled values in [0, 1].
 
-    Where neither scale is usable it is the raw mean CLIP-I, a cosine. Scores of two words compare if both come from the
-    same anchors. Raises InputError when the scores do not compare with the anchors or are not finite.
+    It does not depend on the rule's name, so that words chosen under different rules compare. Where neither
+    scale is usable it is the raw mean CLIP-I, a cosine. Scores of two words compare if both come from the same anchors.
+    Raises InputError when the scores do not compare with the anchors or are not finite.
     """
     _check([scores], anchors, anchors.class_word.split)
     _check_finite(scores)
@@ -175,6 +185,23 @@ def _balance(image: Array, text: Array, anchors: Anchors, scale: Scale, rule: Se
     else:
         score = scaled_t if scale.text_usable else steps_i
     return _Balance(scaled_i, scaled_t, score)
+
+
+def _ranked(
+    balance: _Balance, image: Array, text: Array, scale: Scale, rule: SelectionRule
+) -> tuple[Array, NDArray[np.bool_], bool]:
+    """What the rule ranks by [..., K]; which of the K steps it may choose; and whether those keep its floor."""
+    everyone = np.ones(balance.score.shape[-1], dtype=bool)
+    if rule.name == "balanced":
+        return balance.score, everyone, True
+    if rule.name == "fidelity":
+        score, other = (balance.scaled_i if scale.image_usable else image[..., 1:]), balance.scaled_t[0, 0]
+        floored = scale.text_usable
+    else:
+        score, other = (balance.scaled_t if scale.text_usable else text[..., 1:]), balance.scaled_i[0, 0]
+        floored = scale.image_usable
+    keeps = other >= rule.floor if floored else everyone
+    return (score, keeps, True) if keeps.any() else (score, other == other.max(), False)
 
 
 def _scaled(value: Array, zero: Array | float, length: Array, least: float) -> Array:

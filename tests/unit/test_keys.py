@@ -113,13 +113,18 @@ def test_every_field_of_the_protocol_makes_scores_incomparable(field: str) -> No
     assert keys.protocol_digest(other) != keys.protocol_digest(PROTOCOL)
 
 
-OTHER_RULE = {"name": "other", "confidence": 0.9, "resamples": 999, "least_range": 0.03}
+OTHER_RULE = {"name": "editability", "confidence": 0.9, "resamples": 999, "least_range": 0.03, "floor": 0.4}
 
 
 @pytest.mark.parametrize("field", SelectionRule.model_fields)
 def test_every_field_of_the_rule_makes_another_decision(field: str) -> None:
-    other = SelectionRule().model_copy(update={field: OTHER_RULE[field]})
-    assert keys.judge_key("t", "p", other) != keys.judge_key("t", "p", SelectionRule())
+    rule = SelectionRule(name="fidelity")
+    other = rule.model_copy(update={field: OTHER_RULE[field]})
+    assert keys.judge_key("t", "p", other) != keys.judge_key("t", "p", rule)
+
+
+def test_a_floor_that_the_rule_does_not_read_makes_no_other_decision() -> None:
+    assert keys.judge_key("t", "p", SelectionRule(floor=0.4)) == keys.judge_key("t", "p", SelectionRule())
 
 
 def test_a_judge_key_changes_with_training_and_protocol() -> None:
