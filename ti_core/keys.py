@@ -49,8 +49,13 @@ def train_key(concept: ConceptSpec, images: ImageSet, training: TrainingConfig, 
 
 
 def protocol_digest(protocol: Protocol) -> str:
-    """Digest under which scores compare."""
-    return digest(protocol.model_dump(mode="json"))
+    """Digest under which scores compare.
+
+    A part that the protocol came to know later counts only where it is used, so that what was judged before compares.
+    """
+    told = protocol.model_dump(mode="json")
+    unused = {name for name in ("dino", "dino_digest") if not told[name]}
+    return digest({name: value for name, value in told.items() if name not in unused})
 
 
 def judge_key(train_key: str, protocol_digest: str, rule: SelectionRule) -> str:

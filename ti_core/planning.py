@@ -9,6 +9,7 @@ from ti_core import keys
 from ti_core.backbone.folder import check_class_word, find_base, find_judge
 from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
 from ti_core.errors import InputError
+from ti_core.evaluation.opinion import find_opinion
 from ti_core.images.ingest import ingest
 from ti_core.prompts import prompt_sets
 from ti_core.records import Plan, Protocol
@@ -34,6 +35,7 @@ def make_plan(
         settings.allowed(Path(base_model))  # a run may name its own model, but not look through the worker's disk
     base = find_base(base_model or settings.base_model)
     judge = find_judge(settings.clip, base.kind)
+    opinion = find_opinion(settings.dino) if settings.dino else None
     check_class_word(concept.class_word, base)
     training = training.resolved(base.kind, base.resolution)
     if training.checkpoint_every > training.steps:
@@ -57,6 +59,8 @@ def make_plan(
         select=select,
         report=report,
         version=keys.JUDGING_VERSION,
+        dino=opinion.name if opinion else "",
+        dino_digest=opinion.digest if opinion else "",
     )
     protocol_digest = keys.protocol_digest(protocol)
     train_key = keys.train_key(concept, images, training, base.digest)
@@ -72,4 +76,5 @@ def make_plan(
         protocol_digest=protocol_digest,
         train_key=train_key,
         judge_key=keys.judge_key(train_key, protocol_digest, rule),
+        opinion=opinion,
     )

@@ -90,6 +90,7 @@ def blobs_of(manifest: Manifest) -> set[str]:
     judged = (manifest.anchors.class_word, manifest.report.anchors.class_word, manifest.report.chosen)
     return {
         manifest.page,
+        *([manifest.table] if manifest.table else []),  # manifests of schema 1 have none
         *pictures,
         *manifest.prepared.squares,
         *(checkpoint.vectors for checkpoint in manifest.checkpoints),

@@ -109,6 +109,14 @@ class JudgeInfo(Record):
     digest: str
 
 
+class OpinionInfo(Record):
+    """A second opinion on likeness: a vision transformer in transformers' folder layout (DINO, DINOv2, any ViT)."""
+
+    name: str
+    folder: str
+    digest: str
+
+
 class PromptSet(Record):
     """Prompts and seeds of one judging. Prompts hold one `{}` for the word. Seeds are shared by all prompts."""
 
@@ -137,6 +145,9 @@ class Protocol(Record):
     report: PromptSet
     version: int
     """`keys.JUDGING_VERSION`: hand-bumped when judging changes its numbers."""
+    dino: str = ""
+    """Name and digest of the second opinion, both empty where there is none."""
+    dino_digest: str = ""
 
 
 class Plan(Record):
@@ -153,6 +164,7 @@ class Plan(Record):
     protocol_digest: str
     train_key: str
     judge_key: str
+    opinion: OpinionInfo | None = None
 
 
 # --- what training and judging say ----------------------------------------------------------------------------------
@@ -194,6 +206,25 @@ class Scores(Record):
     """Edit prompts: cosine of each generated picture to its prompt with the class word in place of the new word."""
     strip: str
     """Blob of a PNG: one tile per prompt (plain first, then edit), first seed, left to right."""
+    clip_i_edit: Cells | None = None
+    """CLIP-I on the edit prompts; None in older records. No rule reads this or what follows."""
+    clip_t_plain: Cells | None = None
+    """CLIP-T on the plain prompts; None in older records."""
+    dino: Cells | None = None
+    """All prompts, plain first: mean DINO cosine of each generated picture to all reference pictures. None: no DINO."""
+
+
+class JudgeRequest(Record):
+    """One set of pictures to be made and scored: a checkpoint, or the class word alone, on one split."""
+
+    plan: Plan
+    prepared: PreparedSet
+    step: int
+    vectors: str | None
+    """Blob of the checkpoint; None judges the class word alone (step 0)."""
+    split: Split
+    seeds: tuple[int, ...] = ()
+    """Some of the split's seeds; empty means all."""
 
 
 class Anchors(Record):
@@ -205,6 +236,8 @@ class Anchors(Record):
     """Scale one of CLIP-I: real pictures against real, all pairs without self-pairs (1.0 for a single picture)."""
     real_text: float
     """Scale zero of CLIP-T: the training pictures against the edit prompts."""
+    real_dino: float | None = None
+    """Real pictures against real in DINO's eyes, as `real`; None where there is no DINO."""
 
 
 class Interval(Record):
@@ -285,8 +318,13 @@ class PublishedFile(Record):
 
 
 class Manifest(Document):
-    """All there is to know of one judged run. Written after every blob it names."""
+    """All there is to know of one judged run. Written after every blob it names.
 
+    Schema 2 added the table, per-picture scores and second opinions; manifests of schema 1 read on without them.
+    """
+
+    SCHEMA: ClassVar[int] = 2
+    schema_version: int = 2
     plan: Plan
     prepared: PreparedSet
     checkpoints: tuple[Checkpoint, ...]
@@ -297,6 +335,8 @@ class Manifest(Document):
     files: tuple[PublishedFile, ...]
     page: str
     """Blob of the HTML page."""
+    table: str = ""
+    """Blob of a Parquet table with one row per judged picture (`ti_core.evaluation.table`); empty before schema 2."""
     created: datetime = Field(default_factory=now)
 
 

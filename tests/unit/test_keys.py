@@ -99,6 +99,7 @@ def test_bumped_versions_make_other_work(version: str, monkeypatch: pytest.Monke
 
 
 OTHER_PROTOCOL = {
+    "dino": "vit", "dino_digest": "f" * 64,
     "base_digest": "a" * 64, "clip": "other", "clip_digest": "d" * 64, "references": ("1" * 64,),
     "preprocessing": "other", "class_word": "dog", "pairing": "other", "placeholder_policy": "other",
     "sampler": "other", "sampler_steps": 17, "guidance": 4.5, "resolution": 72,

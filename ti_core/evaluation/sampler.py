@@ -37,20 +37,40 @@ def sample(
     guidance: float,
 ) -> NDArray[np.uint8]:
     """Return one picture per job, uint8 [J, H, W, 3]. `prompts` holds J conditionings, `seeds` J integers."""
-    empty = model.encode_prompts(model.tokens([""], {}), {})
+    empty = empty_prompt(model)
     pictures = []
     for first in range(0, len(seeds), BATCH):
-        chunk = seeds[first : first + BATCH]
-        told_JLD = prompts.hidden_BLD[first : first + BATCH]
-        hidden = torch.cat([empty.hidden_BLD.expand(len(chunk), -1, -1), told_JLD])
-        scheduler = model.ddim()
-        scheduler.set_timesteps(steps, device=model.device)
-        latents = torch.cat([initial_noise(model, seed, resolution) for seed in chunk]).to(model.device)
-        latents = latents * scheduler.init_noise_sigma
-        for timestep in scheduler.timesteps:
-            twice = torch.cat([latents, latents])
-            both = model.denoise(twice, timestep.expand(len(twice)), Conditioning(hidden, None, {}))
-            without, with_prompt = both.chunk(2)
-            latents = scheduler.step(without + guidance * (with_prompt - without), timestep, latents).prev_sample
-        pictures.append(model.decode(latents).numpy())
+        told = Conditioning(prompts.hidden_BLD[first : first + BATCH], None, {})
+        pictures.append(sample_batch(model, told, empty, seeds[first : first + BATCH], resolution, steps, guidance))
     return np.concatenate(pictures)
+
+
+@torch.no_grad()
+def empty_prompt(model: StableDiffusion) -> Conditioning:
+    """What guidance pulls away from: one conditioning, of the empty prompt."""
+    return model.encode_prompts(model.tokens([""], {}), {})
+
+
+@torch.no_grad()
+def sample_batch(
+    model: StableDiffusion,
+    prompts: Conditioning,
+    empty: Conditioning,
+    seeds: Sequence[int],
+    resolution: int,
+    steps: int,
+    guidance: float,
+) -> NDArray[np.uint8]:
+    """`sample` for at most a batch of jobs, all in the same U-Net calls. `empty` is `empty_prompt`'s."""
+    hidden = torch.cat([empty.hidden_BLD.expand(len(seeds), -1, -1), prompts.hidden_BLD])
+    scheduler = model.ddim()
+    scheduler.set_timesteps(steps, device=model.device)
+    latents = torch.cat([initial_noise(model, seed, resolution) for seed in seeds]).to(model.device)
+    latents = latents * scheduler.init_noise_sigma
+    for timestep in scheduler.timesteps:
+        twice = torch.cat([latents, latents])
+        both = model.denoise(twice, timestep.expand(len(twice)), Conditioning(hidden, None, {}))
+        without, with_prompt = both.chunk(2)
+        latents = scheduler.step(without + guidance * (with_prompt - without), timestep, latents).prev_sample
+    pictures: NDArray[np.uint8] = model.decode(latents).numpy()
+    return pictures
