@@ -141,6 +141,10 @@ class EvaluationConfig(_Config):
         0.0, "Guidance", "Scale of classifier-free guidance; 0 takes the base model's default.", 2, ge=0.0, le=50.0
     )
 
+    halving: bool = _field(
+        False, "Successive halving", "Judge all steps on few seeds and only the better ones on all: fewer pictures.", 3
+    )
+
     def resolved(self, kind: BackboneKind) -> Self:
         """Return a copy in which no zero stands for a default."""
         return type(self).model_validate(DEFAULTS[kind]["evaluation"] | _given(self))
@@ -174,9 +178,9 @@ class SelectionRule(_Config):
 
 
 def _given(config: BaseModel) -> dict[str, Any]:
-    """What the user set: everything but the zeros that stand for a default. (`mirror` and `seed` have no default
-    by kind, so their zero is a value.)"""
-    return {k: v for k, v in config if k in {"mirror", "seed"} or v not in (0, 0.0)}
+    """What the user set: everything but the zeros that stand for a default. (`mirror`, `seed` and `halving` have no
+    default by kind, so their zero is a value.)"""
+    return {k: v for k, v in config if k in {"mirror", "seed", "halving"} or v not in (0, 0.0)}
 
 
 DEFAULTS: dict[BackboneKind, dict[str, dict[str, Any]]] = {

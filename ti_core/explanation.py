@@ -15,6 +15,7 @@ def explain(decision: Decision, left_out: Sequence[int]) -> str:
     sentences = [
         _choice(decision, chosen),
         *_floor(decision),
+        *_halved(decision),
         *_ranges(decision),
         _likeness(decision, chosen),
         _fidelity(decision, chosen),
@@ -61,6 +62,19 @@ def _floor(decision: Decision) -> list[str]:
     if not under or len(under) == len(decision.candidates):
         return []
     return [f"Not ranked, for a {other} under the floor of {decision.rule.floor:.2f}: {listed(under)}."]
+
+
+def _halved(decision: Decision) -> list[str]:
+    """What successive halving saved; nothing where every step was judged on all seeds."""
+    whole = max(one.seeds for one in decision.candidates)
+    out = [one.step for one in decision.candidates if one.seeds < whole]
+    if not out:
+        return []
+    share = sum(one.seeds for one in decision.candidates) / (whole * len(decision.candidates))
+    return [
+        f"Successive halving made {share:.0%} of the steps' pictures: {listed(out)} went out on fewer than "
+        f"{whole} seeds and {'is' if len(out) == 1 else 'are'} compared on those."
+    ]
 
 
 def _floored(decision: Decision) -> str | None:

@@ -58,8 +58,12 @@ def protocol_digest(protocol: Protocol) -> str:
     return digest({name: value for name, value in told.items() if name not in unused})
 
 
-def judge_key(train_key: str, protocol_digest: str, rule: SelectionRule) -> str:
-    """Digest of one judged and decided run. A field that the named rule does not read is no part of it."""
+def judge_key(train_key: str, protocol_digest: str, rule: SelectionRule, halving: bool = False) -> str:
+    """Digest of one judged and decided run. A field that the named rule does not read is no part of it.
+
+    Halving is: it leaves steps out before they are judged on all seeds, so the decision may be another one.
+    """
     unread = {"floor"} if rule.name == "balanced" else set()
     told = rule.model_dump(mode="json", exclude=unread)
-    return digest({"train": train_key, "protocol": protocol_digest, "rule": told})
+    how = {"halving": True} if halving else {}
+    return digest({"train": train_key, "protocol": protocol_digest, "rule": told} | how)

@@ -262,6 +262,9 @@ class Candidate(Record):
     """Standard error of this step's distance to the best score, both on the same cells; 0 for the best itself."""
     tied: bool
     """Within one standard error of the best, and on the floor of its rule or above."""
+    seeds: int = 0
+    """Seeds per prompt that it was judged on: all of the protocol's, or fewer where halving let it go out; 0 in older
+    records, which know no halving."""
 
 
 class Scale(Record):

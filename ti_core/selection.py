@@ -12,6 +12,7 @@ word comes first.
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from ti_core.config import SelectionRule
 from ti_core.errors import InputError
 from ti_core.evaluation.statistics import Array, crossed_means, interval, standard_error
 from ti_core.explanation import explain, listed
+from ti_core.halving import restricted, restricted_anchors
 from ti_core.records import Anchors, Candidate, Cells, Decision, Interval, Report, Scale, Scores, Split
 
 _SHORTEST = 1e-6
@@ -39,10 +41,11 @@ def choose(scores: Sequence[Scores], anchors: Anchors, rule: SelectionRule) -> D
     """Choose one of the judged steps.
 
     `scores` come in any order, one per step, all of split `select` and on the protocol, prompts and seeds of
-    `anchors.class_word`. A step with a value that is not finite is left out and named in the explanation. Where one
-    scale is too short, `balanced` goes by the other, and where both are, by raw CLIP-I, and the explanation warns.
-    `fidelity` and `editability` go by the raw cosine where their own scale is too short, and know no floor where the
-    other one is.
+    `anchors.class_word`; steps that successive halving let go out early are on some of its seeds only, are compared on
+    the cells they share, and cannot be chosen. A step with a value that is not finite is left out and named in the
+    explanation. Where one scale is too short, `balanced` goes by the other, and where both are, by raw CLIP-I, and the
+    explanation warns. `fidelity` and `editability` go by the raw cosine where their own scale is too short, and know no
+    floor where the other one is.
 
     A step is sound when its CLIP-I surely exceeds the class word's and its CLIP-T that of the training pictures. The
     choice is the earliest sound step among the tied ones; a run is rejected where none of those is sound, or where no
@@ -54,28 +57,24 @@ def choose(scores: Sequence[Scores], anchors: Anchors, rule: SelectionRule) -> D
     Raises InputError when there is no step, a step occurs twice, scores do not compare, the anchors are not finite, or
     no step has finite scores.
     """
-    _check(scores, anchors, "select")
-    judged = sorted((one for one in scores if _finite(one)), key=lambda one: one.step)
+    _check(scores, anchors, "select", halved=True)
+    finite = sorted((one for one in scores if _finite(one)), key=lambda one: one.step)
     left_out = sorted(one.step for one in scores if not _finite(one))
+    whole = anchors.class_word.clip_i.seeds
+    judged = [one for one in finite if one.clip_i.seeds == whole]
     if not judged:
         raise InputError(
-            f"None of the {len(scores)} judged steps has finite scores, so none can be chosen: look at the contact "
-            "sheet, and at the number types of the base model and of the judge."
+            f"None of the {len(scores)} judged steps has finite scores on all {len(whole)} seeds, so none can be "
+            "chosen: look at the contact sheet, and at the number types of the base model and of the judge."
         )
-    steps = [one.step for one in judged]
     scale = _scale(anchors, rule)
-    image, text = _views(judged, anchors, rule)
-    balance = _balance(image, text, anchors, scale, rule)
-    score, keeps, floor_kept = _ranked(balance, image, text, scale, rule)
-    grid_i, grid_t = _shape(anchors.class_word.clip_i), _shape(anchors.class_word.clip_t)
-    smaller = min(grid_i, grid_t)  # both share their seeds, so this is the one with fewer prompts
-
-    points = score[0, 0]
-    best = int(np.argmax(np.where(keeps, points, -np.inf)))
-    behind = standard_error(score - score[..., best, None])
-    tied = keeps & (points[best] - points <= behind)
-    gains = [_interval(image[..., k + 1] - image[..., 0], grid_i, rule) for k in range(len(steps))]
-    text_means = [float(text[0, 0, k + 1]) for k in range(len(steps))]
+    look = _look(judged, anchors, scale, rule)
+    points = look.score[0, 0]
+    best = int(np.argmax(np.where(look.keeps, points, -np.inf)))
+    behind = standard_error(look.score - look.score[..., best, None])
+    tied = look.keeps & (points[best] - points <= behind)
+    gains = [_interval(look.image[..., k + 1] - look.image[..., 0], look.grid_i, rule) for k in range(len(judged))]
+    text_means = [float(look.text[0, 0, k + 1]) for k in range(len(judged))]
     sound = np.array(
         [
             gain.low > 0 and not (scale.text_usable and mean <= scale.text_zero)
@@ -83,37 +82,48 @@ def choose(scores: Sequence[Scores], anchors: Anchors, rule: SelectionRule) -> D
         ]
     )
     chosen = int(np.argmax(tied & sound if (tied & sound).any() else tied))
-    below = [
-        k > chosen and interval(balance.score[..., k] - balance.score[..., chosen], *smaller, rule.confidence)[2] < 0
-        for k in range(len(steps))
-    ]
-    looks_bad = next((steps[k] for k in range(len(steps) - 1) if below[k] and below[k + 1]), None)
+    below = {one.step: _below(look, k, chosen, rule) for k, one in enumerate(judged)}
+    candidates = [_candidate(look, k, one, behind, bool(tied[k]), rule) for k, one in enumerate(judged)]
+    # Steps that halving let go out early: seen beside the chosen and the best one on the cells that all three have.
+    for seeds in {one.clip_i.seeds for one in finite} - {whole}:
+        out = [one for one in finite if one.clip_i.seeds == seeds]
+        beside = [*out, restricted(judged[chosen], seeds), restricted(judged[best], seeds)]
+        look_out = _look(beside, restricted_anchors(anchors, seeds), scale, rule)
+        behind = standard_error(look_out.score - look_out.score[..., -1, None])
+        below |= {one.step: _below(look_out, k, len(out), rule) for k, one in enumerate(out)}
+        candidates += [_candidate(look_out, k, one, behind, False, rule) for k, one in enumerate(out)]
+    candidates.sort(key=lambda one: one.step)
+    later = [one.step for one in candidates if one.step > judged[chosen].step]
+    looks_bad = next((one for one, after in pairwise(later) if below[one] and below[after]), None)
 
-    candidates = tuple(
-        Candidate(
-            step=step,
-            clip_i=_interval(image[..., k + 1], grid_i, rule),
-            clip_t=_interval(text[..., k + 1], grid_t, rule),
-            scaled_i=float(balance.scaled_i[0, 0, k]),
-            scaled_t=float(balance.scaled_t[0, 0, k]),
-            score=float(points[k]),
-            behind=float(behind[k]),
-            tied=bool(tied[k]),
-        )
-        for k, step in enumerate(steps)
-    )
     decision = Decision(
         rule=rule,
-        accepted=floor_kept and bool(sound[chosen]),
-        step=steps[chosen],
-        best_step=steps[best],
+        accepted=look.floor_kept and bool(sound[chosen]),
+        step=judged[chosen].step,
+        best_step=judged[best].step,
         looks_bad_from=looks_bad,
         gain=gains[chosen],
         scale=scale,
-        candidates=candidates,
+        candidates=tuple(candidates),
         explanation="",
     )
     return decision.model_copy(update={"explanation": explain(decision, left_out)})
+
+
+def survivors(scores: Sequence[Scores], anchors: Anchors, rule: SelectionRule, keep: int) -> list[int]:
+    """The steps that go on after a rung of successive halving: the `keep` best by the rule, in the order of training.
+
+    `scores` are all on the same seeds, some of those of `anchors.class_word`. Steps that keep the rule's floor come
+    before those that do not, earlier ones before equal later ones, and one whose scores are not finite goes out.
+    Raises InputError when scores do not compare.
+    """
+    _check(scores, anchors, "select", halved=True)
+    finite = sorted((one for one in scores if _finite(one)), key=lambda one: one.step)
+    if not finite:
+        return []
+    look = _look(finite, restricted_anchors(anchors, finite[0].clip_i.seeds), _scale(anchors, rule), rule)
+    order = sorted(range(len(finite)), key=lambda k: (not look.keeps[k], -look.score[0, 0, k], k))
+    return sorted(finite[k].step for k in order[:keep])
 
 
 def report(chosen: Scores, anchors: Anchors, rule: SelectionRule) -> Report:
@@ -150,6 +160,47 @@ def balanced(scores: Scores, anchors: Anchors, rule: SelectionRule) -> float:
 
 
 # --- computing ------------------------------------------------------------------------------------------------------
+
+
+class _Look(NamedTuple):
+    """Steps seen on the same cells. Views are [4, B, …]; `image` and `text` have the class word first."""
+
+    image: Array
+    text: Array
+    balance: _Balance
+    score: Array
+    keeps: NDArray[np.bool_]
+    floor_kept: bool
+    grid_i: tuple[int, int]
+    grid_t: tuple[int, int]
+
+
+def _look(judged: Sequence[Scores], anchors: Anchors, scale: Scale, rule: SelectionRule) -> _Look:
+    image, text = _views(judged, anchors, rule)
+    balance = _balance(image, text, anchors, scale, rule)
+    ranked = _ranked(balance, image, text, scale, rule)
+    return _Look(image, text, balance, *ranked, _shape(anchors.class_word.clip_i), _shape(anchors.class_word.clip_t))
+
+
+def _below(look: _Look, step: int, chosen: int, rule: SelectionRule) -> bool:
+    """Whether the balanced score of one step is surely below another's."""
+    smaller = min(look.grid_i, look.grid_t)  # both share their seeds, so this is the one with fewer prompts
+    distance = look.balance.score[..., step] - look.balance.score[..., chosen]
+    return interval(distance, *smaller, rule.confidence)[2] < 0
+
+
+def _candidate(look: _Look, k: int, one: Scores, behind: Array, tied: bool, rule: SelectionRule) -> Candidate:
+    return Candidate(
+        step=one.step,
+        clip_i=_interval(look.image[..., k + 1], look.grid_i, rule),
+        clip_t=_interval(look.text[..., k + 1], look.grid_t, rule),
+        scaled_i=float(look.balance.scaled_i[0, 0, k]),
+        scaled_t=float(look.balance.scaled_t[0, 0, k]),
+        score=float(look.score[0, 0, k]),
+        behind=float(behind[k]),
+        tied=tied,
+        seeds=len(one.clip_i.seeds),
+    )
 
 
 def _scale(anchors: Anchors, rule: SelectionRule) -> Scale:
@@ -232,8 +283,9 @@ def _interval(views: Array, shape: tuple[int, int], rule: SelectionRule) -> Inte
 # --- checking -------------------------------------------------------------------------------------------------------
 
 
-def _check(scores: Sequence[Scores], anchors: Anchors, split: Split) -> None:
-    """Raise InputError unless all scores and anchors are of `split`, compare, and name each step once."""
+def _check(scores: Sequence[Scores], anchors: Anchors, split: Split, halved: bool = False) -> None:
+    """Raise InputError unless all scores and anchors are of `split`, compare, and name each step once. `halved` scores
+    may be on some of the anchors' seeds."""
     word = anchors.class_word
     if not scores:
         raise InputError("There are no scores to choose from: judge at least one checkpoint first.")
@@ -254,7 +306,8 @@ def _check(scores: Sequence[Scores], anchors: Anchors, split: Split) -> None:
                 "scores compare only under one protocol (same judge, prompts, seeds, sampler and pictures), so judge "
                 "the stored vectors again under this one."
             )
-        if _grid(one) != _grid(word):
+        there = restricted(word, one.clip_i.seeds) if halved and _shared(one, word) else word
+        if _grid(one) != _grid(there):
             raise InputError(
                 f"The scores of {who} are not on the prompts and seeds of the class word's: scores compare only under "
                 "one protocol, picture by picture, so judge it again on the same ones."
@@ -277,6 +330,10 @@ def _finite(scores: Scores) -> bool:
     return all(
         math.isfinite(value) for cells in (scores.clip_i, scores.clip_t) for row in cells.values for value in row
     )
+
+
+def _shared(one: Scores, word: Scores) -> bool:
+    return bool(one.clip_i.seeds) and set(one.clip_i.seeds) <= set(word.clip_i.seeds)
 
 
 def _grid(scores: Scores) -> tuple[object, ...]:

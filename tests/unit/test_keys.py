@@ -128,6 +128,10 @@ def test_a_floor_that_the_rule_does_not_read_makes_no_other_decision() -> None:
     assert keys.judge_key("t", "p", SelectionRule(floor=0.4)) == keys.judge_key("t", "p", SelectionRule())
 
 
+def test_halving_makes_another_decision_and_its_absence_none() -> None:
+    assert keys.judge_key("t", "p", SelectionRule(), halving=True) != keys.judge_key("t", "p", SelectionRule())
+
+
 def test_a_judge_key_changes_with_training_and_protocol() -> None:
     assert len({keys.judge_key(train, protocol, SelectionRule()) for train in "ab" for protocol in "ab"}) == 4
 
