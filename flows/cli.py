@@ -68,6 +68,7 @@ def train(
     kind: Annotated[Literal["object", "style"], typer.Option(help="What is to be learned.")] = "object",
     init: Annotated[str, typer.Option("--init", help="Word or phrase to start from [default: the class word].")] = "",
     vectors: Annotated[int, typer.Option(help="Vectors of the word, 1 to 16.")] = 1,
+    show_pictures: Annotated[bool, typer.Option(help="Show the training pictures on pages.")] = True,
     steps: Steps = 0,
     learning_rate: Rate = 0.0,
     batch_size: BatchSize = 0,
@@ -82,7 +83,13 @@ def train(
     """Train, judge and publish one new word."""
     settings = _settings(home)
     concept = _concept(
-        name=name, pictures=pictures, class_word=class_word, kind=kind, initializer=init, vectors=vectors
+        name=name,
+        pictures=pictures,
+        class_word=class_word,
+        kind=kind,
+        initializer=init,
+        vectors=vectors,
+        show_pictures=show_pictures,
     )
     training, evaluation = _configs(
         steps=steps,

@@ -84,6 +84,10 @@ class ConceptSpec(_Config):
         1, "Vectors", "How many vectors the word has. More hold more detail and are harder to edit.", 5, ge=1, le=16
     )
 
+    show_pictures: bool = _field(
+        True, "Show pictures", "Show the training pictures on pages. Switch it off for pictures of people.", 6
+    )
+
     @property
     def placeholder(self) -> str:
         """The new word as it is written in prompts."""
