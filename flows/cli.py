@@ -83,6 +83,7 @@ def train(
     kind: Annotated[Literal["object", "style"], typer.Option(help="What is to be learned.")] = "object",
     init: Annotated[str, typer.Option("--init", help="Word or phrase to start from [default: the class word].")] = "",
     vectors: Annotated[int, typer.Option(help="Vectors of the word, 1 to 16.")] = 1,
+    show_pictures: Annotated[bool, typer.Option(help="Show the training pictures on pages.")] = True,
     steps: Steps = 0,
     learning_rate: Rate = 0.0,
     batch_size: BatchSize = 0,
@@ -106,7 +107,13 @@ def train(
     """Train, judge and publish one new word."""
     settings = _settings(home)
     concept = _concept(
-        name=name, pictures=pictures, class_word=class_word, kind=kind, initializer=init, vectors=vectors
+        name=name,
+        pictures=pictures,
+        class_word=class_word,
+        kind=kind,
+        initializer=init,
+        vectors=vectors,
+        show_pictures=show_pictures,
     )
     training, evaluation = _configs(
         steps=steps,
@@ -205,6 +212,53 @@ def batch(
         console.show_batch(rows, settings.home.absolute() / "pages" / "batch.html")
     if any(row.status == "failed" for row in rows):
         raise typer.Exit(1)
+
+
+@app.command()
+def judge(
+    concept: Annotated[str, typer.Argument(help="Name of the concept.")],
+    run: Annotated[str, typer.Option("--run", help="Beginning of a judge key [default: the champion's].")] = "",
+    clip: Annotated[str, typer.Option("--clip", help="A folder, or ARCHITECTURE/PRETRAINED [default: the same].")] = "",
+    rule: Annotated[
+        Literal["balanced", "fidelity", "editability"], typer.Option("--rule", help="How the step is chosen.")
+    ] = "balanced",
+    floor: Annotated[float, typer.Option("--floor", help="Least scaled value of the score not ranked by.")] = 0.5,
+    seeds: Annotated[int, typer.Option("--seeds", help="Pictures per prompt; 0 as before.")] = 0,
+    sampler_steps: Annotated[int, typer.Option("--sampler-steps", help="Sampler steps; 0 as before.")] = 0,
+    guidance: Annotated[float, typer.Option("--guidance", help="Guidance; 0 as before.")] = 0.0,
+    halving: Annotated[bool, typer.Option("--halving", help="Judge only the better steps on all seeds.")] = False,
+    base: Annotated[str, typer.Option("--base", help="Base model of the word.")] = "miniature",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Judge stored checkpoints again with another CLIP, seeds or rule; nothing is trained or published."""
+    settings = _settings(home)
+    from ti_core.config import EvaluationConfig, SelectionRule
+    from ti_core.planning import replan
+    from ti_core.reevaluation import find
+    from ti_core.store import open_store
+
+    evaluation = _validated(
+        EvaluationConfig,
+        {"seeds": seeds, "sampler_steps": sampler_steps, "guidance": guidance, "halving": halving},
+    )
+    chosen_rule = _validated(SelectionRule, {"name": rule, "floor": floor})
+    old = find(concept, base, run, open_store(settings))
+    replan(old.plan, evaluation, chosen_rule, clip, settings)  # what is wrong is told before any server starts
+    with _interruptible():
+        from flows.embedded import prepare_prefect
+
+        prepare_prefect(settings.home)
+        _quiet_libraries()
+        from flows import console
+        from flows.reevaluate import reevaluate
+
+        with console.live(quiet=as_json):
+            made = reevaluate(concept, base, old.plan.judge_key, clip, evaluation, chosen_rule)
+    from ti_core.pages import page_path
+
+    page = page_path(settings, concept, f"{made.plan.base.slug}.{made.plan.judge_key[:12]}")
+    console.show_rejudged(old, made, str(page), as_json)
 
 
 @app.command()

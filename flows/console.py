@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from tasks.progress import Event, Judged, Stage, Trained, listening
+from ti_core.comparing import differences
 from ti_core.records import BatchRow, Champion, Manifest, Outcome, blob_key
 from ti_core.store import Store
 
@@ -76,6 +77,32 @@ def show_outcome(outcome: Outcome, manifest: Manifest, page: str) -> None:
     )
     if outcome.version is not None:
         out.print(f"Registered as version {outcome.version} of {outcome.concept}.{outcome.base}.")
+    out.print(f"Page: {page}", soft_wrap=True)
+
+
+def show_rejudged(old: Manifest, made: Manifest, page: str, as_json: bool) -> None:
+    """Tell what judging again chose, beside what was chosen before, and whether the two compare."""
+    if as_json:
+        told = {
+            "judge_key": made.plan.judge_key,
+            "protocol": made.plan.protocol_digest,
+            "decision": made.decision.model_dump(mode="json"),
+            "report": made.report.score,
+            "before": {"judge_key": old.plan.judge_key, "step": old.decision.step, "report": old.report.score},
+            "differences": differences(old.plan.protocol, made.plan.protocol),
+            "page": page,
+        }
+        print(json.dumps(told))
+        return
+    out.print(_steps(made))
+    out.print(made.decision.explanation)
+    before, now = f"step {old.decision.step}", f"step {made.decision.step}"
+    out.print(f"Chosen before: {before} (run {old.plan.judge_key[:12]}); now: {now} (run {made.plan.judge_key[:12]}).")
+    differs = differences(old.plan.protocol, made.plan.protocol)
+    if differs:
+        out.print(f"Their scores do not compare: the protocols differ in {', '.join(differs)}.")
+    else:
+        out.print(f"On the reporting set: {old.report.score:.3f} before, {made.report.score:.3f} now.")
     out.print(f"Page: {page}", soft_wrap=True)
 
 

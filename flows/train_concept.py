@@ -48,10 +48,7 @@ def train_concept(
     try:
         word = plan.concept.class_word
         class_word = stations.evaluate(plan, prepared, trained, 0, "", "select", f"class word {word}")
-        scores = [
-            stations.evaluate(plan, prepared, trained, one.step, one.vectors, "select", f"step {one.step}")
-            for one in trained.checkpoints
-        ]
+        scores = stations.evaluate_steps(plan, prepared, trained, class_word)
         decision = stations.select(plan, prepared, class_word, scores)
         chosen = next(one for one in trained.checkpoints if one.step == decision.step)
         rival = stations.rival(plan, decision)

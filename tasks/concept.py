@@ -132,9 +132,17 @@ def train_together(
 
 @task(name="evaluate", task_run_name="evaluate {label}", **station)
 def evaluate(
-    plan: Plan, prepared: PreparedSet, training: Training, step: int, vectors: str, split: Split, label: str
+    plan: Plan,
+    prepared: PreparedSet,
+    training: Training,
+    step: int,
+    vectors: str,
+    split: Split,
+    label: str,
+    seeds: tuple[int, ...] = (),
 ) -> Scores:
-    """Generate and score the pictures of one checkpoint; `vectors` "" judges the class word alone.
+    """Generate and score the pictures of one checkpoint; `vectors` "" judges the class word alone. `seeds` are some of
+    the split's, all if empty.
 
     `training` is only told so that the flow's graph shows what this follows.
     """
@@ -142,9 +150,42 @@ def evaluate(
     from ti_core.evaluation.station import judge
 
     settings = load_settings()
-    scores = judge(plan, prepared, step, vectors or None, split, settings, open_store(settings))
+    scores = judge(plan, prepared, step, vectors or None, split, settings, open_store(settings), seeds)
     progress.tell(progress.Judged(plan.concept.name, scores))
     return scores
+
+
+@task(name="halve", task_run_name="halve after {label}", **station)
+def halve(
+    plan: Plan, prepared: PreparedSet, class_word: Scores, scores: list[Scores], keep: int, label: str
+) -> list[int]:
+    """The steps that go on to the next rung."""
+    from ti_core.evaluation.station import anchors
+    from ti_core.selection import survivors
+
+    settings = load_settings()
+    return survivors(scores, anchors(plan, prepared, class_word, settings, open_store(settings)), plan.rule, keep)
+
+
+def evaluate_steps(plan: Plan, prepared: PreparedSet, training: Training, class_word: Scores) -> list[Scores]:
+    """Judge all checkpoints on the choosing set, in the order of training: a task run for each, or, with successive
+    halving, one for each that is still in a rung."""
+    from ti_core.halving import Rung, ladder, merged
+
+    checkpoints = list(training.checkpoints)
+    rungs = ladder(plan.protocol.select.seeds, len(checkpoints)) if plan.evaluation.halving else (Rung((), 0),)
+    judged: dict[int, Scores] = {}
+    for number, rung in enumerate(rungs):
+        more = f", rung {number + 1}" if len(rungs) > 1 else ""
+        for one in checkpoints:
+            label = f"step {one.step}{more}"
+            scores = evaluate(plan, prepared, training, one.step, one.vectors, "select", label, rung.seeds)
+            judged[one.step] = merged(judged[one.step], scores) if one.step in judged else scores
+        if rung.keep:
+            still = [judged[one.step] for one in checkpoints]
+            stay = halve(plan, prepared, class_word, still, rung.keep, more.removeprefix(", "))
+            checkpoints = [one for one in checkpoints if one.step in stay]
+    return list(judged.values())
 
 
 @task(name="select", task_run_name="select", **station)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, ViTConfig, ViTImageProcessor, ViTModel
 
 from ti_core.backbone.base import Backbone
 from ti_core.backbone.folder import find_base
@@ -81,6 +81,17 @@ def save_sd1(folder: Path, *, legacy_eos: bool = True, seed: int = 0) -> Path:
         "vae": ["diffusers", "AutoencoderKL"],
     }
     _write_json(folder / "model_index.json", index)
+    return folder
+
+
+def save_vit(folder: Path, seed: int = 0) -> Path:
+    """Write a tiny random vision transformer in transformers' layout, with its picture processor."""
+    torch.manual_seed(seed)
+    config = ViTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=32, patch_size=8
+    )  # fmt: skip
+    ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
     return folder
 
 

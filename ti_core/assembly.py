@@ -4,6 +4,7 @@ Only blobs are written here; nothing becomes visible to readers before `publishi
 """
 
 from ti_core import formats
+from ti_core.evaluation.table import per_picture, to_parquet
 from ti_core.records import (
     Anchors,
     Checkpoint,
@@ -55,5 +56,6 @@ def assemble(
         files=tuple(files),
         page="",
     )
+    manifest = manifest.model_copy(update={"table": put_blob(store, to_parquet(per_picture(manifest)))})
     html = page(manifest, lambda sha256: get_blob(store, sha256))
     return manifest.model_copy(update={"page": put_blob(store, html)})

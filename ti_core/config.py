@@ -84,6 +84,10 @@ class ConceptSpec(_Config):
         1, "Vectors", "How many vectors the word has. More hold more detail and are harder to edit.", 5, ge=1, le=16
     )
 
+    show_pictures: bool = _field(
+        True, "Show pictures", "Show the training pictures on pages. Switch it off for pictures of people.", 6
+    )
+
     @property
     def placeholder(self) -> str:
         """The new word as it is written in prompts."""
@@ -167,6 +171,10 @@ class EvaluationConfig(_Config):
         0.0, "Guidance", "Scale of classifier-free guidance; 0 takes the base model's default.", 2, ge=0.0, le=50.0
     )
 
+    halving: bool = _field(
+        False, "Successive halving", "Judge all steps on few seeds and only the better ones on all: fewer pictures.", 3
+    )
+
     def resolved(self, kind: BackboneKind) -> Self:
         """Return a copy in which no zero stands for a default."""
         return type(self).model_validate(DEFAULTS[kind]["evaluation"] | _given(self))
@@ -175,8 +183,12 @@ class EvaluationConfig(_Config):
 class SelectionRule(_Config):
     """How one step is chosen from the scores."""
 
-    name: Literal["balanced"] = _field(
-        "balanced", "Rule", "balanced: harmonic mean of scaled CLIP-I and CLIP-T, then the earliest step as good.", 0
+    name: Literal["balanced", "fidelity", "editability"] = _field(
+        "balanced",
+        "Rule",
+        "balanced: harmonic mean of scaled CLIP-I and CLIP-T. fidelity: CLIP-I, as long as CLIP-T keeps the floor. "
+        "editability: CLIP-T, as long as CLIP-I keeps it. Always the earliest step as good as the best.",
+        0,
     )
     confidence: float = _field(
         0.95, "Confidence", "Of the intervals behind rejection and the step where it starts to look bad.", 1,
@@ -187,6 +199,10 @@ class SelectionRule(_Config):
     )  # fmt: skip
     least_range: float = _field(
         0.02, "Least range", "A scale shorter than this, in cosine units, is no scale; the other score decides.", 3,
+        ge=0.0, le=1.0,
+    )  # fmt: skip
+    floor: float = _field(
+        0.5, "Floor", "fidelity and editability: least value, on its scale from 0 to 1, of the score not ranked by.", 4,
         ge=0.0, le=1.0,
     )  # fmt: skip
 

@@ -57,6 +57,67 @@ def curves(
     return _settle_ids(buffer.getvalue().decode(), "-".join(panels)).encode()
 
 
+def plane(decision: Decision, anchors: Anchors) -> bytes:
+    """Draw the steps in the plane of CLIP-T (does it obey?) and CLIP-I (is it the thing?), joined in the order of
+    training, between the class word and the training pictures, as an SVG. Crosses are the intervals."""
+    width, height = _PANEL
+    figure = Figure(figsize=(width, height), facecolor=_CARD, dpi=144)
+    axes = figure.add_axes((0.16, 0.155, 0.81, 0.73), facecolor="none")
+    steps = decision.candidates
+    across, up = [one.clip_t.value for one in steps], [one.clip_i.value for one in steps]
+    for one in steps:
+        axes.plot([one.clip_t.low, one.clip_t.high], [one.clip_i.value] * 2, color=_ACCENT, alpha=0.35, linewidth=1)
+        axes.plot([one.clip_t.value] * 2, [one.clip_i.low, one.clip_i.high], color=_ACCENT, alpha=0.35, linewidth=1)
+    axes.plot(across, up, color=_ACCENT, linewidth=1.6, marker="o", markersize=3.5)
+    word = anchors.class_word
+    marks = {
+        "class word": (word.clip_t.mean, word.clip_i.mean, _MUTED),
+        "training pictures": (anchors.real_text, anchors.real, _MUTED),
+        f"first: {steps[0].step}": (across[0], up[0], _ACCENT),
+        f"last: {steps[-1].step}": (across[-1], up[-1], _ACCENT),
+    }
+    chosen = next(one for one in steps if one.step == decision.step)
+    marks = {name: at for name, at in marks.items() if name.rpartition(" ")[2] != str(chosen.step)}
+    marks[f"chosen: {chosen.step}"] = (chosen.clip_t.value, chosen.clip_i.value, _ACCENT)
+    axes.margins(0.12)
+    for name, (x, y, colour) in marks.items():
+        if colour == _MUTED:
+            axes.plot([x], [y], marker="D", markersize=5, color=_MUTED)
+    axes.plot([chosen.clip_t.value], [chosen.clip_i.value], marker="o", markersize=8, color=_CARD, mec=_ACCENT, mew=2.2)
+    _label_points(axes, marks)
+    axes.set_title("Both at once: up is likeness, right is obedience", loc="left", fontsize=10, color=_INK,
+                   fontweight="bold")  # fmt: skip
+    axes.set_xlabel("CLIP-T, edit prompts", fontsize=9, color=_MUTED)
+    axes.set_ylabel("CLIP-I, plain prompts", fontsize=9, color=_MUTED, labelpad=1)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.tick_params(labelsize=9, labelcolor=_MUTED, color=_LINE)
+    axes.grid(color=_LINE, linewidth=0.7)
+    axes.set_axisbelow(True)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    return _settle_ids(buffer.getvalue().decode(), "plane").encode()
+
+
+def _label_points(axes: Axes, marks: dict[str, tuple[float, float, str]]) -> None:
+    """Write the name of each point beside it, on the side with more room; names that would meet are moved apart."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    taken: list[float] = []
+    for name, (x, y, colour) in sorted(marks.items(), key=lambda item: item[1][1]):
+        place = (y - bottom) / (top - bottom)
+        wanted = max([place, *(other + 0.075 for other in taken if other + 0.075 > place and other - place < 0.075)])
+        taken.append(wanted)
+        leftwards = x > left + 0.3 * (right - left)  # training goes from right to left, so the left is freer
+        axes.annotate(
+            name, (x, bottom + wanted * (top - bottom)), (-8 if leftwards else 8, 0), textcoords="offset points",
+            ha="right" if leftwards else "left", va="center", fontsize=8.7, color=colour, annotation_clip=False,
+            fontweight="bold" if colour == _ACCENT else "normal",
+            bbox={"facecolor": _CARD, "edgecolor": "none", "pad": 0.5},
+        )  # fmt: skip
+
+
 def _draw(axes: Axes, decision: Decision, anchors: Anchors, panel: Panel) -> None:
     if panel == "clip_i":
         title = "CLIP-I, plain prompts: is it the thing?"

@@ -5,7 +5,7 @@ It says what a `Decision` holds and computes nothing new. This module knows no t
 
 from collections.abc import Sequence
 
-from ti_core.records import Candidate, Decision, Scale
+from ti_core.records import Candidate, Decision
 
 
 def explain(decision: Decision, left_out: Sequence[int]) -> str:
@@ -14,6 +14,8 @@ def explain(decision: Decision, left_out: Sequence[int]) -> str:
     chosen = next(one for one in decision.candidates if one.step == decision.step)
     sentences = [
         _choice(decision, chosen),
+        *_floor(decision),
+        *_halved(decision),
         *_ranges(decision),
         _likeness(decision, chosen),
         _fidelity(decision, chosen),
@@ -33,7 +35,7 @@ def listed(steps: Sequence[int]) -> str:
 
 def _choice(decision: Decision, chosen: Candidate) -> str:
     steps = [one.step for one in decision.candidates]
-    name = _score_name(decision.scale)
+    name = _score_name(decision)
     if len(steps) == 1:
         return f"Step {chosen.step} is the only one judged; its {name} is {chosen.score:.3f}."
     judged = f"{len(steps)} judged ({steps[0]} to {steps[-1]})"
@@ -51,7 +53,49 @@ def _choice(decision: Decision, chosen: Candidate) -> str:
     )
 
 
-def _score_name(scale: Scale) -> str:
+def _floor(decision: Decision) -> list[str]:
+    """Which steps a floor keeps out; nothing under `balanced`, or where the floor has no scale."""
+    other = _floored(decision)
+    if other is None:
+        return []
+    under = [one.step for one in decision.candidates if _on_floor(one, other) < decision.rule.floor]
+    if not under or len(under) == len(decision.candidates):
+        return []
+    return [f"Not ranked, for a {other} under the floor of {decision.rule.floor:.2f}: {listed(under)}."]
+
+
+def _halved(decision: Decision) -> list[str]:
+    """What successive halving saved; nothing where every step was judged on all seeds."""
+    whole = max(one.seeds for one in decision.candidates)
+    out = [one.step for one in decision.candidates if one.seeds < whole]
+    if not out:
+        return []
+    share = sum(one.seeds for one in decision.candidates) / (whole * len(decision.candidates))
+    return [
+        f"Successive halving made {share:.0%} of the steps' pictures: {listed(out)} went out on fewer than "
+        f"{whole} seeds and {'is' if len(out) == 1 else 'are'} compared on those."
+    ]
+
+
+def _floored(decision: Decision) -> str | None:
+    """Name of the scaled score that the rule has a floor for, if that has a scale."""
+    name, scale = decision.rule.name, decision.scale
+    if name == "fidelity" and scale.text_usable:
+        return "scaled CLIP-T"
+    return "scaled CLIP-I" if name == "editability" and scale.image_usable else None
+
+
+def _on_floor(candidate: Candidate, other: str) -> float:
+    return candidate.scaled_t if other == "scaled CLIP-T" else candidate.scaled_i
+
+
+def _score_name(decision: Decision) -> str:
+    """What `Candidate.score` is."""
+    scale = decision.scale
+    if decision.rule.name == "fidelity":
+        return "scaled CLIP-I" if scale.image_usable else "raw CLIP-I"
+    if decision.rule.name == "editability":
+        return "scaled CLIP-T" if scale.text_usable else "raw CLIP-T"
     if scale.image_usable and scale.text_usable:
         return "balanced score"
     if scale.image_usable:
@@ -67,6 +111,11 @@ def _ranges(decision: Decision) -> list[str]:
     text = f"From the training pictures to the class word CLIP-T spans {scale.text_one - scale.text_zero:.3f}, {short}"
     if scale.image_usable and scale.text_usable:
         return []
+    if decision.rule.name != "balanced":
+        short_ones = ([] if scale.image_usable else [image]) + ([] if scale.text_usable else [text])
+        return [
+            f"{one}: where the rule reads it, raw cosines count, and there is no floor on it." for one in short_ones
+        ]
     if scale.image_usable:
         return [f"{text}, and CLIP-I alone decided."]
     if scale.text_usable:
@@ -97,10 +146,11 @@ def _fidelity(decision: Decision, chosen: Candidate) -> str:
 
 
 def _later(decision: Decision) -> str:
+    score = "" if decision.rule.name == "balanced" else " in balanced score"
     if decision.looks_bad_from is not None:
         return (
             f"It starts to look bad at step {decision.looks_bad_from}: that step and the next are below step "
-            f"{decision.step} with {decision.rule.confidence:.0%} confidence."
+            f"{decision.step}{score} with {decision.rule.confidence:.0%} confidence."
         )
     if decision.step == decision.candidates[-1].step:
         return "No later step was judged, so more steps may do better still."
@@ -110,6 +160,13 @@ def _later(decision: Decision) -> str:
 def _reasons(decision: Decision, chosen: Candidate) -> list[str]:
     """Why it was rejected and what to try."""
     scale, reasons = decision.scale, []
+    other = _floored(decision)
+    if other and _on_floor(chosen, other) < decision.rule.floor:
+        reasons.append(
+            f"Rejected: no step keeps the floor of the rule {decision.rule.name}; step {chosen.step} is the nearest, "
+            f"with a {other} of {_on_floor(chosen, other):.2f} where {decision.rule.floor:.2f} is asked. Take the rule "
+            "balanced or a lower floor, or train longer or shorter."
+        )
     if decision.gain.low <= 0:
         reasons.append(
             "Rejected: its pictures are not surely closer to the training pictures than those of the class word alone. "

@@ -50,10 +50,21 @@ def train_key(concept: ConceptSpec, images: ImageSet, training: TrainingConfig, 
 
 
 def protocol_digest(protocol: Protocol) -> str:
-    """Digest under which scores compare."""
-    return digest(protocol.model_dump(mode="json"))
+    """Digest under which scores compare.
+
+    A part that the protocol came to know later counts only where it is used, so that what was judged before compares.
+    """
+    told = protocol.model_dump(mode="json")
+    unused = {name for name in ("dino", "dino_digest") if not told[name]}
+    return digest({name: value for name, value in told.items() if name not in unused})
 
 
-def judge_key(train_key: str, protocol_digest: str, rule: SelectionRule) -> str:
-    """Digest of one judged and decided run."""
-    return digest({"train": train_key, "protocol": protocol_digest, "rule": rule.model_dump(mode="json")})
+def judge_key(train_key: str, protocol_digest: str, rule: SelectionRule, halving: bool = False) -> str:
+    """Digest of one judged and decided run. A field that the named rule does not read is no part of it.
+
+    Halving is: it leaves steps out before they are judged on all seeds, so the decision may be another one.
+    """
+    unread = {"floor"} if rule.name == "balanced" else set()
+    told = rule.model_dump(mode="json", exclude=unread)
+    how = {"halving": True} if halving else {}
+    return digest({"train": train_key, "protocol": protocol_digest, "rule": told} | how)

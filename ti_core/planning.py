@@ -9,9 +9,10 @@ from ti_core import keys
 from ti_core.backbone.folder import check_class_word, find_base, find_judge
 from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
 from ti_core.errors import InputError
+from ti_core.evaluation.opinion import find_opinion
 from ti_core.images.ingest import ingest
 from ti_core.prompts import prompt_sets
-from ti_core.records import Plan, Protocol
+from ti_core.records import BaseModelInfo, ImageSet, JudgeInfo, OpinionInfo, Plan, Protocol
 from ti_core.settings import Settings
 from ti_core.store import Store
 
@@ -34,6 +35,7 @@ def make_plan(
         settings.allowed(Path(base_model))  # a run may name its own model, but not look through the worker's disk
     base = find_base(base_model or settings.base_model)
     judge = find_judge(settings.clip, base.kind)
+    opinion = find_opinion(settings.dino) if settings.dino else None
     check_class_word(concept.class_word, base)
     training = training.resolved(base.kind, base.resolution)
     if training.checkpoint_every > training.steps:
@@ -43,21 +45,7 @@ def make_plan(
         )
     evaluation = evaluation.resolved(base.kind)
     images = ingest(concept.pictures, training.resolution, settings, store)
-    select, report = prompt_sets(base.kind, concept.kind, evaluation.seeds)
-    protocol = Protocol(
-        base_digest=base.digest,
-        clip=judge.name,
-        clip_digest=judge.digest,
-        references=tuple(sorted(picture.sha256 for picture in images.pictures)),
-        preprocessing=keys.preprocess_key(training.resolution),
-        class_word=concept.class_word,
-        sampler_steps=evaluation.sampler_steps,
-        guidance=evaluation.guidance,
-        resolution=base.resolution,
-        select=select,
-        report=report,
-        version=keys.JUDGING_VERSION,
-    )
+    protocol = _protocol(concept, base, judge, opinion, images, training.resolution, evaluation)
     protocol_digest = keys.protocol_digest(protocol)
     train_key = keys.train_key(concept, images, training, base.digest)
     return Plan(
@@ -71,5 +59,67 @@ def make_plan(
         protocol=protocol,
         protocol_digest=protocol_digest,
         train_key=train_key,
-        judge_key=keys.judge_key(train_key, protocol_digest, rule),
+        judge_key=keys.judge_key(train_key, protocol_digest, rule, evaluation.halving),
+        opinion=opinion,
+    )
+
+
+def replan(plan: Plan, evaluation: EvaluationConfig, rule: SelectionRule, clip: str, settings: Settings) -> Plan:
+    """The plan of the same training, judged or chosen in another way.
+
+    Zeros of `evaluation` keep what the plan has; `clip` "" keeps its judge, if that is still to be had. Raises
+    InputError when the base model is another one now, or for a judge that is none.
+    """
+    base = find_base(plan.base.name)
+    if base.digest != plan.base.digest:
+        raise InputError(
+            f"{plan.concept.name} was trained on other weights than those of {plan.base.name} here (digest "
+            f"{plan.base.digest[:12]}, not {base.digest[:12]}): bring those back, or train it anew."
+        )
+    judge = find_judge(clip or ("" if plan.judge.name == "miniature" else plan.judge.name), base.kind)
+    opinion = find_opinion(settings.dino) if settings.dino else None
+    kept = plan.evaluation.model_dump() | {name: value for name, value in evaluation if value}
+    evaluation = EvaluationConfig.model_validate(kept).resolved(base.kind)
+    protocol = _protocol(plan.concept, base, judge, opinion, plan.images, plan.training.resolution, evaluation)
+    digest = keys.protocol_digest(protocol)
+    return plan.model_copy(
+        update={
+            "base": base,
+            "judge": judge,
+            "opinion": opinion,
+            "evaluation": evaluation,
+            "rule": rule,
+            "protocol": protocol,
+            "protocol_digest": digest,
+            "judge_key": keys.judge_key(plan.train_key, digest, rule, evaluation.halving),
+        }
+    )
+
+
+def _protocol(
+    concept: ConceptSpec,
+    base: BaseModelInfo,
+    judge: JudgeInfo,
+    opinion: OpinionInfo | None,
+    images: ImageSet,
+    resolution: int,
+    evaluation: EvaluationConfig,
+) -> Protocol:
+    """How the plan's checkpoints are judged; `evaluation` is resolved, `resolution` the training pictures'."""
+    select, report = prompt_sets(base.kind, concept.kind, evaluation.seeds)
+    return Protocol(
+        base_digest=base.digest,
+        clip=judge.name,
+        clip_digest=judge.digest,
+        references=tuple(sorted(picture.sha256 for picture in images.pictures)),
+        preprocessing=keys.preprocess_key(resolution),
+        class_word=concept.class_word,
+        sampler_steps=evaluation.sampler_steps,
+        guidance=evaluation.guidance,
+        resolution=base.resolution,
+        select=select,
+        report=report,
+        version=keys.JUDGING_VERSION,
+        dino=opinion.name if opinion else "",
+        dino_digest=opinion.digest if opinion else "",
     )

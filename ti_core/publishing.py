@@ -66,6 +66,13 @@ def manifest_of(store: Store, plan: Plan) -> Manifest | None:
     return _read(store, manifest_key(plan), Manifest)
 
 
+def manifests_of(store: Store, concept: str, base: str) -> list[Manifest]:
+    """All judged runs of a concept on a base model, however they ended, oldest first."""
+    keys = store.keys(f"{concept_prefix(concept, base)}/runs/")
+    found = [_read(store, key, Manifest) for key in keys if key.rpartition("/")[2].startswith("manifest-")]
+    return sorted((one for one in found if one), key=lambda one: (one.created, one.plan.judge_key))
+
+
 def champion_of(store: Store, concept: str, base: str) -> Champion | None:
     """What readers of a concept get, or None if nothing was published."""
     return _read(store, champion_key(concept, base), Champion)
@@ -90,12 +97,34 @@ def blobs_of(manifest: Manifest) -> set[str]:
     judged = (manifest.anchors.class_word, manifest.report.anchors.class_word, manifest.report.chosen)
     return {
         manifest.page,
+        *([manifest.table] if manifest.table else []),  # manifests of schema 1 have none
         *pictures,
         *manifest.prepared.squares,
         *(checkpoint.vectors for checkpoint in manifest.checkpoints),
         *(scores.strip for scores in (*manifest.scores, *judged)),
         *(file.sha256 for file in manifest.files),
     }
+
+
+# --- keeping -------------------------------------------------------------------------------------------------------
+
+
+def keep(store: Store, manifest: Manifest) -> Manifest:
+    """Store the manifest after its blobs. Returns the stored one, which may be an earlier attempt's.
+
+    Raises IntegrityError when one of its blobs is not in the store.
+    """
+    kept = manifest_of(store, manifest.plan) or manifest
+    missing = sorted(sha256 for sha256 in blobs_of(kept) if not store.exists(blob_key(sha256)))
+    key = manifest_key(kept.plan)
+    if missing:
+        raise IntegrityError(
+            f"{store.url(key)} names {len(missing)} blobs that are not in the store, the first is {missing[0]}: store "
+            "them, or delete the manifest if there is one and run the concept again."
+        )
+    if store.create(key, kept.to_bytes()):
+        return kept
+    return manifest_of(store, kept.plan) or kept
 
 
 # --- publishing -----------------------------------------------------------------------------------------------------
@@ -126,7 +155,7 @@ def publish(
     ended = outcome_of(store, plan)
     if ended is not None and ended.status != "awaiting-approval":
         return ended
-    manifest = _keep(store, manifest)
+    manifest = keep(store, manifest)
     models = registry.mirror(run_id, manifest, partial(get_blob, store))
     if not manifest.decision.accepted:
         rejected = _Verdict(False, manifest.decision.explanation)
@@ -142,21 +171,6 @@ def publish(
         elif not verdict.champion:
             registry.set_alias(concept, base, "challenger", version)
     return _end(store, registry, plan, _outcome(manifest, run_id, version, verdict))
-
-
-def _keep(store: Store, manifest: Manifest) -> Manifest:
-    """Store the manifest after its blobs. Returns the stored one, which may be an earlier attempt's."""
-    kept = manifest_of(store, manifest.plan) or manifest
-    missing = sorted(sha256 for sha256 in blobs_of(kept) if not store.exists(blob_key(sha256)))
-    key = manifest_key(kept.plan)
-    if missing:
-        raise IntegrityError(
-            f"{store.url(key)} names {len(missing)} blobs that are not in the store, the first is {missing[0]}: store "
-            "them, or delete the manifest if there is one and run the concept again."
-        )
-    if store.create(key, kept.to_bytes()):
-        return kept
-    return manifest_of(store, kept.plan) or kept
 
 
 def _contend(store: Store, manifest: Manifest, version: int, rejudged: Mapping[str, float]) -> _Verdict:

@@ -112,6 +112,14 @@ class JudgeInfo(Record):
     digest: str
 
 
+class OpinionInfo(Record):
+    """A second opinion on likeness: a vision transformer in transformers' folder layout (DINO, DINOv2, any ViT)."""
+
+    name: str
+    folder: str
+    digest: str
+
+
 class PromptSet(Record):
     """Prompts and seeds of one judging. Prompts hold one `{}` for the word. Seeds are shared by all prompts."""
 
@@ -140,6 +148,9 @@ class Protocol(Record):
     report: PromptSet
     version: int
     """`keys.JUDGING_VERSION`: hand-bumped when judging changes its numbers."""
+    dino: str = ""
+    """Name and digest of the second opinion, both empty where there is none."""
+    dino_digest: str = ""
 
 
 class Plan(Record):
@@ -156,6 +167,7 @@ class Plan(Record):
     protocol_digest: str
     train_key: str
     judge_key: str
+    opinion: OpinionInfo | None = None
 
 
 # --- what training and judging say ----------------------------------------------------------------------------------
@@ -210,6 +222,25 @@ class Scores(Record):
     """Edit prompts: cosine of each generated picture to its prompt with the class word in place of the new word."""
     strip: str
     """Blob of a PNG: one tile per prompt (plain first, then edit), first seed, left to right."""
+    clip_i_edit: Cells | None = None
+    """CLIP-I on the edit prompts; None in older records. No rule reads this or what follows."""
+    clip_t_plain: Cells | None = None
+    """CLIP-T on the plain prompts; None in older records."""
+    dino: Cells | None = None
+    """All prompts, plain first: mean DINO cosine of each generated picture to all reference pictures. None: no DINO."""
+
+
+class JudgeRequest(Record):
+    """One set of pictures to be made and scored: a checkpoint, or the class word alone, on one split."""
+
+    plan: Plan
+    prepared: PreparedSet
+    step: int
+    vectors: str | None
+    """Blob of the checkpoint; None judges the class word alone (step 0)."""
+    split: Split
+    seeds: tuple[int, ...] = ()
+    """Some of the split's seeds; empty means all."""
 
 
 class Anchors(Record):
@@ -221,6 +252,8 @@ class Anchors(Record):
     """Scale one of CLIP-I: real pictures against real, all pairs without self-pairs (1.0 for a single picture)."""
     real_text: float
     """Scale zero of CLIP-T: the training pictures against the edit prompts."""
+    real_dino: float | None = None
+    """Real pictures against real in DINO's eyes, as `real`; None where there is no DINO."""
 
 
 class Interval(Record):
@@ -240,11 +273,14 @@ class Candidate(Record):
     scaled_i: float
     scaled_t: float
     score: float
-    """What the rule ranks by."""
+    """What the rule ranks by: the balanced score, scaled CLIP-I (`fidelity`) or scaled CLIP-T (`editability`)."""
     behind: float
     """Standard error of this step's distance to the best score, both on the same cells; 0 for the best itself."""
     tied: bool
-    """Within one standard error of the best."""
+    """Within one standard error of the best, and on the floor of its rule or above."""
+    seeds: int = 0
+    """Seeds per prompt that it was judged on: all of the protocol's, or fewer where halving let it go out; 0 in older
+    records, which know no halving."""
 
 
 class Scale(Record):
@@ -265,7 +301,8 @@ class Decision(Record):
     accepted: bool
     step: int
     best_step: int
-    """The step with the highest score; `step` is the earliest sound one tied with it (`selection.choose`)."""
+    """The step with the highest score of those that keep the rule's floor; `step` is the earliest sound one tied with
+    it (`selection.choose`)."""
     looks_bad_from: int | None
     gain: Interval
     """CLIP-I of the chosen step over the class word, same prompts and seeds."""
@@ -283,6 +320,7 @@ class Report(Record):
     scaled_i: float
     scaled_t: float
     score: float
+    """The balanced score, whatever the rule: champions compare by it."""
     gain: Interval
 
 
@@ -299,8 +337,13 @@ class PublishedFile(Record):
 
 
 class Manifest(Document):
-    """All there is to know of one judged run. Written after every blob it names."""
+    """All there is to know of one judged run. Written after every blob it names.
 
+    Schema 2 added the table, per-picture scores and second opinions; manifests of schema 1 read on without them.
+    """
+
+    SCHEMA: ClassVar[int] = 2
+    schema_version: int = 2
     plan: Plan
     prepared: PreparedSet
     checkpoints: tuple[Checkpoint, ...]
@@ -311,6 +354,8 @@ class Manifest(Document):
     files: tuple[PublishedFile, ...]
     page: str
     """Blob of the HTML page."""
+    table: str = ""
+    """Blob of a Parquet table with one row per judged picture (`ti_core.evaluation.table`); empty before schema 2."""
     created: datetime = Field(default_factory=now)
 
 

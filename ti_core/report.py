@@ -16,8 +16,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image, ImageDraw, ImageFont
 
-from ti_core.curves import COLOURS, Panel, curves
-from ti_core.records import Anchors, BatchRow, Decision, Manifest, Scores
+from ti_core.curves import COLOURS, Panel, curves, plane
+from ti_core.records import Anchors, BatchRow, Decision, Manifest, Scores, blob_key
 
 Load = Callable[[str], bytes]
 
@@ -52,6 +52,9 @@ def page(manifest: Manifest, load: Load) -> bytes:
     decision, report = manifest.decision, manifest.report
     panels: dict[Panel, str] = {"clip_i": "Curve of CLIP-I by step", "clip_t": "Curve of CLIP-T by step"}
     template = _environment().get_template("concept.html")
+    drawn = [_inline(curves(decision, manifest.anchors, [panel]), label) for panel, label in panels.items()]
+    drawn.append(_inline(plane(decision, manifest.anchors), "Steps in the plane of CLIP-T and CLIP-I"))
+    shown = manifest.prepared.squares if manifest.plan.concept.show_pictures else ()
     text = template.render(
         manifest=manifest,
         plan=manifest.plan,
@@ -60,13 +63,33 @@ def page(manifest: Manifest, load: Load) -> bytes:
         chosen=next(candidate for candidate in decision.candidates if candidate.step == decision.step),
         best=next(candidate for candidate in decision.candidates if candidate.step == decision.best_step),
         checkpoints={checkpoint.step: checkpoint for checkpoint in manifest.checkpoints},
-        squares=[_data_uri(_open(load(sha256))) for sha256 in manifest.prepared.squares],
+        scores={one.step: one for one in manifest.scores},
+        checks=checks(manifest),
+        squares=[_data_uri(_open(load(sha256))) for sha256 in shown],
         grid=_grid(manifest.anchors, manifest.scores, decision, load),
         report_grid=_grid(report.anchors, [report.chosen], decision, load),
-        panels=[_inline(curves(decision, manifest.anchors, [panel]), label) for panel, label in panels.items()],
+        panels=drawn,
+        blob_key=blob_key,
         example=manifest.plan.protocol.report.edit[0].replace("{}", manifest.plan.concept.placeholder),
     )
     return text.encode()
+
+
+def checks(manifest: Manifest) -> list[tuple[bool, str]]:
+    """What decides whether to trust the choice at a glance: (all is well, what was found)."""
+    decision, report = manifest.decision, manifest.report
+    last = decision.candidates[-1].step
+    sure = report.gain.low > 0
+    scale = decision.scale
+    scaled = scale.image_usable and scale.text_usable
+    stopped = last > decision.step
+    obeys = not scale.text_usable or report.scaled_t >= 0.5
+    return [
+        (sure, f"{'Surely' if sure else 'Not surely'} nearer to its pictures than the class word, on new prompts too"),
+        (obeys, "Still does what prompts ask" if obeys else "Often repeats its pictures whatever the prompt asks"),
+        (scaled, "Both scales are long enough to rank by" if scaled else "A scale is too short to rank by"),
+        (stopped, "Later steps were judged and are no better" if stopped else "The last step is the choice: train on"),
+    ]
 
 
 def batch_page(rows: Iterable[BatchRow], load: Load, title: str = "Batch") -> bytes:

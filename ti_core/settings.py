@@ -31,6 +31,9 @@ class Settings(BaseSettings):
     """Base model where a run names none: `miniature`, a diffusers folder or a hub name."""
     clip: str = ""
     """Judge: a folder in open_clip's local-dir layout, or `ARCHITECTURE/PRETRAINED`. Empty: the base model's own."""
+    dino: str = ""
+    """Second opinion on likeness: a folder with a vision transformer as transformers keeps it (DINO ViT-S/16, say), or
+    its hub name. Empty: none. No rule reads it."""
     device: str = ""
     """torch device. Empty means cuda where there is one, else cpu."""
     allowed_roots: Annotated[tuple[Path, ...], NoDecode] = ()

@@ -18,11 +18,13 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import TaskRun
 from prefect.states import State
 
+from flows.reevaluate import reevaluate
 from flows.train_batch import train_batch
 from flows.train_concept import train_concept
 from tasks import concept as stations
 from tasks.progress import Event, Trained, listening
 from tests.flows.octopus import EVALUATION, TRAINING, Run
+from ti_core.config import SelectionRule
 from ti_core.errors import InputError, ServiceError
 from ti_core.publishing import manifest_of, outcomes_of
 from ti_core.records import Manifest, Outcome, blob_key
@@ -130,6 +132,23 @@ def test_the_tracking_server_has_the_run_and_a_model_per_checkpoint(at_home: Run
     assert {metric.step for metric in client.get_metric_history(at_home.outcome.run_id, "loss")} >= {10, 20}
 
 
+def test_with_halving_only_the_better_steps_get_all_pictures(at_home: Run) -> None:
+    """A task run for each step of each rung, one for each decision between; another judge_key than without."""
+    judging = EVALUATION.model_copy(update={"seeds": 2, "halving": True})
+    training = TRAINING.model_copy(update={"checkpoint_every": 5})
+    state = train_concept(at_home.concept, training, judging, return_state=True)
+    outcome = state.result()
+    kept = manifest(at_home.settings, outcome)
+    judged = {one.step: one.clip_i.seeds for one in kept.scores}
+    full = [step for step, seeds in judged.items() if len(seeds) == 2]
+    assert list(judged) == [5, 10, 15, 20] and len(full) == 2 and kept.decision.step in full
+    names = set(task_runs(state.state_details.flow_run_id, 16))
+    assert {f"evaluate step {step}, rung 1" for step in judged} <= names
+    assert {name for name in names if name.endswith("rung 2")} == {f"evaluate step {step}, rung 2" for step in full}
+    assert "halve after rung 1" in names
+    assert "Successive halving made 75% of the steps' pictures" in kept.decision.explanation
+
+
 # --- the same work again ----------------------------------------------------------------------------------------------
 
 
@@ -147,6 +166,18 @@ def test_pictures_of_another_place_are_the_same_work(at_home: Run, tmp_path: Pat
     for number, picture in enumerate(sorted(Path(at_home.concept.pictures).glob("*.png"), reverse=True)):
         (tmp_path / f"other-{number}.png").write_bytes(picture.read_bytes())
     assert again(at_home, pictures=str(tmp_path)).result() == at_home.outcome
+
+
+def test_judging_again_leaves_the_outcome_as_it_is(at_home: Run) -> None:
+    state = reevaluate("octopus", "miniature", rule=SelectionRule(name="fidelity", floor=0.0), return_state=True)
+    made = state.result()
+    first = manifest(at_home.settings, at_home.outcome)
+    assert made.scores == first.scores and made.plan.judge_key != first.plan.judge_key
+    assert made.decision.rule.name == "fidelity" and state.message == made.decision.explanation
+    assert set(task_runs(state.state_details.flow_run_id, 2)) == {"find run", "judge again"}
+    assert at_home.outcome in outcomes_of(open_store(at_home.settings), "octopus", "miniature")
+    page = at_home.home / f"pages/octopus.miniature.{made.plan.judge_key[:12]}.html"
+    assert b"octopus" in page.read_bytes()
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------------------
@@ -218,7 +249,7 @@ def test_a_stopped_training_goes_on_from_its_last_checkpoint(prefect_api: None, 
 # --- the form ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("flow", [train_concept, train_batch])
+@pytest.mark.parametrize("flow", [train_concept, train_batch, reevaluate])
 def test_every_parameter_of_the_form_has_a_title_a_description_and_its_own_place(flow: object) -> None:
     schema = flow.parameters.model_dump()  # type: ignore[attr-defined]
     for properties in (schema["properties"], *(one["properties"] for one in schema["definitions"].values())):

@@ -67,9 +67,9 @@ PUBLIC = {
     "ti_core.formats": "LAYOUTS Vectors filename read_checkpoint write write_checkpoint",
     "ti_core.records": (
         "Anchors BaseModelInfo BatchRow Candidate Cells Champion Checkpoint Decision Document ImageSet Interval "
-        "JudgeInfo Layout Manifest Outcome Picture Plan PreparedSet PromptSet Protocol PublishedFile Record Report "
-        "Scale Scores Split Status blob_key champion_key concept_prefix former_champion_key manifest_key now "
-        "outcome_key run_prefix"
+        "JudgeInfo JudgeRequest Layout Manifest OpinionInfo Outcome Picture Plan PreparedSet PromptSet Protocol "
+        "PublishedFile Record Report Scale Scores Split Status blob_key champion_key concept_prefix "
+        "former_champion_key manifest_key now outcome_key run_prefix"
     ),
     "ti_core.store": "Store Stored get_blob lease open_store put_blob",
 }

@@ -41,7 +41,7 @@ def train_key(
 def test_golden_values() -> None:
     """These change only on purpose: whoever changes them makes all work done so far be done again."""
     assert keys.digest({"b": [1, 2.5, "é"], "a": None}) == "d4e7b7ea1f785bcaf2af5af23dddc104"
-    assert train_key() == "d1795b9da24bd76aae83c7c7776414a3"
+    assert train_key() == "d799c7d5d7f833b8d47fdb27f229ea17"
     assert keys.protocol_digest(PROTOCOL) == "dc415fcd6a3b68d21f12e1f6a85e4627"
     assert keys.judge_key("t" * 32, "p" * 32, SelectionRule()) == "1c725ecafa71ed863fcdca8cdfcdc942"
 
@@ -65,6 +65,16 @@ def test_names_paths_sizes_and_the_order_of_pictures_do_not_matter() -> None:
     assert train_key(concept=CONCEPT.model_copy(update={"class_word": "dog", "initializer": "toy"})) == train_key()
 
 
+def test_masks_are_other_work_for_a_masked_loss_alone() -> None:
+    pictures = images("1", "2")
+    masked = pictures.model_copy(
+        update={"pictures": tuple(one.model_copy(update={"mask": "9" * 64}) for one in pictures.pictures)}
+    )
+    assert train_key(pictures=masked) == train_key(pictures=pictures)
+    training = TRAINING.model_copy(update={"masked": True})
+    assert train_key(pictures=masked, training=training) != train_key(pictures=pictures, training=training)
+
+
 @pytest.mark.parametrize("pictures", [images("1"), images("1", "3"), images("1", "2", "3")])
 def test_other_pictures_are_other_work(pictures: ImageSet) -> None:
     assert train_key(pictures=pictures) != train_key()
@@ -72,7 +82,8 @@ def test_other_pictures_are_other_work(pictures: ImageSet) -> None:
 
 OTHER_TRAINING = {
     "steps": 121, "batch_size": 9, "learning_rate": 2.1e-3, "checkpoint_every": 21, "resolution": 72, "mirror": False,
-    "seed": 1,
+    "seed": 1, "accumulation": 2, "schedule": "cosine", "warmup": 3, "norm": "clamp", "norm_limit": 1.5, "masked": True,
+    "stop_early": True,
 }  # fmt: skip
 
 
@@ -99,6 +110,7 @@ def test_bumped_versions_make_other_work(version: str, monkeypatch: pytest.Monke
 
 
 OTHER_PROTOCOL = {
+    "dino": "vit", "dino_digest": "f" * 64,
     "base_digest": "a" * 64, "clip": "other", "clip_digest": "d" * 64, "references": ("1" * 64,),
     "preprocessing": "other", "class_word": "dog", "pairing": "other", "placeholder_policy": "other",
     "sampler": "other", "sampler_steps": 17, "guidance": 4.5, "resolution": 72,
@@ -113,13 +125,22 @@ def test_every_field_of_the_protocol_makes_scores_incomparable(field: str) -> No
     assert keys.protocol_digest(other) != keys.protocol_digest(PROTOCOL)
 
 
-OTHER_RULE = {"name": "other", "confidence": 0.9, "resamples": 999, "least_range": 0.03}
+OTHER_RULE = {"name": "editability", "confidence": 0.9, "resamples": 999, "least_range": 0.03, "floor": 0.4}
 
 
 @pytest.mark.parametrize("field", SelectionRule.model_fields)
 def test_every_field_of_the_rule_makes_another_decision(field: str) -> None:
-    other = SelectionRule().model_copy(update={field: OTHER_RULE[field]})
-    assert keys.judge_key("t", "p", other) != keys.judge_key("t", "p", SelectionRule())
+    rule = SelectionRule(name="fidelity")
+    other = rule.model_copy(update={field: OTHER_RULE[field]})
+    assert keys.judge_key("t", "p", other) != keys.judge_key("t", "p", rule)
+
+
+def test_a_floor_that_the_rule_does_not_read_makes_no_other_decision() -> None:
+    assert keys.judge_key("t", "p", SelectionRule(floor=0.4)) == keys.judge_key("t", "p", SelectionRule())
+
+
+def test_halving_makes_another_decision_and_its_absence_none() -> None:
+    assert keys.judge_key("t", "p", SelectionRule(), halving=True) != keys.judge_key("t", "p", SelectionRule())
 
 
 def test_a_judge_key_changes_with_training_and_protocol() -> None:

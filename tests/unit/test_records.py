@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.builders import judged
+from ti_core import keys
 from ti_core.errors import IntegrityError
 from ti_core.records import (
     Cells,
@@ -60,11 +61,23 @@ def test_documents_come_back_as_they_were_stored(documents: list[Document]) -> N
 
 def test_a_newer_document_is_refused_in_a_sentence(documents: list[Document]) -> None:
     for document in documents:
-        raw = json.loads(document.to_bytes()) | {"schema_version": 2, "new_field": 1}
+        known = type(document).SCHEMA
+        raw = json.loads(document.to_bytes()) | {"schema_version": known + 1, "new_field": 1}
         with pytest.raises(IntegrityError) as caught:
             type(document).from_bytes(json.dumps(raw).encode(), "s3://bucket/thing.json")
-        assert str(caught.value).startswith("s3://bucket/thing.json has schema version 2, newer than 1")
+        assert str(caught.value).startswith(
+            f"s3://bucket/thing.json has schema version {known + 1}, newer than {known}"
+        )
         assert "upgrade Pseudoword" in str(caught.value)
+
+
+def test_a_manifest_of_schema_1_reads_on() -> None:
+    """The file is one that the first version wrote."""
+    old = Manifest.from_bytes((Path(__file__).parent / "data/manifest-schema-1.json").read_bytes(), "here")
+    assert (old.schema_version, old.table, old.plan.opinion) == (1, "", None)
+    assert old.scores[0].clip_i_edit is None and old.scores[0].clip_i.mean > 0
+    assert old.plan.protocol_digest == keys.protocol_digest(old.plan.protocol)
+    assert old.plan.judge_key == keys.judge_key(old.plan.train_key, old.plan.protocol_digest, old.plan.rule)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from tests.judged_run import EDIT, PLAIN, STEPS, JudgedRun
-from ti_core.curves import COLOURS, curves
-from ti_core.records import BatchRow, Interval, Manifest
-from ti_core.report import batch_page, contact_sheet, page
+from ti_core.config import SelectionRule
+from ti_core.curves import COLOURS, curves, plane
+from ti_core.records import BatchRow, Cells, Interval, Manifest
+from ti_core.report import batch_page, checks, contact_sheet, page
 
 
 class Reader(HTMLParser):
@@ -131,6 +132,60 @@ def test_page_of_a_rejected_word_says_so_and_offers_nothing() -> None:
     assert "keep what they had" in text
     assert "load_textual_inversion" not in text
     assert "starts to look bad" not in text
+
+
+def test_page_shows_no_training_pictures_where_the_concept_says_so(run: JudgedRun) -> None:
+    concept = run.manifest.plan.concept.model_copy(update={"show_pictures": False})
+    plan = run.manifest.plan.model_copy(update={"concept": concept})
+    reader = Reader(page(run.manifest.model_copy(update={"plan": plan}), run.load))
+    assert not [picture for picture in reader.pictures if picture["alt"].startswith("Training picture")]
+    assert "4 training pictures, not shown" in reader.text
+    assert [picture for picture in reader.pictures if picture["alt"].startswith("step 80")]
+
+
+def test_page_says_at_a_glance_what_to_trust(run: JudgedRun) -> None:
+    assert [well for well, _ in checks(run.manifest)] == [True] * 4
+    weak = run.manifest.report.model_copy(update={"gain": Interval(value=0.1, low=-0.1, high=0.3), "scaled_t": 0.2})
+    last = run.manifest.decision.model_copy(update={"step": STEPS[-1], "looks_bad_from": None})
+    doubtful = run.manifest.model_copy(update={"report": weak, "decision": last})
+    assert [well for well, _ in checks(doubtful)] == [False, False, True, False]
+    text = Reader(page(doubtful, run.load)).text
+    assert "Not surely nearer to its pictures" in text and "The last step is the choice: train on" in text
+
+
+def test_page_tells_the_rule_the_second_opinion_and_what_halving_left_out() -> None:
+    run = JudgedRun()
+    word = run.manifest.anchors.class_word
+    dino = Cells(prompts=PLAIN + EDIT, seeds=(11,), values=((0.123,),) * 12)
+    ends = run.manifest.anchors.model_copy(
+        update={"class_word": word.model_copy(update={"dino": dino}), "real_dino": 0.777}
+    )
+    rule = SelectionRule(name="fidelity", floor=0.4)
+    seen = [one.model_copy(update={"seeds": 1 if one.step == 20 else 4}) for one in run.manifest.decision.candidates]
+    manifest = run.manifest.model_copy(
+        update={
+            "anchors": ends,
+            "scores": tuple(one.model_copy(update={"dino": dino}) for one in run.manifest.scores),
+            "plan": run.manifest.plan.model_copy(update={"rule": rule}),
+            "decision": run.manifest.decision.model_copy(update={"candidates": tuple(seen)}),
+            "table": "t" * 64,
+        }
+    )
+    reader = Reader(page(manifest, run.load))
+    assert "20 1 of 4 seeds" in " ".join(reader.lines())
+    assert "The score is scaled CLIP-I" in " ".join(reader.text.split())
+    assert "keep the floor of 0.4" in reader.text
+    assert reader.text.count("0.123") == 1 + len(STEPS) and "0.777" in reader.text
+    assert f"blobs/sha256/tt/{'t' * 64}" in reader.text
+
+
+@pytest.mark.parametrize("steps", [STEPS, (80,), (20, 80)])
+def test_the_plane_holds_every_step_and_both_ends(steps: tuple[int, ...]) -> None:
+    run = JudgedRun(steps=steps, looks_bad_from=None)
+    svg = plane(run.manifest.decision, run.manifest.anchors)
+    assert ElementTree.fromstring(svg).tag.endswith("svg")  # noqa: S314  (made here)
+    assert svg == plane(run.manifest.decision, run.manifest.anchors)
+    assert set(re.findall(r"#[0-9a-f]{6}\b", svg.decode())) <= set(COLOURS.values())
 
 
 def test_page_escapes_everything() -> None:

@@ -133,6 +133,85 @@ def test_equal_steps_give_the_earliest():
     assert choose(curve(0.7, 0.8, 0.8, 0.8), anchors(), RULE).step == 40
 
 
+# --- the other rules ------------------------------------------------------------------------------------------------
+
+FIDELITY = SelectionRule(name="fidelity", resamples=200)
+EDITABILITY = SelectionRule(name="editability", resamples=200)
+MORE_AND_MORE = [scores(20, 0.66, 0.30), scores(40, 0.78, 0.27), scores(60, 0.84, 0.24)]
+"""Scaled CLIP-I 0.2, 0.6, 0.8; scaled CLIP-T 1.0, 0.7, 0.4; balanced 0.33, 0.65, 0.53."""
+
+
+@pytest.mark.parametrize(
+    ("rule", "floor", "chosen"),
+    [
+        (FIDELITY, 0.5, 40), (FIDELITY, 0.3, 60), (FIDELITY, 0.9, 20), (FIDELITY, 0.0, 60),
+        (EDITABILITY, 0.5, 40), (EDITABILITY, 0.7, 60), (EDITABILITY, 0.1, 20),
+        (RULE, 0.99, 40),
+    ],
+)  # fmt: skip
+def test_a_rule_ranks_by_its_score_among_the_steps_on_the_floor(rule, floor, chosen):
+    decision = choose(MORE_AND_MORE, anchors(), rule.model_copy(update={"floor": floor}))
+    assert decision.accepted
+    assert decision.step == decision.best_step == chosen
+    column = {"fidelity": "scaled_i", "editability": "scaled_t"}.get(rule.name)
+    if column:
+        assert [one.score for one in decision.candidates] == [getattr(one, column) for one in decision.candidates]
+
+
+def test_the_explanation_names_the_rules_score_and_the_steps_under_the_floor():
+    words = choose(MORE_AND_MORE, anchors(), FIDELITY).explanation
+    assert "has the best scaled CLIP-I, 0.600" in words
+    assert "Not ranked, for a scaled CLIP-T under the floor of 0.50: step 60." in words
+    words = choose(MORE_AND_MORE, anchors(), EDITABILITY).explanation
+    assert "has the best scaled CLIP-T, 0.700" in words
+    assert "under the floor of 0.50: step 20." in words
+    assert "under the floor" not in choose(MORE_AND_MORE, anchors(), RULE).explanation
+
+
+@pytest.mark.parametrize(("rule", "nearest"), [(FIDELITY, 20), (EDITABILITY, 60)])
+def test_a_floor_that_no_step_keeps_rejects_and_shows_the_nearest(rule, nearest):
+    spoiled = [scores(20, 0.70, 0.24), scores(40, 0.72, 0.23), scores(60, 0.74, 0.22)]
+    decision = choose(spoiled, anchors(), rule.model_copy(update={"floor": 0.9}))
+    assert not decision.accepted
+    assert decision.step == nearest
+    assert f"no step keeps the floor of the rule {rule.name}; step {nearest} is the nearest" in decision.explanation
+
+
+def test_without_a_scale_of_the_other_score_there_is_no_floor():
+    assert choose(curve(0.7, 0.8, clip_t=0.1), TEXT_WITHOUT_RANGE, FIDELITY).step == 40
+    no_image_scale = anchors(real=0.61)
+    assert choose([scores(20, 0.7, 0.28), scores(40, 0.8, 0.22)], no_image_scale, EDITABILITY).step == 20
+
+
+def test_without_a_scale_of_its_own_a_rule_ranks_by_raw_cosines():
+    decision = choose([scores(20, 0.7, 0.3), scores(40, 0.8, 0.3)], anchors(real=0.61), FIDELITY)
+    assert decision.step == 40
+    assert [one.score for one in decision.candidates] == pytest.approx([0.7, 0.8])
+    assert "raw CLIP-I" in decision.explanation
+    decision = choose([scores(20, 0.8, 0.25), scores(40, 0.8, 0.28)], TEXT_WITHOUT_RANGE, EDITABILITY)
+    assert decision.step == 40
+    assert [one.score for one in decision.candidates] == pytest.approx([0.25, 0.28])
+    assert "raw CLIP-T" in decision.explanation
+
+
+def test_editability_takes_no_step_that_is_not_surely_better_than_the_class_word():
+    barely = scores(20, 0.605 + SPREAD, 0.3)
+    assert choose([barely, scores(40, 0.7, 0.3)], anchors(), EDITABILITY.model_copy(update={"floor": 0})).step == 40
+
+
+def test_it_starts_to_look_bad_by_the_balanced_score_under_every_rule():
+    spoiling = [scores(20, 0.8, 0.29), scores(40, 0.81, 0.22), scores(60, 0.81, 0.22)]
+    for rule in (RULE, FIDELITY, EDITABILITY):
+        decision = choose(spoiling, anchors(), rule)
+        assert (decision.step, decision.looks_bad_from) == (20, 40)
+    assert "are below step 20 in balanced score with" in choose(spoiling, anchors(), FIDELITY).explanation
+
+
+def test_the_reported_score_is_the_balanced_one_under_every_rule():
+    told = [report(scores(20, 0.75, 0.28, "report"), anchors(split="report"), rule) for rule in (RULE, FIDELITY)]
+    assert told[0].score == told[1].score == pytest.approx(2 * 0.5 * 0.8 / 1.3)
+
+
 # --- where it starts to look bad ------------------------------------------------------------------------------------
 
 
@@ -344,10 +423,43 @@ def test_any_decision_is_consistent_and_does_not_depend_on_the_order(judged, end
         assert one.score == pytest.approx(balanced(given_scores, ends, QUICK))
 
 
-@settings(max_examples=30, deadline=None)
-@given(clip_i=GRIDS, clip_t=GRIDS, ends=ANCHORS, count=st.integers(1, 5))
-def test_equal_checkpoints_give_the_earliest_and_never_look_bad(clip_i, clip_t, ends, count):
-    decision = choose([scores(10 * (k + 1), clip_i, clip_t) for k in range(count)], ends, QUICK)
+RULES = st.builds(
+    SelectionRule,
+    name=st.sampled_from(["balanced", "fidelity", "editability"]),
+    floor=st.floats(0, 1),
+    resamples=st.just(100),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(judged=JUDGED, ends=ANCHORS, rule=RULES, data=st.data())
+def test_any_rule_is_consistent_and_does_not_depend_on_the_order(judged, ends, rule, data):
+    decision = choose(judged, ends, rule)
+    assert choose(data.draw(st.permutations(judged)), ends, rule) == decision
+    by_step = {one.step: one for one in decision.candidates}
+    chosen, best = by_step[decision.step], by_step[decision.best_step]
+    assert chosen.tied and best.tied
+    other = {"fidelity": "scaled_t", "editability": "scaled_i"}.get(rule.name)
+    usable = {"fidelity": decision.scale.text_usable, "editability": decision.scale.image_usable}.get(rule.name)
+    if other and usable:
+        on_floor = [one for one in decision.candidates if getattr(one, other) >= rule.floor]
+        if on_floor:
+            assert best.score == max(one.score for one in on_floor)
+            assert all(getattr(one, other) >= rule.floor for one in decision.candidates if one.tied)
+        else:
+            assert not decision.accepted
+            assert getattr(chosen, other) == max(getattr(one, other) for one in decision.candidates)
+    else:
+        assert best.score == max(one.score for one in decision.candidates)
+    if decision.accepted:
+        assert decision.gain.low > 0
+    assert decision.explanation.count("Rejected") == 0 or not decision.accepted
+
+
+@settings(max_examples=40, deadline=None)
+@given(clip_i=GRIDS, clip_t=GRIDS, ends=ANCHORS, count=st.integers(1, 5), rule=RULES)
+def test_equal_checkpoints_give_the_earliest_and_never_look_bad(clip_i, clip_t, ends, count, rule):
+    decision = choose([scores(10 * (k + 1), clip_i, clip_t) for k in range(count)], ends, rule)
     assert decision.step == decision.best_step == 10
     assert decision.looks_bad_from is None
     assert all(one.tied for one in decision.candidates)

@@ -24,6 +24,8 @@ class Clip:
 
     def __init__(self, info: JudgeInfo, device: torch.device) -> None:
         self.device = device
+        self.kept: dict[tuple[str, ...], NDArray[np.float32]] = {}
+        """Features of reference pictures by their blobs: they serve every checkpoint of a concept."""
         local = info.location.startswith("local-dir:")
         name, pretrained = (info.location, None) if local else info.location.split("/", 1)
         try:

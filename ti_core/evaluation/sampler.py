@@ -39,16 +39,31 @@ def sample(
     empty = model.unconditional()
     pictures = []
     for first in range(0, len(seeds), BATCH):
-        chunk = seeds[first : first + BATCH]
-        told = Conditioning.cat([empty.repeat_interleave(len(chunk)), prompts.take(slice(first, first + BATCH))])
-        scheduler = model.ddim()
-        scheduler.set_timesteps(steps, device=model.device)
-        latents = torch.cat([initial_noise(model, seed, resolution) for seed in chunk]).to(model.device)
-        latents = latents * scheduler.init_noise_sigma
-        for timestep in scheduler.timesteps:
-            twice = torch.cat([latents, latents])
-            both = model.denoise(twice, timestep.expand(len(twice)), told)
-            without, with_prompt = both.chunk(2)
-            latents = scheduler.step(without + guidance * (with_prompt - without), timestep, latents).prev_sample
-        pictures.append(model.decode(latents).numpy())
+        told = prompts.take(slice(first, first + BATCH))
+        pictures.append(sample_batch(model, told, empty, seeds[first : first + BATCH], resolution, steps, guidance))
     return np.concatenate(pictures)
+
+
+@torch.no_grad()
+def sample_batch(
+    model: Backbone,
+    prompts: Conditioning,
+    empty: Conditioning,
+    seeds: Sequence[int],
+    resolution: int,
+    steps: int,
+    guidance: float,
+) -> NDArray[np.uint8]:
+    """`sample` for at most a batch of jobs, all in the same U-Net calls. `empty` is `model.unconditional()`."""
+    told = Conditioning.cat([empty.repeat_interleave(len(seeds)), prompts])
+    scheduler = model.ddim()
+    scheduler.set_timesteps(steps, device=model.device)
+    latents = torch.cat([initial_noise(model, seed, resolution) for seed in seeds]).to(model.device)
+    latents = latents * scheduler.init_noise_sigma
+    for timestep in scheduler.timesteps:
+        twice = torch.cat([latents, latents])
+        both = model.denoise(twice, timestep.expand(len(twice)), told)
+        without, with_prompt = both.chunk(2)
+        latents = scheduler.step(without + guidance * (with_prompt - without), timestep, latents).prev_sample
+    pictures: NDArray[np.uint8] = model.decode(latents).numpy()
+    return pictures

@@ -1,28 +1,59 @@
-"""The judging station: what one checkpoint, or the class word alone, earns under the plan's protocol.
+"""The judging station: what checkpoints, or the class word alone, earn under their plans' protocols.
 
 CLIP-I and CLIP-T as in the textual-inversion paper (arXiv 2208.01618, section 5): CLIP-I is the mean cosine of
-generated to training pictures over all pairs, here on plain prompts; CLIP-T the cosine of generated pictures to their
-prompt with the class word in place of the new word, here on edit prompts. This module decides nothing.
+generated to training pictures over all pairs, CLIP-T the cosine of generated pictures to their prompt with the class
+word in place of the new word. Rules read CLIP-I on plain prompts and CLIP-T on edit prompts; the others are kept.
+
+A round judges any number of checkpoints of any number of concepts: their checkpoint × prompt × seed jobs go through
+one resident U-Net in full batches, whatever they belong to, and only features, scores and first tiles are kept, so
+memory does not grow with the pictures. This module decides nothing.
+
+Shapes: P prompts, S seeds, N reference pictures, E embedding width.
 """
 
 import io
+from collections.abc import Sequence
+from typing import NamedTuple
+from typing import Protocol as Shape
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from ti_core import formats
+from ti_core.backbone.base import Backbone
+from ti_core.backbone.conditioning import Conditioning
 from ti_core.backbone.resident import resident
+from ti_core.evaluation import sampler
 from ti_core.evaluation.clip import Clip, resident_clip
-from ti_core.evaluation.sampler import sample
+from ti_core.evaluation.dino import resident_dino
 from ti_core.evaluation.words import encode
 from ti_core.images.preprocess import png
-from ti_core.records import Anchors, Cells, Plan, PreparedSet, PromptSet, Scores, Split
+from ti_core.records import Anchors, Cells, JudgeRequest, Plan, PreparedSet, PromptSet, Scores, Split
 from ti_core.settings import Settings
 from ti_core.store import Store, get_blob, put_blob
 
 TILE = 160
 """Longest side of a tile in the contact sheet, in pixels."""
+
+Features = NDArray[np.float32]
+
+
+class Eye(Shape):
+    """What sees likeness: pictures to unit features [N, E], and a place to keep those of reference pictures."""
+
+    kept: dict[tuple[str, ...], Features]
+
+    def image_features(self, pictures: Sequence[Image.Image]) -> Features:
+        """[N, E], each row of length one."""
+
+
+class _Job(NamedTuple):
+    """One picture: which request it belongs to, and its place in that request's grid."""
+
+    request: int
+    prompt: int
+    seed: int
 
 
 def judge(
@@ -33,35 +64,35 @@ def judge(
     split: Split,
     settings: Settings,
     store: Store,
+    seeds: tuple[int, ...] = (),
 ) -> Scores:
-    """Generate and score the pictures of one checkpoint; `vectors_blob` None judges the class word alone (step 0)."""
-    model = resident(plan.base, settings.device)
-    clip = resident_clip(plan.judge, settings.device)
-    prompts: PromptSet = getattr(plan.protocol, split)
-    texts = (*prompts.plain, *prompts.edit)
-    if vectors_blob is None:
-        told = encode(model, [text.format(plan.concept.class_word) for text in texts], {})
-    else:
-        vectors = formats.read_checkpoint(get_blob(store, vectors_blob), f"checkpoint {step} of {plan.concept.name}")
-        word = plan.concept.placeholder
-        told = encode(model, [text.format(word) for text in texts], {word: vectors})
+    """`judge_round` for one checkpoint; `vectors_blob` None judges the class word alone (step 0)."""
+    request = JudgeRequest(
+        plan=plan, prepared=prepared, step=step, vectors=vectors_blob, split=split, seeds=seeds
+    )  # fmt: skip
+    return judge_round([request], settings, store)[0]
 
-    count = len(prompts.seeds)
-    protocol = plan.protocol
-    jobs, seeds = told.repeat_interleave(count), [*prompts.seeds] * len(texts)
-    pictures = sample(model, jobs, seeds, protocol.resolution, protocol.sampler_steps, protocol.guidance)
-    features = clip.image_features([Image.fromarray(picture) for picture in pictures]).reshape(len(texts), count, -1)
-    plain_PSE, edit_PSE = features[: len(prompts.plain)], features[len(prompts.plain) :]
-    references_NE = _references(clip, store, prepared.squares)
-    wanted_PE = clip.text_features([text.format(plan.concept.class_word) for text in prompts.edit])
-    return Scores(
-        step=step,
-        split=split,
-        protocol=plan.protocol_digest,
-        clip_i=_cells(prompts.plain, prompts.seeds, (plain_PSE @ references_NE.T).mean(axis=-1)),
-        clip_t=_cells(prompts.edit, prompts.seeds, np.einsum("pse,pe->ps", edit_PSE, wanted_PE)),
-        strip=put_blob(store, _strip(pictures.reshape(len(texts), count, *pictures.shape[1:])[:, 0])),
-    )
+
+def judge_round(requests: Sequence[JudgeRequest], settings: Settings, store: Store) -> list[Scores]:
+    """Generate and score the pictures of all requests, and return their scores in the same order.
+
+    Requests may be of different concepts, steps, splits and protocols; those that share base model, judges and sampler
+    share batches. Raises InputError when a model does not load, NotFoundError or IntegrityError for a checkpoint that
+    cannot be read.
+    """
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for number, request in enumerate(requests):
+        plan, protocol = request.plan, request.plan.protocol
+        key = (
+            plan.base.digest, plan.judge.digest, protocol.dino_digest,
+            protocol.resolution, protocol.sampler, protocol.sampler_steps, protocol.guidance,
+        )  # fmt: skip
+        groups.setdefault(key, []).append(number)
+    found: dict[int, Scores] = {}
+    for numbers in groups.values():
+        scores = _judge_alike([requests[number] for number in numbers], settings, store)
+        found.update(zip(numbers, scores, strict=True))
+    return [found[number] for number in range(len(requests))]
 
 
 def anchors(plan: Plan, prepared: PreparedSet, class_word: Scores, settings: Settings, store: Store) -> Anchors:
@@ -70,24 +101,124 @@ def anchors(plan: Plan, prepared: PreparedSet, class_word: Scores, settings: Set
     references_NE = _references(clip, store, prepared.squares)
     prompts: PromptSet = getattr(plan.protocol, class_word.split)
     wanted_PE = clip.text_features([text.format(plan.concept.class_word) for text in prompts.edit])
-    count = len(references_NE)
-    pairs = references_NE @ references_NE.T
-    real = (pairs.sum() - np.trace(pairs)) / (count * (count - 1)) if count > 1 else 1.0
-    return Anchors(class_word=class_word, real=float(real), real_text=float((references_NE @ wanted_PE.T).mean()))
+    dino = resident_dino(plan.opinion, settings.device) if plan.opinion else None
+    return Anchors(
+        class_word=class_word,
+        real=_among_themselves(references_NE),
+        real_text=float((references_NE @ wanted_PE.T).mean()),
+        real_dino=_among_themselves(_references(dino, store, prepared.squares)) if dino else None,
+    )
 
 
-def _references(clip: Clip, store: Store, squares: tuple[str, ...]) -> NDArray[np.float32]:
-    """Unit features [N, E] of the reference pictures."""
-    pictures = [Image.open(io.BytesIO(get_blob(store, square))) for square in squares]
-    return clip.image_features(pictures)
+def _judge_alike(requests: Sequence[JudgeRequest], settings: Settings, store: Store) -> list[Scores]:
+    """Judge requests that share base model, judges and sampler."""
+    plan = requests[0].plan
+    model = resident(plan.base, settings.device)
+    clip = resident_clip(plan.judge, settings.device)
+    eyes: list[Eye] = [clip] + ([resident_dino(plan.opinion, settings.device)] if plan.opinion else [])
+    empty = model.unconditional()
+    grids = [(_texts(one), _seeds(one)) for one in requests]
+    jobs = [
+        _Job(number, prompt, seed)
+        for number, (texts, seeds) in enumerate(grids)
+        for prompt in range(len(texts))
+        for seed in range(len(seeds))
+    ]
+    told: dict[int, Conditioning] = {}
+    seen: list[list[Features]] = [[] for _ in eyes]
+    tiles: list[list[Image.Image]] = [[] for _ in requests]
+    protocol = plan.protocol
+    for first in range(0, len(jobs), sampler.BATCH):
+        batch = jobs[first : first + sampler.BATCH]
+        present = {job.request for job in batch}
+        # Jobs come request by request, so what an earlier batch was told and this one is not is done with.
+        told = {number: told.get(number) or _told(model, requests[number], store) for number in sorted(present)}
+        prompts = Conditioning.cat([told[job.request].take(slice(job.prompt, job.prompt + 1)) for job in batch])
+        made = sampler.sample_batch(
+            model, prompts, empty, [grids[job.request][1][job.seed] for job in batch],
+            protocol.resolution, protocol.sampler_steps, protocol.guidance,
+        )  # fmt: skip
+        pictures = [Image.fromarray(picture) for picture in made]
+        for features, eye in zip(seen, eyes, strict=True):
+            features.append(eye.image_features(pictures))
+        for job, picture in zip(batch, pictures, strict=True):
+            if job.seed == 0:
+                tiles[job.request].append(picture)
+    flat = [np.concatenate(features) for features in seen]
+    scores, first = [], 0
+    for request, (texts, seeds), strip in zip(requests, grids, tiles, strict=True):
+        count = len(texts) * len(seeds)
+        of_request = [every[first : first + count].reshape(len(texts), len(seeds), -1) for every in flat]
+        scores.append(_scores(request, clip, eyes, of_request, put_blob(store, _strip(strip)), store))
+        first += count
+    return scores
+
+
+def _scores(
+    request: JudgeRequest, clip: Clip, eyes: Sequence[Eye], seen_PSE: Sequence[Features], strip: str, store: Store
+) -> Scores:
+    """Scores of one request from the features [P, S, E] of its pictures, one array per eye, CLIP's first."""
+    plan, seeds = request.plan, _seeds(request)
+    prompts: PromptSet = getattr(plan.protocol, request.split)
+    texts, plain = _texts(request), len(prompts.plain)
+    likeness = [
+        (features @ _references(eye, store, request.prepared.squares).T).mean(axis=-1)
+        for features, eye in zip(seen_PSE, eyes, strict=True)
+    ]
+    wanted_PE = clip.text_features([text.format(plan.concept.class_word) for text in texts])
+    follows_PS = np.einsum("pse,pe->ps", seen_PSE[0], wanted_PE)
+    return Scores(
+        step=request.step,
+        split=request.split,
+        protocol=plan.protocol_digest,
+        clip_i=_cells(prompts.plain, seeds, likeness[0][:plain]),
+        clip_t=_cells(prompts.edit, seeds, follows_PS[plain:]),
+        strip=strip,
+        clip_i_edit=_cells(prompts.edit, seeds, likeness[0][plain:]),
+        clip_t_plain=_cells(prompts.plain, seeds, follows_PS[:plain]),
+        dino=_cells(texts, seeds, likeness[1]) if len(eyes) > 1 else None,
+    )
+
+
+def _texts(request: JudgeRequest) -> tuple[str, ...]:
+    prompts: PromptSet = getattr(request.plan.protocol, request.split)
+    return *prompts.plain, *prompts.edit
+
+
+def _seeds(request: JudgeRequest) -> tuple[int, ...]:
+    prompts: PromptSet = getattr(request.plan.protocol, request.split)
+    return request.seeds or prompts.seeds
+
+
+def _told(model: Backbone, request: JudgeRequest, store: Store) -> Conditioning:
+    """Conditionings of a request's prompts."""
+    concept, texts = request.plan.concept, _texts(request)
+    if request.vectors is None:
+        return encode(model, [text.format(concept.class_word) for text in texts], {})
+    source = f"checkpoint {request.step} of {concept.name}"
+    vectors = formats.read_checkpoint(get_blob(store, request.vectors), source)
+    return encode(model, [text.format(concept.placeholder) for text in texts], {concept.placeholder: vectors})
+
+
+def _references(eye: Eye, store: Store, squares: tuple[str, ...]) -> Features:
+    """Unit features [N, E] of the reference pictures, computed once for an eye."""
+    if squares not in eye.kept:
+        eye.kept[squares] = eye.image_features([Image.open(io.BytesIO(get_blob(store, square))) for square in squares])
+    return eye.kept[squares]
+
+
+def _among_themselves(features_NE: Features) -> float:
+    """Mean cosine over all pairs without self-pairs; 1.0 for a single picture."""
+    count = len(features_NE)
+    pairs = features_NE @ features_NE.T
+    return float((pairs.sum() - np.trace(pairs)) / (count * (count - 1))) if count > 1 else 1.0
 
 
 def _cells(prompts: tuple[str, ...], seeds: tuple[int, ...], values_PS: NDArray[np.floating]) -> Cells:
     return Cells(prompts=prompts, seeds=seeds, values=tuple(tuple(map(float, row)) for row in values_PS))
 
 
-def _strip(pictures_PHW3: NDArray[np.uint8]) -> bytes:
-    tiles = [Image.fromarray(picture) for picture in pictures_PHW3]
+def _strip(tiles: Sequence[Image.Image]) -> bytes:
     for tile in tiles:
         tile.thumbnail((TILE, TILE), Image.Resampling.LANCZOS)
     strip = Image.new("RGB", (sum(tile.width for tile in tiles), tiles[0].height))

@@ -18,6 +18,7 @@ from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, M
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
+from ti_core.evaluation.table import per_picture
 from ti_core.keys import digest
 from ti_core.records import Manifest, Outcome, Plan, Scores
 from ti_core.registry.flavor import MODEL_TYPE, write_model
@@ -28,6 +29,8 @@ from ti_core.settings import Settings
 Read = Callable[[str], bytes]
 """sha256 → the blob's bytes."""
 
+PICTURES_TABLE = "pictures.json"
+"""Artifact with the per-picture table."""
 _BATCH = 1000  # metrics in one call, MLflow's own limit
 
 
@@ -131,6 +134,7 @@ class Registry:
             client.log_text(run_id, read(manifest.page).decode(), "page.html")
             client.log_text(run_id, manifest.decision.model_dump_json(indent=1), "decision.json")
             client.log_text(run_id, _table(manifest), "scores.csv")
+            _log_pictures_table(client, run_id, manifest)
             client.set_tag(run_id, "mlflow.note.content", manifest.decision.explanation)
         return models
 
@@ -267,6 +271,12 @@ def _log_pictures(client: MlflowClient, run_id: str, manifest: Manifest, read: R
         # MLflow's own naming: <key>+step+<step>+timestamp+….
         if not any(name.startswith(f"{scores.split}+step+{scores.step}+") for name in there):
             client.log_image(run_id, _open(read(scores.strip)), key=scores.split, step=scores.step)
+
+
+def _log_pictures_table(client: MlflowClient, run_id: str, manifest: Manifest) -> None:
+    """One row per judged picture, as a table that MLflow's evaluation view shows and `mlflow.load_table` reads."""
+    if not any(artifact.path == PICTURES_TABLE for artifact in client.list_artifacts(run_id)):  # it would append
+        client.log_table(run_id, per_picture(manifest), PICTURES_TABLE)
 
 
 def _open(data: bytes) -> Image.Image:

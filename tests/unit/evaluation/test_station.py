@@ -6,17 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from diffusers import DDIMScheduler
 from PIL import Image
 
-from tests.tiny import miniature
+from tests.tiny import miniature, save_vit, stock_pipeline
 from ti_core import formats
 from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
+from ti_core.evaluation import sampler
 from ti_core.evaluation.clip import resident_clip
+from ti_core.evaluation.dino import resident_dino
 from ti_core.evaluation.sampler import sample
-from ti_core.evaluation.station import anchors, judge
+from ti_core.evaluation.station import anchors, judge, judge_round
 from ti_core.evaluation.words import encode
 from ti_core.planning import make_plan
-from ti_core.records import Plan, PreparedSet, PromptSet, Scores, Split
+from ti_core.records import JudgeRequest, Plan, PreparedSet, PromptSet, Scores, Split
 from ti_core.settings import Settings
 from ti_core.store import Store, get_blob, open_store, put_blob
 from ti_core.training.station import prepare
@@ -28,11 +32,11 @@ REPORT = PromptSet(plain=("a picture of a {}",), edit=("a small {}", "a {} on a 
 class Bench:
     """One planned concept with short prompt sets, its pictures prepared."""
 
-    def __init__(self, home: Path) -> None:
-        self.settings = Settings(home=home, device="cpu", allowed_roots=(Path.cwd(),))
+    def __init__(self, home: Path, concept: str = "fox", dino: str = "") -> None:
+        self.settings = Settings(home=home, device="cpu", allowed_roots=(Path.cwd(),), dino=dino)
         self.store: Store = open_store(self.settings)
         plan = make_plan(
-            ConceptSpec(name="fox", pictures="examples/concepts/fox", class_word="animal"),
+            ConceptSpec(name=concept, pictures=f"examples/concepts/{concept}", class_word="animal"),
             TrainingConfig(), EvaluationConfig(seeds=1, sampler_steps=3), SelectionRule(),
             "miniature", self.settings, self.store,
         )  # fmt: skip
@@ -142,3 +146,132 @@ def test_anchors_of_another_split_and_of_a_single_picture(bench: Bench) -> None:
     assert ends.real == 1.0
     texts = [bench.text(text.format("animal")) for text in REPORT.edit]
     assert ends.real_text == pytest.approx(float(np.mean([bench.references()[0] @ text for text in texts])), abs=1e-5)
+
+
+# --- rounds -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def zebra(tmp_path_factory: pytest.TempPathFactory, bench: Bench) -> Bench:
+    """Another concept on the same store and settings."""
+    other = Bench(bench.settings.home, "zebra")
+    rows = np.random.default_rng(1).normal(0, 0.05, (1, 128)).astype(np.float32)
+    other.word = {"clip_l": rows}
+    other.blob = put_blob(other.store, formats.write_checkpoint(other.word))
+    return other
+
+
+def request(bench: Bench, step: int, split: Split = "select", seeds: tuple[int, ...] = ()) -> JudgeRequest:
+    vectors = bench.blob if step else None
+    return JudgeRequest(
+        plan=bench.plan, prepared=bench.prepared, step=step, vectors=vectors, split=split, seeds=seeds
+    )  # fmt: skip
+
+
+def close(one: Scores, other: Scores) -> None:
+    """Equal up to what another batch shape does to a picture."""
+    assert (one.step, one.split, one.protocol) == (other.step, other.split, other.protocol)
+    for name in ("clip_i", "clip_t", "clip_i_edit", "clip_t_plain"):
+        mine, theirs = getattr(one, name), getattr(other, name)
+        assert (mine.prompts, mine.seeds) == (theirs.prompts, theirs.seeds)
+        np.testing.assert_allclose(mine.values, theirs.values, atol=2e-3)
+
+
+def test_a_round_of_many_concepts_and_steps_is_what_each_gets_alone(
+    bench: Bench, zebra: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [request(bench, 40), request(zebra, 20), request(zebra, 0), request(bench, 40, "report")]
+    alone = [judge_round([one], bench.settings, bench.store)[0] for one in requests]
+    monkeypatch.setattr(sampler, "BATCH", 7)  # batches end in the middle of requests
+    for together, single in zip(judge_round(requests, bench.settings, bench.store), alone, strict=True):
+        close(together, single)
+    turned = judge_round(requests[::-1], bench.settings, bench.store)[::-1]
+    for together, single in zip(turned, alone, strict=True):
+        close(together, single)
+    assert judge_round([], bench.settings, bench.store) == []
+
+
+def test_requests_of_other_samplers_do_not_share_batches(bench: Bench) -> None:
+    protocol = bench.plan.protocol.model_copy(update={"guidance": 1.5})
+    weak = request(bench, 40).model_copy(
+        update={"plan": bench.plan.model_copy(update={"protocol": protocol, "protocol_digest": "q" * 32})}
+    )
+    first, other = judge_round([request(bench, 40), weak], bench.settings, bench.store)
+    close(first, bench.judge(40, bench.blob))
+    assert other.protocol == "q" * 32
+    assert np.abs(np.subtract(first.clip_i.values, other.clip_i.values)).max() > 0.01
+
+
+def test_a_round_s_pictures_are_those_of_stock_pipelines_with_the_published_files(
+    bench: Bench, zebra: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """fp32, 2/255: one resident U-Net in mixed batches against one pipeline per checkpoint and one picture a call."""
+    monkeypatch.setattr(sampler, "BATCH", 5)
+    scores = judge_round([request(bench, 40), request(zebra, 20)], bench.settings, bench.store)
+    for one, given in zip((bench, zebra), scores, strict=True):
+        word = one.plan.concept.placeholder
+        path = tmp_path / f"{one.plan.concept.name}.safetensors"
+        path.write_bytes(formats.write(one.word, word, "diffusers"))
+        pipeline = stock_pipeline(one.plan.base.folder)
+        pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+        pipeline.load_textual_inversion(str(path), token=word)
+        strip = np.asarray(Image.open(io.BytesIO(get_blob(one.store, given.strip)))).astype(int)
+        for column, text in enumerate((*SELECT.plain, *SELECT.edit)):
+            stock = pipeline(
+                text.format(word), num_inference_steps=3, guidance_scale=one.plan.protocol.guidance,
+                generator=torch.Generator("cpu").manual_seed(SELECT.seeds[0]),
+            ).images[0]  # fmt: skip
+            assert np.abs(strip[:, 64 * column : 64 * (column + 1)] - np.asarray(stock).astype(int)).max() <= 2
+
+
+def test_some_seeds_of_a_request_are_the_same_cells(bench: Bench, scores: Scores) -> None:
+    few = bench_seeds(bench, (6, 7))
+    assert few.clip_i.seeds == few.clip_t.seeds == (6, 7)
+    np.testing.assert_allclose(few.clip_i.values, np.array(scores.clip_i.values)[:, 1:], atol=2e-3)
+    np.testing.assert_allclose(few.clip_t.values, np.array(scores.clip_t.values)[:, 1:], atol=2e-3)
+
+
+def bench_seeds(bench: Bench, seeds: tuple[int, ...]) -> Scores:
+    return judge_round([request(bench, 40, seeds=seeds)], bench.settings, bench.store)[0]
+
+
+def test_every_picture_has_both_scores(scores: Scores, bench: Bench) -> None:
+    seen = [bench.features(bench.one_picture(SELECT.edit[0].format("<fox>"), seed)) for seed in SELECT.seeds]
+    slow = [np.mean([one @ reference for reference in bench.references()]) for one in seen]
+    assert scores.clip_i_edit is not None and scores.clip_t_plain is not None and scores.dino is None
+    np.testing.assert_allclose(scores.clip_i_edit.values[0], slow, atol=2e-3)
+    plain = bench.features(bench.one_picture("a photo of a <fox>", 5)) @ bench.text("a photo of a animal")
+    assert scores.clip_t_plain.values[0][0] == pytest.approx(plain, abs=2e-3)
+
+
+def test_reference_pictures_are_looked_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = resident_clip(bench.plan.judge, "cpu")
+    clip.kept.clear()
+    looked: list[int] = []
+    stock = clip.image_features
+    monkeypatch.setattr(clip, "image_features", lambda pictures: looked.append(len(pictures)) or stock(pictures))
+    few = [request(bench, 40, seeds=(5,)), request(bench, 0, seeds=(5,))]
+    first = judge_round(few, bench.settings, bench.store)
+    anchors(bench.plan, bench.prepared, first[1], bench.settings, bench.store)
+    judge_round(few, bench.settings, bench.store)
+    assert looked.count(5) == 1 and sum(looked) == 5 + 2 * 6
+
+
+# --- a second opinion -------------------------------------------------------------------------------------------------
+
+
+def test_a_second_opinion_sees_all_pictures_of_a_request(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "home", dino=str(save_vit(tmp_path / "vit")))
+    assert bench.plan.opinion is not None and bench.plan.protocol.dino_digest == bench.plan.opinion.digest
+    scores = bench.judge(40, bench.blob)
+    assert scores.dino is not None
+    assert scores.dino.prompts == (*SELECT.plain, *SELECT.edit) and scores.dino.seeds == SELECT.seeds
+    eye = resident_dino(bench.plan.opinion, "cpu")
+    squares = [Image.open(io.BytesIO(get_blob(bench.store, blob))) for blob in bench.prepared.squares]
+    references = eye.image_features(squares)
+    for row, text in enumerate((*SELECT.plain, *SELECT.edit)):
+        seen = eye.image_features([Image.fromarray(bench.one_picture(text.format("<fox>"), 6))])[0]
+        assert scores.dino.values[row][1] == pytest.approx(float((references @ seen).mean()), abs=2e-3)
+    ends = anchors(bench.plan, bench.prepared, scores, bench.settings, bench.store)
+    pairs = references @ references.T
+    assert ends.real_dino == pytest.approx((pairs.sum() - 5) / 20, abs=1e-5)

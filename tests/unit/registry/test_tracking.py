@@ -19,8 +19,10 @@ from mlflow.entities import LoggedModel
 from tests.builders import STEPS, judged
 from ti_core import formats
 from ti_core.errors import NotFoundError, ServiceError
+from ti_core.evaluation.table import per_picture
 from ti_core.records import Manifest, Outcome
 from ti_core.registry import Registry
+from ti_core.registry.tracking import PICTURES_TABLE
 from ti_core.settings import Settings
 from ti_core.store import Store, get_blob, open_store
 
@@ -217,6 +219,13 @@ def test_mirror_again_adds_nothing(
     before = everything(client, run_id)
     assert registry.mirror(run_id, manifest, read) == models
     assert everything(client, run_id) == before
+    pictures = client.load_table(store_experiment(client, run_id), PICTURES_TABLE, [run_id])
+    assert len(pictures) == len(per_picture(manifest)) > 0
+    assert list(pictures.clip_i.dropna()) == pytest.approx(list(per_picture(manifest).clip_i.dropna()))
+
+
+def store_experiment(client: MlflowClient, run_id: str) -> str:
+    return str(client.get_run(run_id).info.experiment_id)
 
 
 @pytest.mark.parametrize("failing", ["checkpoint", "strip", "page"])
