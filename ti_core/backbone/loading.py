@@ -64,16 +64,17 @@ def _part(kind: Any, folder: Path, **types: torch.dtype) -> Any:
 
 def _from_file(info: BaseModelInfo, folder: Path, dtype: torch.dtype, unet_dtype: torch.dtype) -> dict[str, nn.Module]:
     local = {"config": str(folder), "local_files_only": True}
-    vae = AutoencoderKL.from_single_file(info.folder, subfolder="vae", torch_dtype=dtype, **local)
-    unet = UNet2DConditionModel.from_single_file(info.folder, subfolder="unet", torch_dtype=unet_dtype, **local)
+    given: dict[str, Any] = {"safety_checker": None, "feature_extractor": None}
+    for name, network, stored in (("vae", AutoencoderKL, dtype), ("unet", UNet2DConditionModel, unet_dtype)):
+        try:
+            given[name] = network.from_single_file(info.folder, subfolder=name, torch_dtype=stored, **local)
+        except NotImplementedError:  # "Cannot copy out of meta tensor": where missing tensors were left
+            raise _hole(Path(info.folder), [f"a part of the {name}"]) from None
     # Only a whole pipeline loads text encoders from a file; the parts it is given keep their types.
     pipeline = getattr(diffusers, next(name for name, kinds in PIPELINES.items() if info.kind in kinds))
-    whole = pipeline.from_single_file(
-        info.folder, vae=vae, unet=unet, safety_checker=None, feature_extractor=None, torch_dtype=dtype, **local
-    )
+    whole = pipeline.from_single_file(info.folder, torch_dtype=dtype, **given, **local)
     parts = {name: part for name, part in whole.components.items() if isinstance(part, nn.Module)}
     for name, part in parts.items():
-        # What the file does not hold stays on the meta device.
         if missing := sorted(key for key, tensor in part.state_dict().items() if tensor.is_meta):
             raise _hole(Path(info.folder), [f"{name}.{key}" for key in missing])
     return parts

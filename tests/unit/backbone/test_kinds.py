@@ -22,7 +22,7 @@ from ti_core.training.trainer import CheckpointReady, train
 
 WORDS = {"<cat-toy>": 3, "<dog>": 1}
 PROMPTS = [
-    "a photo of a <cat-toy>", "<dog>", "<cat-toy> in the style of <dog>", "a <dog>'s hat, a <Cat-Toy>!", "a photo", "",
+    "a photo of a <cat-toy>", "<dog>", "<cat-toy> in the style of <dog>", "a <dog>'s hat, a <cat-toy>!", "a photo", "",
 ]  # fmt: skip
 SAVE = {"sd1": save_sd1, "sd2": save_sd2, "sdxl": save_sdxl}
 Rows = dict[str, np.ndarray]
