@@ -1,8 +1,9 @@
-"""Small real models for tests: the shipped miniature, loaded once, and random Stable Diffusion 1.x folders.
+"""Small real models for tests: the shipped miniature, loaded once, and random Stable Diffusion folders.
 
-`save_sd1` writes what SD 1.5's folder holds, with every dimension made tiny: a tokenizer of vocab.json and merges.txt,
-a CLIP text encoder of width 32, a U-Net, a VAE, the last three with tensors named as in published weights, and a PNDM
-scheduler. Its weights are random, so it shows that code agrees with code, never that anything is learned.
+`save_sd1`, `save_sd2` and `save_sdxl` write what their folders hold, with every dimension made tiny. For SD 1.5 that
+is a tokenizer of vocab.json and merges.txt, a CLIP text encoder of width 32, a U-Net, a VAE, the last three with
+tensors named as in published weights, and a PNDM scheduler. Its weights are random, so it shows that code agrees with
+code, never that anything is learned.
 """
 
 import json
@@ -12,9 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DiffusionPipeline,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+    UNet2DConditionModel,
+)
 from safetensors.torch import load_file, save_file
-from transformers import CLIPTextConfig, CLIPTextModel, ViTConfig, ViTImageProcessor, ViTModel
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    ViTConfig,
+    ViTImageProcessor,
+    ViTModel,
+)
 
 from ti_core.backbone.base import Backbone
 from ti_core.backbone.folder import find_base
@@ -44,9 +59,9 @@ def tiny_sd1() -> Backbone:
         return load(find_base(str(save_sd1(Path(folder) / "tiny-sd1"))), torch.device("cpu"))
 
 
-def stock_pipeline(folder: Path | str) -> StableDiffusionPipeline:
+def stock_pipeline(folder: Path | str) -> Any:
     """A fresh stock pipeline in fp32 on a model folder."""
-    pipeline = StableDiffusionPipeline.from_pretrained(str(folder), torch_dtype=torch.float32)
+    pipeline = DiffusionPipeline.from_pretrained(str(folder), torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -56,31 +71,76 @@ def save_sd1(folder: Path, *, legacy_eos: bool = True, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     vocabulary = _save_tokenizer(folder / "tokenizer")
     _save_text_encoder(folder / "text_encoder", len(vocabulary), legacy_eos)
+    _save_networks(folder, cross_attention_dim=32)
+    _rename(folder / "vae/diffusion_pytorch_model.safetensors", PUBLISHED_VAE)
+    PNDMScheduler(**NOISE, skip_prk_steps=True, steps_offset=1).save_pretrained(folder / "scheduler")
+    return _save_index(folder, "StableDiffusionPipeline", "PNDMScheduler", requires_safety_checker=False)
+
+
+def save_sd2(folder: Path, *, seed: int = 0) -> Path:
+    """Write a tiny random SD 2.1 folder: OpenCLIP's activation, padding with `!`, v prediction."""
+    torch.manual_seed(seed)
+    vocabulary = _save_tokenizer(folder / "tokenizer", pad="!")
+    _save_text_encoder(folder / "text_encoder", len(vocabulary), legacy_eos=True, hidden_act="gelu")
+    _save_networks(folder, cross_attention_dim=32, use_linear_projection=True)
+    DDIMScheduler(
+        **NOISE, prediction_type="v_prediction", steps_offset=1, set_alpha_to_one=False, clip_sample=False
+    ).save_pretrained(folder / "scheduler")
+    return _save_index(folder, "StableDiffusionPipeline", "DDIMScheduler", requires_safety_checker=False)
+
+
+def save_sdxl(folder: Path, *, zeros: bool = True, seed: int = 0) -> Path:
+    """Write a tiny random SDXL folder: text encoders of width 32 and 48, the published eos_token_id 2 in both, size
+    conditions, an Euler scheduler. `zeros` is its force_zeros_for_empty_prompt."""
+    torch.manual_seed(seed)
+    vocabulary = _save_tokenizer(folder / "tokenizer")
+    _save_tokenizer(folder / "tokenizer_2", pad="!")
+    _save_text_encoder(folder / "text_encoder", len(vocabulary), legacy_eos=True)
+    CLIPTextModelWithProjection(
+        _text_config(len(vocabulary), True, hidden_act="gelu", hidden_size=48, projection_dim=40)
+    ).save_pretrained(folder / "text_encoder_2")
+    _save_networks(
+        folder, cross_attention_dim=80, use_linear_projection=True, addition_embed_type="text_time",
+        addition_time_embed_dim=8, projection_class_embeddings_input_dim=6 * 8 + 40,
+    )  # fmt: skip
+    EulerDiscreteScheduler(**NOISE, steps_offset=1, timestep_spacing="leading").save_pretrained(folder / "scheduler")
+    return _save_index(
+        folder, "StableDiffusionXLPipeline", "EulerDiscreteScheduler", force_zeros_for_empty_prompt=zeros
+    )
+
+
+NOISE: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+
+
+def _save_networks(folder: Path, **unet: Any) -> None:
     UNet2DConditionModel(
-        sample_size=SIDE // 2, block_out_channels=(32, 64), layers_per_block=1, cross_attention_dim=32,
-        attention_head_dim=8, down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        sample_size=SIDE // 2, block_out_channels=(32, 64), layers_per_block=1, attention_head_dim=8,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        **unet,
     ).save_pretrained(folder / "unet")  # fmt: skip
     AutoencoderKL(
         sample_size=SIDE, block_out_channels=(32, 32), down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4,
     ).save_pretrained(folder / "vae")  # fmt: skip
-    _rename(folder / "vae/diffusion_pytorch_model.safetensors", PUBLISHED_VAE)
-    PNDMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1
-    ).save_pretrained(folder / "scheduler")
-    index = {
-        "_class_name": "StableDiffusionPipeline",
+
+
+def _save_index(folder: Path, pipeline: str, scheduler: str, **settings: Any) -> Path:
+    index: dict[str, Any] = {
+        "_class_name": pipeline,
         "feature_extractor": [None, None],
-        "requires_safety_checker": False,
-        "safety_checker": [None, None],
-        "scheduler": ["diffusers", "PNDMScheduler"],
+        "scheduler": ["diffusers", scheduler],
         "text_encoder": ["transformers", "CLIPTextModel"],
         "tokenizer": ["transformers", "CLIPTokenizer"],
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderKL"],
     }
-    _write_json(folder / "model_index.json", index)
+    if pipeline == "StableDiffusionXLPipeline":
+        index["image_encoder"] = [None, None]
+        index["text_encoder_2"] = ["transformers", "CLIPTextModelWithProjection"]
+        index["tokenizer_2"] = ["transformers", "CLIPTokenizer"]
+    else:
+        index["safety_checker"] = [None, None]
+    _write_json(folder / "model_index.json", index | settings)
     return folder
 
 
@@ -95,7 +155,7 @@ def save_vit(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def _save_tokenizer(folder: Path) -> dict[str, int]:
+def _save_tokenizer(folder: Path, pad: str = "<|endoftext|>") -> dict[str, int]:
     """CLIP's vocabulary in small, in CLIP's order: letters, letters that end a word, merges, special tokens."""
     letters = [chr(code) for code in range(ord("!"), ord("~") + 1)]
     vocabulary = [*letters, *(f"{letter}</w>" for letter in letters)]
@@ -115,24 +175,28 @@ def _save_tokenizer(folder: Path) -> dict[str, int]:
     special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
     tokens = {name: {"content": token, "lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
               for name, token in special.items()}  # fmt: skip
-    _write_json(folder / "special_tokens_map.json", tokens | {"pad_token": "<|endoftext|>"})
+    _write_json(folder / "special_tokens_map.json", tokens | {"pad_token": pad})
     typed = {name: {"__type": "AddedToken"} | token for name, token in tokens.items()}
     _write_json(
         folder / "tokenizer_config.json",
         typed | {"add_prefix_space": False, "do_lower_case": True, "errors": "replace", "model_max_length": 77,
-                 "pad_token": "<|endoftext|>", "tokenizer_class": "CLIPTokenizer"},
+                 "pad_token": pad, "tokenizer_class": "CLIPTokenizer"},
     )  # fmt: skip
     return numbered
 
 
-def _save_text_encoder(folder: Path, vocabulary: int, legacy_eos: bool) -> None:
+def _text_config(vocabulary: int, legacy_eos: bool, **settings: Any) -> CLIPTextConfig:
     ids = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1} if legacy_eos else {
         "bos_token_id": vocabulary - 2, "eos_token_id": vocabulary - 1, "pad_token_id": vocabulary - 1}  # fmt: skip
-    config = CLIPTextConfig(
-        vocab_size=vocabulary, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=77, hidden_act="quick_gelu", **ids,
+    chosen: dict[str, Any] = {"hidden_size": 32, "hidden_act": "quick_gelu"} | settings
+    return CLIPTextConfig(
+        vocab_size=vocabulary, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=77, **ids, **chosen,
     )  # fmt: skip
-    CLIPTextModel(config).save_pretrained(folder)
+
+
+def _save_text_encoder(folder: Path, vocabulary: int, legacy_eos: bool, **settings: Any) -> None:
+    CLIPTextModel(_text_config(vocabulary, legacy_eos, **settings)).save_pretrained(folder)
     file = folder / "model.safetensors"
     tensors = {f"text_model.{name.removeprefix('text_model.')}": tensor for name, tensor in load_file(file).items()}
     tensors["text_model.embeddings.position_ids"] = torch.arange(77).unsqueeze(0)

@@ -5,10 +5,13 @@ Safetensors only, read and written with numpy, so that a client needs no torch a
 - `diffusers`: one tensor named by the placeholder, `<name>`; `load_textual_inversion` adds `<name>`, `<name>_1`, …
 - `a1111`: one tensor named `emb_params`; AUTOMATIC1111, ComfyUI and kohya's scripts take the word from the file's name.
 
-Vectors are [V, D] fp32 by encoder; SD 1.x has the one encoder `clip_l`.
+A word for two text encoders (SDXL) is one file with the tensors `clip_l` and `clip_g` in either layout: that is what
+diffusers' own scripts, kohya's, AUTOMATIC1111 and ComfyUI agree on.
+
+Vectors are [V, D] fp32 by encoder: `clip_l` for SD 1.x, `clip_h` for SD 2.x, `clip_l` and `clip_g` for SDXL.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +32,33 @@ def filename(name: str, layout: Layout) -> str:
 
 
 def write(vectors: Vectors, placeholder: str, layout: Layout) -> bytes:
-    """Vectors of an SD 1.x word as a file in `layout`."""
+    """Vectors of a word as a published file in `layout`."""
+    if len(vectors) > 1:
+        return save({name: np.ascontiguousarray(rows, np.float32) for name, rows in vectors.items()}, {"format": "pt"})
     (rows_VD,) = vectors.values()
     key = placeholder if layout == "diffusers" else "emb_params"
     return save({key: np.ascontiguousarray(rows_VD, np.float32)}, metadata={"format": "pt"})
+
+
+def diffusers_lines(encoders: Collection[str], file: str, placeholder: str) -> str:
+    """Python that loads the published `file` (any layout) into a stock diffusers pipeline named `pipeline`.
+
+    SDXL's published configurations pool at the largest token id, which is the new word's once it is added: the last
+    line makes the second text encoder pool at the end of the text again (docs/decisions/0005).
+    """
+    if len(encoders) == 1:
+        return f"pipeline.load_textual_inversion({file!r}, token={placeholder!r})"
+    return "\n".join(
+        [
+            "from safetensors.torch import load_file",
+            f"vectors = load_file({file!r})",
+            f'pipeline.load_textual_inversion(vectors["clip_l"], token={placeholder!r}, '
+            "text_encoder=pipeline.text_encoder, tokenizer=pipeline.tokenizer)",
+            f'pipeline.load_textual_inversion(vectors["clip_g"], token={placeholder!r}, '
+            "text_encoder=pipeline.text_encoder_2, tokenizer=pipeline.tokenizer_2)",
+            "pipeline.text_encoder_2.text_model.eos_token_id = pipeline.tokenizer_2.eos_token_id",
+        ]
+    )
 
 
 def write_checkpoint(vectors: Vectors) -> bytes:

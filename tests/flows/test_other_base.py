@@ -1,4 +1,4 @@
-"""A Stable Diffusion 1.x folder runs by the same flow: a tiny random one in SD 1.5's layout and the small CLIP."""
+"""Folders of every kind of Stable Diffusion run by the same flow: tiny random ones and the small CLIP."""
 
 from pathlib import Path
 
@@ -6,19 +6,22 @@ import pytest
 
 from flows.train_concept import train_concept
 from tests.flows.octopus import OCTOPUS
-from tests.tiny import save_sd1, stock_pipeline
-from ti_core import publishing
+from tests.tiny import save_sd1, save_sd2, save_sdxl, stock_pipeline
+from ti_core import formats, publishing
 from ti_core.backbone.folder import MINIATURE
 from ti_core.config import ConceptSpec, EvaluationConfig, TrainingConfig
 from ti_core.records import Manifest
 from ti_core.settings import load_settings
 from ti_core.store import get_blob, open_store
 
+SAVE = {"sd1": save_sd1, "sd2": save_sd2, "sdxl": save_sdxl}
 
+
+@pytest.mark.parametrize("kind", SAVE)
 def test_the_whole_line_on_a_stable_diffusion_folder(
-    prefect_api: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prefect_api: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    folder = save_sd1(tmp_path / "Tiny SD")
+    folder = SAVE[kind](tmp_path / "Tiny SD")
     monkeypatch.setenv("PSEUDOWORD_CLIP", str(MINIATURE / "mini-clip"))
     monkeypatch.setenv("PSEUDOWORD_ALLOWED_ROOTS", f"{OCTOPUS.parent}:{tmp_path}")
     concept = ConceptSpec(name="octopus", pictures=str(OCTOPUS), class_word="toy", vectors=2)
@@ -36,5 +39,6 @@ def test_the_whole_line_on_a_stable_diffusion_folder(
     (file,) = [file for file in manifest.files if file.layout == "diffusers"]
     (tmp_path / file.filename).write_bytes(get_blob(store, file.sha256))
     pipeline = stock_pipeline(folder)
-    pipeline.load_textual_inversion(str(tmp_path / file.filename))
+    encoders = {"sd1": ["clip_l"], "sd2": ["clip_h"], "sdxl": ["clip_l", "clip_g"]}[kind]
+    exec(formats.diffusers_lines(encoders, str(tmp_path / file.filename), "<octopus>"), {"pipeline": pipeline})  # noqa: S102
     assert "<octopus>_1" in pipeline.tokenizer.get_vocab()

@@ -29,6 +29,14 @@ def test_one_fp32_tensor_under_the_layout_s_key(layout: formats.Layout, key: str
     assert header["__metadata__"] == {"format": "pt"}, "without it transformers refuses the file"
 
 
+@pytest.mark.parametrize("layout", formats.LAYOUTS)
+def test_a_word_of_two_encoders_is_one_file_by_encoder(layout: formats.Layout) -> None:
+    tensors = load(formats.write({"clip_l": ROWS, "clip_g": ROWS[:, :5] + 1}, "<cat-toy>", layout))
+    assert set(tensors) == {"clip_l", "clip_g"}
+    np.testing.assert_array_equal(tensors["clip_l"], ROWS)
+    np.testing.assert_array_equal(tensors["clip_g"], ROWS[:, :5] + 1)
+
+
 def test_other_types_and_strides_are_written_as_they_read() -> None:
     turned = np.asfortranarray(ROWS.astype(np.float64))[:, ::2]
     for layout in formats.LAYOUTS:

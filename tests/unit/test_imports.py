@@ -64,7 +64,7 @@ PUBLIC = {
     "ti_core.errors": (
         "ConflictError InputError IntegrityError NotFoundError PseudowordError ServiceError TrainingError"
     ),
-    "ti_core.formats": "LAYOUTS Vectors filename read_checkpoint write write_checkpoint",
+    "ti_core.formats": "LAYOUTS Vectors diffusers_lines filename read_checkpoint write write_checkpoint",
     "ti_core.records": (
         "Anchors BaseModelInfo BatchRow Candidate Cells Champion Checkpoint Decision Document ImageSet Interval "
         "JudgeInfo JudgeRequest Layout Manifest OpinionInfo Outcome Picture Plan PreparedSet PromptSet Protocol "

@@ -9,17 +9,14 @@ C latent channels, H×W pixels, h×w latents.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
+from diffusers import DDIMScheduler
 from torch import Tensor, nn
-from transformers import CLIPTokenizer
 
 from ti_core.backbone.conditioning import Conditioning, Tokens
-from ti_core.backbone.text import TextEncoder
-from ti_core.errors import InputError
+from ti_core.backbone.loading import load_parts
 from ti_core.records import BaseModelInfo
 
 DECODED_AT_ONCE = 2**20
@@ -41,22 +38,10 @@ class Backbone(ABC):
         By default the text encoders are fp32, as they carry the gradients and are small; the VAE is fp32, as SDXL's
         overflows in fp16; the U-Net is bf16 on CUDA, else fp32. Raises InputError when a part does not load.
         """
-        folder = Path(info.folder)
         self.info, self.device = info, device
-        small = dtype or torch.float32
         self.unet_dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
-        try:
-            self.encoders = {
-                name: TextEncoder(
-                    CLIPTokenizer.from_pretrained(str(folder / tokenizer)), _load(kind, folder / weights, dtype=small)
-                )
-                for name, (tokenizer, weights, kind) in self.ENCODERS.items()
-            }
-            self.vae = _load(AutoencoderKL, folder / "vae", torch_dtype=small)
-            self.unet = _load(UNet2DConditionModel, folder / "unet", torch_dtype=self.unet_dtype)
-            self.noise = DDPMScheduler.from_pretrained(str(folder / "scheduler"))
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise InputError(f"The base model in {folder} does not load: {str(error).splitlines()[0]}") from None
+        parts = load_parts(info, self.ENCODERS, dtype or torch.float32, self.unet_dtype)
+        self.encoders, self.vae, self.unet, self.noise = parts.encoders, parts.vae, parts.unet, parts.noise
         for part in self.parts.values():
             part.requires_grad_(False)
             part.eval()
@@ -167,11 +152,3 @@ class Backbone(ABC):
     def ddim(self) -> DDIMScheduler:
         """A fresh DDIM sampler on this model's noise schedule (arXiv 2010.02502)."""
         return DDIMScheduler.from_config(self.noise.config)
-
-
-def _load(kind: Any, folder: Path, **types: torch.dtype) -> Any:
-    """Load one part. Raises InputError when tensors are missing: the libraries would make them up, with a warning."""
-    part, told = kind.from_pretrained(str(folder), output_loading_info=True, **types)
-    if missing := sorted(told["missing_keys"]):
-        raise InputError(f"{folder} holds no weights for {missing[0]} ({len(missing)} missing): copy it again.")
-    return part

@@ -66,6 +66,10 @@ class Conditioning:
         """Each prompt `count` times in a row: 0 0 1 1 2 2 …"""
         return self._each(lambda tensor: tensor.repeat_interleave(count, 0))
 
+    def zeros(self) -> Self:
+        """Zeros of the same shapes: no text at all."""
+        return self._each(torch.zeros_like)
+
     @classmethod
     def cat(cls, batches: Sequence[Self]) -> Self:
         """All conditions of `batches`, one after another. A field must be there in all of them or in none."""

@@ -1,4 +1,4 @@
-"""Find a base model on disk and check it, without torch: `miniature`, a diffusers folder, or a hub name.
+"""Find a base model on disk and check it, without torch: `miniature`, a diffusers folder, a single file, a hub name.
 
 It reads JSON, safetensors headers and bytes to digest; it does not load weights and does not know what they compute.
 """
@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ti_core.backbone.checkpoint import configuration, configuration_of_file
 from ti_core.config import BackboneKind, base_slug
 from ti_core.errors import InputError
 from ti_core.records import BaseModelInfo, JudgeInfo
@@ -18,42 +19,101 @@ from ti_core.records import BaseModelInfo, JudgeInfo
 MINIATURE = Path(str(files("ti_core") / "miniature"))
 """Folder of the shipped miniature: `mini-sd` (diffusers layout) and `mini-clip` (open_clip's local-dir layout)."""
 
-PARTS = {
-    "text_encoder": "model.safetensors",
-    "unet": "diffusion_pytorch_model.safetensors",
-    "vae": "diffusion_pytorch_model.safetensors",
+PIPELINES: dict[str, tuple[BackboneKind, ...]] = {
+    "StableDiffusionPipeline": ("sd1", "sd2", "miniature"),
+    "StableDiffusionXLPipeline": ("sdxl",),
+}
+"""diffusers' class that model_index.json names → kinds it may be."""
+NETWORKS = {"unet": "diffusion_pytorch_model.safetensors", "vae": "diffusion_pytorch_model.safetensors"}
+ENCODERS = {"text_encoder": "model.safetensors"}
+PARTS: dict[BackboneKind, dict[str, str]] = {
+    "miniature": ENCODERS | NETWORKS,
+    "sd1": ENCODERS | NETWORKS,
+    "sd2": ENCODERS | NETWORKS,
+    "sdxl": ENCODERS | {"text_encoder_2": "model.safetensors"} | NETWORKS,
 }
 """Sub-folders with weights, and the file each must hold. Nothing pickled is ever read."""
-CONFIGS = ("model_index.json", "scheduler/scheduler_config.json", *(f"{part}/config.json" for part in PARTS))
 
 
 def find_base(name: str) -> BaseModelInfo:
-    """Find and check the base model `name`.
+    """Find and check the base model `name`: `miniature`, a diffusers folder, a .safetensors file or a hub name.
 
     Raises InputError when there is none, when it is damaged, or when it is of a kind that is not supported.
     """
-    folder = _folder(name)
-    for config in CONFIGS:
-        _json(folder / config)
-    pipeline = _json(folder / "model_index.json").get("_class_name")
-    if pipeline != "StableDiffusionPipeline":
+    file = Path(name).expanduser().resolve()
+    single = name.endswith(".safetensors") and file.is_file()
+    if single:
+        check_safetensors(file)
+        wanted, folder = configuration_of_file(file)
+    else:
+        wanted, folder = None, _folder(name)
+    kind = "miniature" if name == "miniature" else _kind(folder)
+    if wanted not in (None, kind):
         raise InputError(
-            f"{folder} holds a {pipeline}, which is not supported: name a Stable Diffusion 1.x folder "
-            "(StableDiffusionPipeline)."
+            f"{file} is an {wanted} checkpoint, but {folder} configures an {kind}: put the right one there."
         )
-    for part, weights in PARTS.items():
-        check_safetensors(folder / part / weights)
-    _vocabulary(folder / "tokenizer")
-    kind: BackboneKind = "miniature" if name == "miniature" else "sd1"
+    used = _checked_configs(folder, kind)
+    if not single:
+        weights = [f"{part}/{file_name}" for part, file_name in PARTS[kind].items()]
+        for path in weights:
+            check_safetensors(folder / path)
+        used += weights
+    digest = _digest_files(folder, used)
+    if single:
+        digest = hashlib.sha256(f"{_digest_files(file.parent, [file.name], named=False)}{digest}".encode()).hexdigest()
     blocks = len(_setting(folder / "vae/config.json", "block_out_channels", list))
     return BaseModelInfo(
         name=name,
-        slug=base_slug(name),
-        folder=str(folder),
+        slug=base_slug(name.removesuffix(".safetensors") if single else name),
+        folder=str(file if single else folder),
         kind=kind,
-        digest=_digest_files(folder, _used_files(folder)),
+        digest=digest,
         resolution=_setting(folder / "unet/config.json", "sample_size", int) * 2 ** (blocks - 1),
     )
+
+
+def _kind(folder: Path) -> BackboneKind:
+    """The kind of a diffusers folder. The U-Net of SD 2.x projects with linear layers around its attention, that of
+    1.x with convolutions: the weights have other shapes, so this setting can be relied on."""
+    pipeline = _json(folder / "model_index.json").get("_class_name")
+    kinds = PIPELINES.get(str(pipeline))
+    if kinds is None:
+        raise InputError(
+            f"{folder} holds a {pipeline}, which is not supported: name a Stable Diffusion 1.x or 2.x "
+            "(StableDiffusionPipeline) or XL (StableDiffusionXLPipeline) folder."
+        )
+    if "sd2" in kinds and _json(folder / "unet/config.json").get("use_linear_projection"):
+        return "sd2"
+    return kinds[0]
+
+
+def _checked_configs(folder: Path, kind: BackboneKind) -> list[str]:
+    """Names of the configuration files of a base model, checked."""
+    parts = PARTS[kind]
+    configs = ["model_index.json", "scheduler/scheduler_config.json", *(f"{part}/config.json" for part in parts)]
+    for config in configs:
+        _json(folder / config)
+    predicted = _json(folder / configs[1]).get("prediction_type", "epsilon")
+    if predicted not in ("epsilon", "v_prediction"):
+        raise InputError(
+            f"{folder} predicts {predicted}, which is not supported: name a model of noise or v prediction."
+        )
+    channels = _setting(folder / "unet/config.json", "in_channels", int)
+    latent = _json(folder / "vae/config.json").get("latent_channels", 4)
+    if channels != latent:
+        raise InputError(
+            f"The U-Net in {folder} reads {channels} channels and the VAE makes {latent}: it is made for inpainting or "
+            "the like; name the plain text-to-image model."
+        )
+    tokenizers = ["tokenizer", "tokenizer_2"] if "text_encoder_2" in parts else ["tokenizer"]
+    for tokenizer in tokenizers:
+        _vocabulary(folder / tokenizer)
+    return configs + [
+        f"{tokenizer}/{path.name}"
+        for tokenizer in tokenizers
+        for path in (folder / tokenizer).glob("*")
+        if path.suffix in {".json", ".txt"}
+    ]
 
 
 def find_judge(name: str, kind: BackboneKind) -> JudgeInfo:
@@ -61,7 +121,7 @@ def find_judge(name: str, kind: BackboneKind) -> JudgeInfo:
 
     Raises InputError for a folder that does not hold open_clip's local-dir layout.
     """
-    if not name and kind == "sd1":
+    if not name and kind != "miniature":
         name = "ViT-B-32/openai"  # the paper's judge, arXiv 2208.01618 section 5
     folder = Path(name).expanduser() if name else MINIATURE / "mini-clip"
     if folder.is_dir():
@@ -87,7 +147,7 @@ def check_class_word(phrase: str, base: BaseModelInfo) -> None:
     A word that the tokenizer must break into pieces is one the base model hardly knows; it would be a poor start and
     a poor baseline. The vocabulary is read from the folder, without a tokenizer.
     """
-    vocabulary = _vocabulary(Path(base.folder) / "tokenizer")
+    vocabulary = _vocabulary(configuration(base) / "tokenizer")
     unknown = [word for word in phrase.lower().split() if f"{_written(word)}</w>" not in vocabulary]
     if unknown:
         from difflib import get_close_matches
@@ -123,13 +183,14 @@ def _folder(name: str) -> Path:
         return folder.resolve()
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise InputError(
-            f"There is no base model {name!r}: name `miniature`, a diffusers folder or a hub name (owner/model)."
+            f"There is no base model {name!r}: name `miniature`, a diffusers folder, a .safetensors file "
+            "or a hub name (owner/model)."
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        wanted = ["*.json", "*.txt", *(f"{part}/{weights}" for part, weights in PARTS.items())]
+        wanted = ["*.json", "*.txt", *(f"{part}/{weights}" for part, weights in PARTS["sdxl"].items())]
         return Path(snapshot_download(name, allow_patterns=wanted))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
         raise InputError(
@@ -179,18 +240,13 @@ def _written(word: str) -> str:
     return "".join(chr(byte if byte in printable else 256 + others.index(byte)) for byte in word.encode())
 
 
-def _used_files(folder: Path) -> list[str]:
-    tokenizer = [
-        f"tokenizer/{path.name}" for path in (folder / "tokenizer").glob("*") if path.suffix in {".json", ".txt"}
-    ]
-    return [*CONFIGS, *(f"{part}/{weights}" for part, weights in PARTS.items()), *tokenizer]
-
-
-def _digest_files(folder: Path, names: list[str]) -> str:
+def _digest_files(folder: Path, names: list[str], *, named: bool = True) -> str:
     whole = hashlib.sha256()
     for name in sorted(names):
         stat = (folder / name).stat()
-        whole.update(f"{name}\0{_digest_file(folder / name, stat.st_size, stat.st_mtime_ns)}\n".encode())
+        whole.update(
+            f"{name if named else ''}\0{_digest_file(folder / name, stat.st_size, stat.st_mtime_ns)}\n".encode()
+        )
     return whole.hexdigest()
 
 

@@ -9,11 +9,19 @@ import torch
 
 from ti_core.backbone.base import Backbone
 from ti_core.backbone.sd1 import StableDiffusion1
+from ti_core.backbone.sd2 import StableDiffusion2
+from ti_core.backbone.sdxl import StableDiffusionXL
 from ti_core.config import BackboneKind
 from ti_core.errors import InputError
 from ti_core.records import BaseModelInfo
 
-KINDS: dict[BackboneKind, type[Backbone]] = {"miniature": StableDiffusion1, "sd1": StableDiffusion1}
+KINDS: dict[BackboneKind, type[Backbone]] = {
+    "miniature": StableDiffusion1,
+    "sd1": StableDiffusion1,
+    "sd2": StableDiffusion2,
+    "sdxl": StableDiffusionXL,
+}
+"""A further kind is one file, a line here, and its signs in `folder` and `checkpoint`."""
 
 _lock = threading.Lock()
 _loaded: dict[tuple[str, str], Backbone] = {}

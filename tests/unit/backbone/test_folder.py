@@ -121,8 +121,8 @@ def test_a_damaged_folder_is_named_with_the_file(folder: Path, damage: Callable[
 
 def test_another_kind_of_pipeline_is_refused(folder: Path) -> None:
     index = json.loads((folder / "model_index.json").read_text())
-    (folder / "model_index.json").write_text(json.dumps(index | {"_class_name": "StableDiffusionXLPipeline"}))
-    with pytest.raises(InputError, match=r"StableDiffusionXLPipeline.*not supported") as error:
+    (folder / "model_index.json").write_text(json.dumps(index | {"_class_name": "StableDiffusionInpaintPipeline"}))
+    with pytest.raises(InputError, match=r"StableDiffusionInpaintPipeline.*not supported") as error:
         find_base(str(folder))
     assert str(folder) in str(error.value)
 

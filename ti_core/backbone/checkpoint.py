@@ -1,0 +1,68 @@
+"""A base model in one .safetensors file, in the layout it was first published in; without torch.
+
+Such a file holds weights alone. Which kind it is shows in the names of its tensors; configuration and tokenizers come
+from a diffusers folder beside it, or from the hub's folder of its kind. This module reads headers only.
+"""
+
+import json
+from pathlib import Path
+
+from ti_core.config import BackboneKind
+from ti_core.errors import InputError
+from ti_core.records import BaseModelInfo
+
+SIGNS: dict[str, BackboneKind] = {
+    "conditioner.embedders.1.model.positional_embedding": "sdxl",
+    "cond_stage_model.model.positional_embedding": "sd2",
+    "cond_stage_model.transformer.text_model.embeddings.position_embedding.weight": "sd1",
+}
+"""A tensor of the (last) text encoder of each kind."""
+PUBLISHED: dict[BackboneKind, str] = {
+    "sd1": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "sdxl": "stabilityai/stable-diffusion-xl-base-1.0",
+}
+"""Hub folders whose configuration fits every file of a kind. SD 2.x has none: a file does not tell whether it predicts
+noise (512 px) or v (768 px), and the wrong one would train to nonsense in silence."""
+
+
+def is_file(base: BaseModelInfo) -> bool:
+    """Whether the base model is a single file."""
+    return base.folder.endswith(".safetensors")
+
+
+def configuration(base: BaseModelInfo) -> Path:
+    """The folder with a base model's configuration and tokenizers: its own, or the one that goes with its file."""
+    return configuration_of_file(Path(base.folder))[1] if is_file(base) else Path(base.folder)
+
+
+def configuration_of_file(file: Path) -> tuple[BackboneKind, Path]:
+    """Return the kind of a single file and the folder with its configuration and tokenizers.
+
+    Raises InputError when the kind is not supported, or when there is no such folder.
+    """
+    with file.open("rb") as opened:
+        names = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
+    kind = next((kind for sign, kind in SIGNS.items() if sign in names), None)
+    if kind is None:
+        raise InputError(
+            f"{file} is no complete Stable Diffusion 1.x, 2.x or XL checkpoint: it holds no text encoder of theirs. "
+            "Name a checkpoint with all parts, or a diffusers folder."
+        )
+    beside = file.with_suffix("")
+    if beside.is_dir():
+        return kind, beside
+    repository = "" if "v_pred" in names else PUBLISHED.get(kind, "")
+    if repository:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+        try:
+            return kind, Path(snapshot_download(repository, allow_patterns=["*.json", "*.txt"]))
+        except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError):
+            pass
+    source = f" of {repository}, or of any folder like it," if repository else " of the folder it was made from"
+    raise InputError(
+        f"{file} holds weights alone, and their configuration is not here: put model_index.json and the folders "
+        f"scheduler, tokenizer, text_encoder, unet and vae{', tokenizer_2, text_encoder_2' if kind == 'sdxl' else ''}"
+        f"{source} without their weights into {beside}."
+    )
