@@ -71,6 +71,7 @@ def ours(task: dict[str, Any]) -> dict[str, Any]:
     from ti_core.planning import make_plan
     from ti_core.settings import Settings
     from ti_core.store import get_blob, open_store
+    from ti_core.training.events import Failed, Paused
     from ti_core.training.station import prepare, run_training
     from ti_core.training.trainer import train
 
@@ -87,7 +88,6 @@ def ours(task: dict[str, Any]) -> dict[str, Any]:
         plan = make_plan(concept, training, EvaluationConfig(), SelectionRule(), task["model"], settings, store)
         _of_type(resident(plan.base, settings.device), task["precision"])
         work.append((plan, prepare(plan, settings, store)))
-    samples = task["batch"] * len(work)
     window = Window(task["began"], task["seconds"], task["device"])
     if task["what"] == "rate":
         jobs = [_job(plan, prepared) for plan, prepared in work]
@@ -96,14 +96,20 @@ def ours(task: dict[str, Any]) -> dict[str, Any]:
         def stop() -> bool:
             return next(passes, True) and window.boundary()
 
-        for _event in train(jobs, resident(work[0][0].base, settings.device), len(jobs), should_stop=stop):
-            pass
-        return window.told(samples)
+        paused = 0
+        for event in train(jobs, resident(work[0][0].base, settings.device), len(jobs), should_stop=stop):
+            if isinstance(event, Failed):
+                raise SystemExit(event.reason)
+            paused += isinstance(event, Paused)
+        # The trainer makes the pack smaller, before the window opens, when the memory does not hold it.
+        return window.told(task["batch"] * paused) | {"slots": paused}
 
     before = _size(home / "store")
     written = _Counted(store)
     trained = run_training(work, Packing(slots=len(work)), settings, written, lambda _event: None, lambda _text: None)
     for one in trained:
+        if one.reason:
+            raise SystemExit(one.reason)
         vectors = get_blob(store, one.checkpoints[-1].vectors)
         (Path(task["words"]) / f"{one.concept}.safetensors").write_bytes(vectors)
     return {

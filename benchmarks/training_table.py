@@ -62,8 +62,10 @@ def _rates(found: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
     for arm in found["rates"]:
         repeats = ", ".join(f"{result['samples_per_second']:.1f}" for result in arm["results"])
+        held = int(min(result.get("slots", arm["slots"]) for result in arm["results"]))
+        note = f" (memory holds {held})" if held < arm["slots"] else ""
         lines.append(
-            f"| {arm['label']} | **{rate(arm):.1f}** ({repeats}) | {rate(arm) / documented:.2f} | {rate(arm) / equal:.2f} "
+            f"| {arm['label']}{note} | **{rate(arm):.1f}** ({repeats}) | {rate(arm) / documented:.2f} | {rate(arm) / equal:.2f} "
             f"| {rate(arm) * found['ground']['floor'] / found['ceiling']:.0%} | {median(arm, 'start_up'):.1f} "
             f"| {median(arm, 'peak_bytes') / 1e6:,.0f} |"
         )
