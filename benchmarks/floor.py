@@ -71,7 +71,9 @@ def _read(texts: list[nn.Module]) -> tuple[Tensor, Tensor | None]:
             return embedded.detach().requires_grad_()
 
         text.get_input_embeddings().register_forward_hook(leaf)
-        out: Any = text(torch.zeros(1, text.config.max_position_embeddings, dtype=torch.long), output_hidden_states=True)
+        out: Any = text(
+            torch.zeros(1, text.config.max_position_embeddings, dtype=torch.long), output_hidden_states=True
+        )
         # SDXL reads the last layer but one of both encoders, and the second's pooled state.
         hidden.append(out.hidden_states[-2] if len(texts) > 1 else out.last_hidden_state)
         pooled = out[0]

@@ -129,8 +129,6 @@ def pictures(source: Path, folder: Path, resolution: int) -> str:
     return str(tomllib.loads((source / "concept.toml").read_text())["class_word"])
 
 
-
-
 def _tokenizer(length: int) -> CLIPTokenizer:
     """CLIP's own byte-pair vocabulary of 49,408 tokens, out of the copy that open_clip brings."""
     from open_clip.tokenizer import SimpleTokenizer

@@ -254,9 +254,7 @@ def judged(task: dict[str, Any]) -> dict[str, Any]:
     scores: dict[str, Any] = {}
     for name, (folder, class_word) in task["concepts"].items():
         concept = ConceptSpec(name=name, pictures=folder, class_word=class_word)
-        plan = make_plan(
-            concept, TrainingConfig(), EvaluationConfig(), SelectionRule(), task["base"], settings, store
-        )
+        plan = make_plan(concept, TrainingConfig(), EvaluationConfig(), SelectionRule(), task["base"], settings, store)
         prepared = prepare(plan, settings, store)
         scores[name] = {}
         for who in ("class word", "ours", "peer"):

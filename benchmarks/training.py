@@ -107,9 +107,7 @@ def _rates(bench: Bench, concepts: dict[str, Any]) -> tuple[list[dict[str, Any]]
     arms: list[tuple[str, str, dict[str, Any]]] = []
     for cached in (False, True) if options.cached else (False,):
         note = ", latents cached" if cached else ""
-        arms.append(
-            ("peer", f"peer 1 × 4{note}", {"batch": 1, "accumulation": 4, "cached": cached, "concepts": first})
-        )
+        arms.append(("peer", f"peer 1 × 4{note}", {"batch": 1, "accumulation": 4, "cached": cached, "concepts": first}))
         arms.append(
             ("peer", f"peer {options.batch}{note}", {"batch": options.batch, "cached": cached, "concepts": first})
         )
@@ -165,7 +163,9 @@ def _brief(found: dict[str, Any]) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--diffusers-script", type=Path, help="diffusers' examples/textual_inversion/textual_inversion.py")
+    parser.add_argument(
+        "--diffusers-script", type=Path, help="diffusers' examples/textual_inversion/textual_inversion.py"
+    )
     parser.add_argument("--diffusers-sdxl-script", type=Path, help="its SDXL sister, for --full-size sdxl")
     parser.add_argument("--base-model", default="miniature", help="a model folder")
     parser.add_argument("--full-size", default="", choices=["", "sd15", "sdxl", "tiny", "tiny-xl"],
