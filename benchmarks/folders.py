@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
@@ -131,8 +132,6 @@ def pictures(source: Path, folder: Path, resolution: int) -> str:
 
 def _tokenizer(length: int) -> CLIPTokenizer:
     """CLIP's own byte-pair vocabulary of 49,408 tokens, out of the copy that open_clip brings."""
-    from open_clip.tokenizer import SimpleTokenizer
-
     known = SimpleTokenizer()
     merges = [pair for pair, _ in sorted(known.bpe_ranks.items(), key=lambda item: item[1])]
     vocabulary = dict(known.encoder)

@@ -5,6 +5,8 @@ A rate is taken between two step boundaries, after `WARM` optimizer steps and ov
 so it holds neither start-up nor the end of a run. Both sides are stopped at the second boundary.
 """
 
+# ruff: noqa: PLC0415 - each side imports its own, so that neither pays for the other's start-up.
+
 import json
 import resource
 import runpy
@@ -66,12 +68,13 @@ def peak_bytes(device: str) -> int:
 
 def ours(task: dict[str, Any]) -> dict[str, Any]:
     """Train a pack of our own: for a rate over a window, or to the end, with checkpoints and states in a folder store."""
+    from ti_core.training.events import Failed, Paused
+
     from ti_core.backbone.resident import resident
     from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
     from ti_core.planning import make_plan
     from ti_core.settings import Settings
     from ti_core.store import get_blob, open_store
-    from ti_core.training.events import Failed, Paused
     from ti_core.training.station import prepare, run_training
     from ti_core.training.trainer import train
 
@@ -140,9 +143,9 @@ class _Counted:
 
 def _job(plan: Any, prepared: Any) -> Any:
     from safetensors.torch import load_file
+    from ti_core.training.events import ConceptJob
 
     from ti_core.prompts import templates
-    from ti_core.training.events import ConceptJob
 
     concept, latents = plan.concept, load_file(prepared.latents)
     return ConceptJob(

@@ -5,6 +5,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 DOCUMENTED = "peer 1 × 4"
 
 
@@ -151,14 +153,10 @@ def _mean(scores: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plot(found: dict[str, Any], path: Path) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
     arms = found["rates"][::-1]
     limit = found["ceiling"] / found["ground"]["floor"]
-    figure, axes = plt.subplots(figsize=(8, 0.42 * len(arms) + 1.4), layout="constrained")
+    figure = Figure(figsize=(8, 0.42 * len(arms) + 1.4), layout="constrained")
+    axes = figure.subplots()
     bars = axes.barh(
         [arm["label"] for arm in arms], [rate(arm) for arm in arms],
         color=["#2a6f97" if arm["side"] == "ours" else "#b0b7bf" for arm in arms],
@@ -170,4 +168,3 @@ def _plot(found: dict[str, Any], path: Path) -> None:
     axes.set_xlabel("samples per second, steady state (share of the ceiling)")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
-    plt.close(figure)
