@@ -50,7 +50,7 @@ def test_the_miniature_s_pass_costs_its_floor(tmp_path: Path) -> None:
     unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32).requires_grad_(False)
     text.get_input_embeddings().register_forward_hook(lambda _module, _inputs, out: out.detach().requires_grad_())
     side = 64 // 2 ** (len(json.loads((folder / "vae/config.json").read_text())["block_out_channels"]) - 1)
-    # The meta device has the plain attention; fused kernels compute scores twice, which is their choice, not the floor.
+    # The meta device has the plain attention; fused ones compute the scores anew on the way back.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         ids = torch.zeros(2, text.config.max_position_embeddings, dtype=torch.long)
         latents = torch.zeros(2, unet.config.in_channels, side, side)
