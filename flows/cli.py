@@ -19,7 +19,7 @@ from ti_core import __version__
 from ti_core.errors import InputError, NotFoundError, PseudowordError
 
 if TYPE_CHECKING:
-    from ti_core.config import ConceptSpec, EvaluationConfig, TrainingConfig
+    from ti_core.config import ConceptSpec, EvaluationConfig, Packing, TrainingConfig
     from ti_core.records import Manifest, Outcome
     from ti_core.settings import Settings
     from ti_core.store import Store
@@ -39,6 +39,21 @@ BatchSize = Annotated[int, typer.Option("--batch-size", help="Samples per step; 
 Every = Annotated[int, typer.Option("--checkpoint-every", help="Steps; 0 is the base model's default.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
 Mirror = Annotated[bool, typer.Option(help="Train on mirrored pictures too; off for lettering.")]
+Accumulation = Annotated[int, typer.Option(help="Passes per step: more samples in the same memory.")]
+Schedule = Annotated[
+    Literal["constant", "constant_with_warmup", "linear", "cosine"], typer.Option(help="Of the learning rate.")
+]
+Warmup = Annotated[int, typer.Option(help="Steps in which the learning rate rises from 0.")]
+Norm = Annotated[
+    Literal["free", "clamp", "direction"], typer.Option(help="Norm of the vectors: free, bounded, or fixed.")
+]
+NormLimit = Annotated[float, typer.Option("--norm-limit", help="In units of the vocabulary's mean norm.")]
+Masked = Annotated[bool, typer.Option(help="Learn only what alpha or a -masklabel.png beside a picture shows.")]
+StopEarly = Annotated[bool, typer.Option(help="End when the loss on a fixed batch has come to rest (DVAR).")]
+Slots = Annotated[str, typer.Option(help="Concepts trained at the same time: a number, or auto: what memory allows.")]
+KeepShape = Annotated[bool, typer.Option(help="Bit-identical vectors in any company, slower at a batch's end.")]
+Compile = Annotated[bool, typer.Option("--compile", help="torch.compile the U-Net: slow to start, faster after.")]
+Minutes = Annotated[float, typer.Option(help="Time for training, after which it pauses; 0 is no limit.")]
 Seeds = Annotated[int, typer.Option("--seeds", help="Pictures per prompt when judging; 0 is the base model's default.")]
 
 
@@ -74,6 +89,15 @@ def train(
     checkpoint_every: Every = 0,
     seed: Seed = 0,
     mirror: Mirror = True,
+    accumulation: Accumulation = 1,
+    schedule: Schedule = "constant",
+    warmup: Warmup = 0,
+    norm: Norm = "free",
+    norm_limit: NormLimit = 1.0,
+    masked: Masked = False,
+    stop_early: StopEarly = False,
+    compile_unet: Compile = False,
+    minutes: Minutes = 0.0,
     seeds: Seeds = 0,
     base_model: Base = "",
     home: Home = None,
@@ -91,8 +115,16 @@ def train(
         checkpoint_every=checkpoint_every,
         seed=seed,
         mirror=mirror,
+        accumulation=accumulation,
+        schedule=schedule,
+        warmup=warmup,
+        norm=norm,
+        norm_limit=norm_limit,
+        masked=masked,
+        stop_early=stop_early,
         seeds=seeds,
     )
+    packing = _packing("1", False, compile_unet, minutes)
     outcome = _known(concept, training, evaluation, base_model, settings)
     if outcome is None:
         with _interruptible():
@@ -101,7 +133,7 @@ def train(
             from flows.train_concept import train_concept
 
             with console.live(quiet=as_json):
-                outcome = train_concept(concept, training, evaluation, base_model=base_model)
+                outcome = train_concept(concept, training, evaluation, base_model=base_model, packing=packing)
     _tell(outcome, settings, as_json)
     if outcome.status == "rejected":
         raise typer.Exit(2)
@@ -117,12 +149,23 @@ def batch(
     checkpoint_every: Every = 0,
     seed: Seed = 0,
     mirror: Mirror = True,
+    accumulation: Accumulation = 1,
+    schedule: Schedule = "constant",
+    warmup: Warmup = 0,
+    norm: Norm = "free",
+    norm_limit: NormLimit = 1.0,
+    masked: Masked = False,
+    stop_early: StopEarly = False,
+    slots: Slots = "auto",
+    keep_shape: KeepShape = False,
+    compile_unet: Compile = False,
+    minutes: Minutes = 0.0,
     seeds: Seeds = 0,
     base_model: Base = "",
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Train many concepts; what fails stops nobody, what is done is skipped. Exit code 1 if any failed."""
+    """Train many concepts together; what fails stops nobody, what is done is skipped. Exit code 1 if any failed."""
     from ti_core.batch import read_batch
 
     settings = _settings(home)
@@ -134,15 +177,25 @@ def batch(
         checkpoint_every=checkpoint_every,
         seed=seed,
         mirror=mirror,
+        accumulation=accumulation,
+        schedule=schedule,
+        warmup=warmup,
+        norm=norm,
+        norm_limit=norm_limit,
+        masked=masked,
+        stop_early=stop_early,
         seeds=seeds,
     )
+    packing = _packing(slots, keep_shape, compile_unet, minutes)
     with _interruptible():
         _start_services(settings)
         from flows import console
         from flows.train_batch import train_batch
 
         with console.live(quiet=as_json):
-            state = train_batch(source, class_word, training, evaluation, base_model=base_model, return_state=True)
+            state = train_batch(
+                source, class_word, training, evaluation, base_model=base_model, packing=packing, return_state=True
+            )
     rows = state.result(raise_on_failure=False)
     if isinstance(rows, BaseException):
         raise rows
@@ -250,6 +303,13 @@ def _configs(*, seeds: int, **training: Any) -> tuple["TrainingConfig", "Evaluat
     from ti_core.config import EvaluationConfig, TrainingConfig
 
     return _validated(TrainingConfig, training), _validated(EvaluationConfig, {"seeds": seeds})
+
+
+def _packing(slots: str, keep_shape: bool, compile_unet: bool, minutes: float) -> "Packing":
+    from ti_core.config import Packing
+
+    given = {"keep_shape": keep_shape, "compile": compile_unet, "minutes": minutes}
+    return _validated(Packing, given | {"slots": 0 if slots == "auto" else slots})
 
 
 def _validated(model: Any, given: dict[str, Any]) -> Any:

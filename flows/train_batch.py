@@ -1,4 +1,5 @@
-"""Many concepts, one after the other: what fails is told and stops nobody, what has an outcome is not done again."""
+"""Many concepts: trained in packs, then judged one after the other. What fails is told and stops nobody, what has an
+outcome is not done again."""
 
 from collections import Counter
 from typing import Annotated
@@ -7,10 +8,11 @@ from prefect import flow, runtime
 from prefect.states import Completed, Failed, State
 
 from flows.form import field
-from flows.train_concept import BaseModel, Choosing, Judging, Training, train_concept
+from flows.train_concept import BaseModel, Choosing, HowPacked, Judging, Training, train_concept
+from flows.train_pack import train_pack
 from tasks import progress
 from tasks.batch import abandon, list_concepts, row_of, summarise
-from ti_core.config import EvaluationConfig, SelectionRule, TrainingConfig
+from ti_core.config import EvaluationConfig, Packing, SelectionRule, TrainingConfig
 from ti_core.records import BatchRow
 
 
@@ -27,18 +29,32 @@ def train_batch(
     evaluation: Judging = EvaluationConfig(),
     rule: Choosing = SelectionRule(),
     base_model: BaseModel = "",
+    packing: HowPacked = Packing(),
 ) -> State[list[BatchRow]]:
     """Train every concept of a folder, a bucket prefix or a table, and end with a summary, worst first."""
     batch = f"{runtime.flow_run.name} {str(runtime.flow_run.id)[:8]}"  # Prefect may give the same name again
     rows = []
     try:
-        for item in list_concepts(source, class_word):
+        items = list_concepts(source, class_word)
+        specs = [item.spec for item in items if item.spec]
+        ended = {}
+        if len(specs) > 1 and packing.slots != 1:
+            packed = train_pack(specs, training, evaluation, rule, base_model, packing, batch)
+            ended = {one.concept: one for one in packed if one.reason}
+        for item in items:
             progress.tell(progress.Stage(item.name, "next concept"))
             if item.spec is None:
                 rows.append(BatchRow(concept=item.name, status="failed", reason=item.reason))
-                continue
-            state = train_concept(item.spec, training, evaluation, rule, base_model, batch, return_state=True)
-            rows.append(row_of(item.name, state))
+            elif item.name in ended:
+                one = ended[item.name]
+                rows.append(
+                    BatchRow(concept=one.concept, status="paused" if one.paused else "failed", reason=one.reason)
+                )
+            else:
+                state = train_concept(
+                    item.spec, training, evaluation, rule, base_model, batch, packing, return_state=True
+                )
+                rows.append(row_of(item.name, state))
         summarise(rows, batch)
     except BaseException:  # cancelled, stopped, or out of a service that summarise needs
         abandon(batch)

@@ -7,7 +7,7 @@ from prefect.states import Completed, State
 
 from flows.form import field
 from tasks import concept as stations
-from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
+from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
 from ti_core.records import Outcome
 
 BaseModel = Annotated[
@@ -18,6 +18,7 @@ BaseModel = Annotated[
     ),
 ]
 Training = Annotated[TrainingConfig, field("Training", "How long and how fast; a 0 takes the base model's default.")]
+HowPacked = Annotated[Packing, field("Packing", "How the worker trains: it changes nothing that is learned.")]
 Judging = Annotated[EvaluationConfig, field("Judging", "How checkpoints are judged; a 0 takes the default.")]
 Choosing = Annotated[SelectionRule, field("Choosing", "How one step is chosen from the scores.")]
 
@@ -32,6 +33,7 @@ def train_concept(
     batch: Annotated[
         str, field("Batch", "The batch it belongs to; train-batch fills it in. Empty for a run of its own.")
     ] = "",
+    packing: HowPacked = Packing(),
 ) -> State[Outcome]:
     """Train one new word from a few pictures, judge every checkpoint, choose the best step and publish it.
 
@@ -42,7 +44,7 @@ def train_concept(
     if known is not None:
         return Completed(name="Known", message=f"Known already: {known.reason}", data=known)
     prepared = stations.preprocess(plan)
-    trained = stations.train(plan, prepared, batch)
+    trained = stations.train(plan, prepared, packing, batch)
     try:
         word = plan.concept.class_word
         class_word = stations.evaluate(plan, prepared, trained, 0, "", "select", f"class word {word}")

@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks import artifacts
 from tasks.concept import station
 from ti_core.batch import BatchItem, read_batch
-from ti_core.errors import PseudowordError, ServiceError
+from ti_core.errors import PausedError, PseudowordError, ServiceError
 from ti_core.records import BatchRow, Manifest, Outcome
 from ti_core.settings import load_settings
 from ti_core.store import get_blob, open_store
@@ -30,7 +30,8 @@ def row_of(name: str, state: Any) -> BatchRow:
     if not isinstance(result, Outcome):
         known = isinstance(result, PseudowordError)
         reason = str(result) if known else f"{type(result).__name__}: {result}" if result else str(state.message)
-        return BatchRow(concept=name, status="failed", reason=reason)
+        status = "paused" if isinstance(result, PausedError) else "failed"
+        return BatchRow(concept=name, status=status, reason=reason)
     settings = load_settings()
     manifest = Manifest.from_bytes(open_store(settings).get(result.manifest).data, result.manifest)
     page = f"{result.concept}.{result.base}.html"

@@ -4,6 +4,7 @@ Torch is imported inside the tasks that need it, so that a run whose outcome is 
 """
 
 import logging
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,9 +12,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks import artifacts, progress
-from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
-from ti_core.errors import ServiceError
-from ti_core.records import Champion, Checkpoint, Decision, Outcome, Plan, PreparedSet, Record, Scores, Split
+from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
+from ti_core.errors import PausedError, ServiceError, TrainingError
+from ti_core.records import Champion, Checkpoint, Decision, Outcome, Plan, PreparedSet, Record, Scores, Split, Trained
 from ti_core.settings import load_settings
 from ti_core.store import open_store
 
@@ -79,40 +80,54 @@ def preprocess(plan: Plan) -> PreparedSet:
 
 
 @task(name="train", task_run_name="train", **station)
-def train(plan: Plan, prepared: PreparedSet, batch: str) -> Training:
+def train(plan: Plan, prepared: PreparedSet, packing: Packing, batch: str) -> Training:
     """Train and keep checkpoints; metrics go to the tracking run, progress to the Prefect UI."""
     from ti_core.registry import Registry
-    from ti_core.training.station import run_training
-    from ti_core.training.trainer import Progress
 
     name = plan.concept.name
     progress.tell(progress.Stage(name, "training"))
+    run_id = Registry(load_settings()).open_run(plan, batch)
+    try:
+        (trained,) = train_together([(plan, prepared)], packing, {name: run_id})
+    except BaseException:
+        Registry(load_settings()).close_run(run_id, "FAILED")
+        raise
+    if trained.reason:
+        Registry(load_settings()).close_run(run_id, "FAILED")
+        raise PausedError(trained.reason) if trained.paused else TrainingError(trained.reason)
+    return Training(run_id=run_id, checkpoints=trained.checkpoints)
+
+
+def train_together(
+    work: Sequence[tuple[Plan, PreparedSet]], packing: Packing, run_ids: Mapping[str, str]
+) -> list[Trained]:
+    """Train the concepts of `work` in one pack; metrics go to each one's tracking run, progress to whoever listens."""
+    from ti_core.registry import Registry
+    from ti_core.training.events import Progress
+    from ti_core.training.station import run_training
+
     settings = load_settings()
-    registry = Registry(settings)
-    run_id = registry.open_run(plan, batch)
-    bar = artifacts.ProgressBar(f"training-{name}")
-    rows: list[dict[str, float]] = []
+    bars = {name: artifacts.ProgressBar(f"training-{name}") for name in run_ids}
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in run_ids}
 
     def on_progress(event: Progress) -> None:
+        name = event.concept
         progress.tell(progress.Trained(name, event.step, event.steps, event.loss, event.norm, event.samples_per_second))
-        rows.append(
-            {
-                "step": event.step,
-                "loss": event.loss,
-                "norm": event.norm,
-                "samples_per_second": event.samples_per_second,
-            }
-        )
-        bar.update(event.step / event.steps, f"step {event.step} of {event.steps}, loss {event.loss:.4f}")
+        told = ("step", "loss", "norm", "samples_per_second")
+        rows[name].append({field: getattr(event, field) for field in told})
+        bars[name].update(event.step / event.steps, f"step {event.step} of {event.steps}, loss {event.loss:.4f}")
 
-    try:
-        checkpoints = run_training(plan, prepared, settings, open_store(settings), on_progress)
-    except BaseException:
-        registry.close_run(run_id, "FAILED")
-        raise
-    registry.log_training(run_id, rows)
-    bar.update(1.0, f"{plan.training.steps} steps, {len(checkpoints)} checkpoints", final=True)
-    return Training(run_id=run_id, checkpoints=tuple(checkpoints))
+    def say(text: str) -> None:
+        log.info("%s", text)
+        progress.tell(progress.Stage(work[0][0].concept.name, text))
+
+    made = run_training(work, packing, settings, open_store(settings), on_progress, say)
+    registry = Registry(settings)
+    for one in made:
+        registry.log_training(run_ids[one.concept], rows[one.concept])
+        text = one.reason or f"{one.step} steps, {len(one.checkpoints)} checkpoints"
+        bars[one.concept].update(1.0 if not one.reason else 0.0, text, final=True)
+    return made
 
 
 @task(name="evaluate", task_run_name="evaluate {label}", **station)

@@ -103,7 +103,7 @@ class TrainingConfig(_Config):
         0, "Pictures per step", "Samples per concept and step; 0 takes the base model's default.", 1, ge=0, le=256
     )
     learning_rate: float = _field(
-        0.0, "Learning rate", "Of Adam, constant; 0 takes the base model's default.", 2, ge=0.0, le=1.0
+        0.0, "Learning rate", "Of Adam, at its highest; 0 takes the base model's default.", 2, ge=0.0, le=1.0
     )
     checkpoint_every: int = _field(
         0, "Checkpoint every", "Steps between two judged checkpoints; 0 takes the base model's default.", 3, ge=0
@@ -116,6 +116,32 @@ class TrainingConfig(_Config):
         True, "Mirror pictures", "Train on left-right mirrored pictures too. Switch it off for lettering.", 5
     )
     seed: int = _field(0, "Seed", "Of every random draw of this concept.", 6, ge=0, lt=2**31)
+    accumulation: int = _field(
+        1, "Accumulation", "Passes per optimizer step: as many times the samples per step in the same memory.", 7,
+        ge=1, le=256,
+    )  # fmt: skip
+    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = _field(
+        "constant", "Schedule", "How the learning rate goes on after its warm-up; linear and cosine end at 0.", 8
+    )
+    warmup: int = _field(0, "Warm-up", "Steps in which the learning rate rises from 0 (not for constant).", 9, ge=0)
+    norm: Literal["free", "clamp", "direction"] = _field(
+        "free",
+        "Norm of the vectors",
+        "free; clamp: at most norm-limit times the vocabulary's mean; direction: fixed there, the direction learns.",
+        10,
+    )
+    norm_limit: float = _field(
+        1.0, "Norm limit", "In units of the vocabulary's mean norm; for clamp and direction.", 11, gt=0.0, le=100.0
+    )
+    masked: bool = _field(
+        False, "Masked loss", "Learn only what a picture's alpha or its -masklabel.png shows.", 12
+    )  # fmt: skip
+    stop_early: bool = _field(
+        False,
+        "Stop early",
+        "End when the loss on a fixed batch has come to rest (DVAR), before all steps are done.",
+        13,
+    )
 
     def resolved(self, kind: BackboneKind, resolution: int) -> Self:
         """Return a copy in which no zero stands for a default.
@@ -165,10 +191,35 @@ class SelectionRule(_Config):
     )  # fmt: skip
 
 
+class Packing(_Config):
+    """How a worker trains many concepts in one batch. It changes no key: what is learned is the same."""
+
+    slots: int = _field(
+        0, "Slots", "Concepts trained at the same time; 0 takes as many as memory allows.", 0, ge=0, le=1024
+    )
+    keep_shape: bool = _field(
+        False,
+        "Keep the batch shape",
+        "Fill empty slots with inert samples: vectors are then bit-identical in any company, and slower at the end.",
+        1,
+    )
+    compile: bool = _field(
+        False, "Compile", "torch.compile the U-Net: a minute or more at the start, faster steps after it.", 2
+    )
+    minutes: float = _field(
+        0.0, "Minutes", "Time for training; then it pauses, and the next run goes on from there. 0 is no limit.", 3,
+        ge=0.0,
+    )  # fmt: skip
+
+
+_BY_KIND = {"steps", "batch_size", "learning_rate", "checkpoint_every", "resolution", "seeds", "sampler_steps",
+            "guidance"}  # fmt: skip
+"""Fields whose zero stands for the default of the base model's kind."""
+
+
 def _given(config: BaseModel) -> dict[str, Any]:
-    """What the user set: everything but the zeros that stand for a default. (`mirror` and `seed` have no default
-    by kind, so their zero is a value.)"""
-    return {k: v for k, v in config if k in {"mirror", "seed"} or v not in (0, 0.0)}
+    """What the user set: everything but the zeros that stand for a default."""
+    return {k: v for k, v in config if k not in _BY_KIND or v}
 
 
 DEFAULTS: dict[BackboneKind, dict[str, dict[str, Any]]] = {

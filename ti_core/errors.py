@@ -31,3 +31,7 @@ class ServiceError(PseudowordError):
 
 class TrainingError(PseudowordError):
     """Training cannot go on: non-finite numbers, vectors that do not move."""
+
+
+class PausedError(PseudowordError):
+    """Training has used up its time; the same work goes on from its state when it is asked for again."""

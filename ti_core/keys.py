@@ -40,6 +40,7 @@ def train_key(concept: ConceptSpec, images: ImageSet, training: TrainingConfig, 
         {
             "numerics": NUMERICS_VERSION,
             "pictures": sorted(picture.sha256 for picture in images.pictures),
+            "masks": sorted(picture.mask for picture in images.pictures) if training.masked else [],
             "preprocessing": preprocess_key(training.resolution),
             "concept": {"start": concept.start_phrase, "kind": concept.kind, "vectors": concept.vectors},
             "training": training.model_dump(mode="json"),

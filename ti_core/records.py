@@ -64,12 +64,14 @@ def now() -> datetime:
 
 
 class Picture(Record):
-    """One usable input picture; its bytes are the blob `sha256`, unchanged."""
+    """One usable input picture; its bytes are the blob `sha256`, unchanged. `mask` is the blob of its mask picture, ""
+    where there is none."""
 
     name: str
     sha256: str
     width: int
     height: int
+    mask: str = ""
 
 
 class ImageSet(Record):
@@ -81,7 +83,8 @@ class ImageSet(Record):
 
 class PreparedSet(Record):
     """Pictures as training sees them. `squares` are blobs of lossless PNGs, RGB, `resolution` pixels a side;
-    `latents` is a safetensors file in this worker's cache: mean and std, each [N, C, h, w], mirrored ones last."""
+    `latents` is a safetensors file in this worker's cache: mean and std, each [N, C, h, w], mirrored ones last, and for
+    a masked loss mask, [N, 1, h, w]."""
 
     key: str
     resolution: int
@@ -167,6 +170,19 @@ class Checkpoint(Record):
     """Mean L2 norm of the vectors."""
     loss: float
     """Mean training loss since the checkpoint before."""
+
+
+class Trained(Record):
+    """How far one concept's training came."""
+
+    concept: str
+    step: int
+    checkpoints: tuple[Checkpoint, ...]
+    """By step."""
+    reason: str = ""
+    """Why it did not come to its end; empty when it did."""
+    paused: bool = False
+    """Whether the same work goes on later from `step`."""
 
 
 class Cells(Record):
@@ -388,8 +404,9 @@ class BatchRow(Record):
     """How one concept of a batch ended, as the batch page tells it. What a failed concept never got is None."""
 
     concept: str
-    status: Status | Literal["failed", "skipped"]
-    """`skipped`: the work had an outcome already and was not done again."""
+    status: Status | Literal["failed", "paused", "skipped"]
+    """`skipped`: the work had an outcome already and was not done again. `paused`: its time was spent; the next run of
+    the batch goes on with it."""
     reason: str
     step: int | None = None
     """The chosen step."""

@@ -13,7 +13,6 @@ from PIL import Image
 
 from ti_core import formats
 from ti_core.backbone.resident import resident
-from ti_core.backbone.stable_diffusion import Conditioning
 from ti_core.evaluation.clip import Clip, resident_clip
 from ti_core.evaluation.sampler import sample
 from ti_core.evaluation.words import encode
@@ -48,11 +47,9 @@ def judge(
         told = encode(model, [text.format(word) for text in texts], {word: vectors})
 
     count = len(prompts.seeds)
-    jobs = Conditioning(told.hidden_BLD.repeat_interleave(count, 0), None, {})
     protocol = plan.protocol
-    pictures = sample(
-        model, jobs, [*prompts.seeds] * len(texts), protocol.resolution, protocol.sampler_steps, protocol.guidance
-    )
+    jobs, seeds = told.repeat_interleave(count), [*prompts.seeds] * len(texts)
+    pictures = sample(model, jobs, seeds, protocol.resolution, protocol.sampler_steps, protocol.guidance)
     features = clip.image_features([Image.fromarray(picture) for picture in pictures]).reshape(len(texts), count, -1)
     plain_PSE, edit_PSE = features[: len(prompts.plain)], features[len(prompts.plain) :]
     references_NE = _references(clip, store, prepared.squares)

@@ -6,6 +6,7 @@ whole set has been read. This module knows nothing of resolutions other than "to
 
 import hashlib
 import io
+import itertools
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -24,6 +25,9 @@ FEW = 3
 MANY = 200
 """More picture files than this are taken for a mistaken folder."""
 MAX_FILE_BYTES = 100 * 2**20
+MASK = "-masklabel"
+"""A file named like a picture with this before its suffix is the picture's mask, white where it shows (OneTrainer's
+convention). In order of name it comes before its picture."""
 
 
 def ingest(source: str, resolution: int, settings: Settings, store: Store | None) -> ImageSet:
@@ -33,19 +37,31 @@ def ingest(source: str, resolution: int, settings: Settings, store: Store | None
     `resolution` is the training resolution in pixels: a picture whose shorter side is under half of it is too small to
     use, one under the whole is enlarged with a warning. Files directly at `source` count, not those in sub-folders.
 
+    A mask picture (see `MASK`) counts as part of its picture.
+
     Raises InputError for a missing or forbidden source and when no picture is usable; ServiceError for an unreachable
     bucket.
     """
-    found: dict[str, tuple[Picture, bytes]] = {}
+    found: dict[str, tuple[Picture, tuple[bytes, ...]]] = {}
     warnings: list[str] = []
+    masks: dict[str, tuple[str, bytes]] = {}
     seen = 0
     for name, read in _candidates(source, settings):
+        stem = str(PurePosixPath(name).with_suffix(""))
         seen += 1
         if seen > MANY:
             raise InputError(f"{source} holds more than {MANY} pictures; textual inversion learns from three to five.")
         try:
             data = read()
+            if stem.endswith(MASK):
+                masks[stem.removesuffix(MASK)] = name, data
+                continue
             picture = _check(name, data, resolution, settings.max_picture_pixels)
+            files: tuple[bytes, ...] = (data,)
+            if stem in masks:
+                mask_name, mask = masks.pop(stem)
+                picture = _masked(picture, _check(mask_name, mask, resolution, settings.max_picture_pixels))
+                files = data, mask
         except InputError as error:
             warnings.append(str(error))
             continue
@@ -56,7 +72,8 @@ def ingest(source: str, resolution: int, settings: Settings, store: Store | None
             warnings.append(
                 f"{name} is enlarged: {picture.width}×{picture.height} is under {resolution} pixels a side."
             )
-        found[picture.sha256] = (picture, data)
+        found[picture.sha256] = (picture, files)
+    warnings += [f"{name} is the mask of no picture here." for name, _ in masks.values()]
 
     if not found:
         reasons = f": {' '.join(warnings)}" if warnings else f"; looked for {', '.join(sorted(SUFFIXES))} files."
@@ -64,9 +81,15 @@ def ingest(source: str, resolution: int, settings: Settings, store: Store | None
     if len(found) < FEW:
         warnings.append(f"Only {len(found)} usable picture{'s' * (len(found) > 1)}; three to five work better.")
     if store is not None:
-        for _, data in found.values():
+        for data in itertools.chain.from_iterable(files for _, files in found.values()):
             put_blob(store, data)
     return ImageSet(pictures=tuple(found[sha][0] for sha in sorted(found)), warnings=tuple(warnings))
+
+
+def _masked(picture: Picture, mask: Picture) -> Picture:
+    if (mask.width, mask.height) != (picture.width, picture.height):
+        raise InputError(f"{picture.name} is left out: its mask {mask.name} has another size.")
+    return picture.model_copy(update={"mask": mask.sha256})
 
 
 def _check(name: str, data: bytes, resolution: int, max_pixels: int) -> Picture:

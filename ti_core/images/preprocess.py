@@ -53,6 +53,23 @@ def square(data: bytes, resolution: int) -> Image.Image:
         return ImageOps.fit(flattened(oriented(image)), (resolution, resolution), Image.Resampling.LANCZOS)
 
 
+def mask_square(data: bytes, mask: bytes | None, resolution: int) -> Image.Image:
+    """Return what the masked loss learns of a picture, cropped as `square` crops: 8-bit grey, 255 where it shows.
+
+    `mask` is a mask picture's file, white where it shows; without one the picture's own alpha is taken, and an opaque
+    picture shows everywhere.
+    """
+    with Image.open(io.BytesIO(mask or data)) as image:
+        upright = oriented(image)
+    if mask:
+        shown = flattened(upright).convert("L")
+    elif upright.has_transparency_data:
+        shown = upright.convert("RGBA").getchannel("A")
+    else:
+        shown = Image.new("L", upright.size, 255)
+    return ImageOps.fit(shown, (resolution, resolution), Image.Resampling.LANCZOS)
+
+
 def png(image: Image.Image) -> bytes:
     """Encode without loss."""
     buffer = io.BytesIO()

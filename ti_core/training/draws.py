@@ -5,7 +5,7 @@ networks.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -25,6 +25,10 @@ class Draws:
     """Standard normal noise that samples the VAE's posterior."""
     noise_bChw: Tensor
     """Standard normal noise that the network is to find."""
+
+    def part(self, rows: slice) -> "Draws":
+        """The samples `rows`."""
+        return Draws(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
 def draw(

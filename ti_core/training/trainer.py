@@ -1,244 +1,119 @@
 """The packed trainer: many concepts, one frozen network, one batch.
 
 Nothing in the network couples samples, so with a per-sample loss each concept's vectors get the gradient of their own
-solo run. Each slot has vectors, optimizer state and step of its own; when a concept ends or fails, the next takes its
-slot at once. The trainer yields events and stores nothing: it knows no files, no registry and no judging.
+solo run. Each slot has vectors, optimizer state, schedule and step of its own; when a concept ends, comes to rest or
+fails, the next takes its slot at once. The trainer yields events and stores nothing: it knows no files, no registry and
+no judging.
 
-Shapes: B samples in the pack (b of each concept, in slot order), V vectors, D text width, C×h×w latents.
+How exact that is: kernels choose their order of summation by the batch's shape. At the same shape (`keep_shape`) a
+concept's vectors are bit-identical on a CPU in any company; at another shape they are those of another rounding.
 """
 
-import math
-import time
+import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import torch
-from torch import Tensor
 
-from ti_core.backbone.stable_diffusion import ENCODER, StableDiffusion, Tokens
-from ti_core.config import TrainingConfig
-from ti_core.errors import InputError
-from ti_core.training.draws import Draws, draw
-from ti_core.training.state import TrainingState
+from ti_core.backbone.base import Backbone
+from ti_core.errors import InputError, TrainingError
+from ti_core.training.events import ConceptJob, Event, Failed, Finished, Paused
+from ti_core.training.pack import run_pass
+from ti_core.training.slot import Slot
 
-REPORT_EVERY = 10
-"""Steps between two `Progress` events. Losses are fetched from the device only then, and at checkpoints."""
-TIMESTEPS = "num_train_timesteps"
+log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class ConceptJob:
-    """One concept to train. `mean` and `std` are the latents of its N pictures (mirrored ones counted), [N, C, h, w],
-    scaled. `resume` continues from an earlier state."""
-
-    name: str
-    placeholder: str
-    start_phrase: str
-    vectors: int
-    templates: Sequence[str]
-    config: TrainingConfig
-    mean: Tensor
-    std: Tensor
-    resume: TrainingState | None = None
+SHAPE_MULTIPLE = 8
+"""A kept shape is rounded up to this. Kernels split a handful of rows unevenly among threads, and a row's last bit then
+depends on its place (seen with 6 rows on two threads, in the layers that see one row per sample)."""
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How a concept stands after `step` of `steps`. `loss` is the mean since the last report."""
-
-    concept: str
-    step: int
-    steps: int
-    loss: float
-    norm: float
-    samples_per_second: float
-
-
-@dataclass(frozen=True)
-class CheckpointReady:
-    """Vectors to be judged, {encoder: [V, D]} fp32 on the CPU, and the state that resumes after this step. `loss`
-    is the mean since the checkpoint before."""
-
-    concept: str
-    step: int
-    state: TrainingState
-    norm: float
-    loss: float
-
-
-@dataclass(frozen=True)
-class Finished:
-    """The concept has done its steps and left its slot."""
-
-    concept: str
-    step: int
-
-
-@dataclass(frozen=True)
-class Failed:
-    """The concept left its slot with a reason; the others go on."""
-
-    concept: str
-    step: int
-    reason: str
-
-
-Event = Progress | CheckpointReady | Finished | Failed
-
-
-def train(concepts: Sequence[ConceptJob], model: StableDiffusion, slots: int = 1) -> Iterator[Event]:
+def train(
+    concepts: Iterable[ConceptJob],
+    model: Backbone,
+    slots: int = 1,
+    *,
+    keep_shape: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
     """Train `concepts`, at most `slots` at a time, and tell what happens. One concept is a pack of one.
 
-    Loss: the latent-diffusion objective E‖ε − ε_θ(z_t, t, c(S*))‖² (arXiv 2208.01618, equation 2), averaged per
-    concept and summed over the pack. Optimizer: Adam (arXiv 1412.6980) on the new rows alone, constant learning rate,
-    no weight decay. A checkpoint comes every `checkpoint_every` steps and at the end; its state resumes the training.
+    Loss: see `pack.losses_of`. Optimizer: Adam (arXiv 1412.6980) on the new rows alone, no weight decay. A checkpoint
+    comes every `checkpoint_every` steps and at the end; the state of any event resumes the training. `concepts` is read
+    as slots become free. `keep_shape` fills empty places with inert samples, so that every pass has `slots` times the
+    first concept's batch size, rounded up to `SHAPE_MULTIPLE`. `should_stop` is asked before every pass; once it says
+    yes, each concept in training tells its state and nothing more is trained.
+
+    Raises TrainingError when the memory does not hold a single concept.
     """
-    waiting, active = deque(concepts), list[_Slot]()
-    while waiting or active:
-        while waiting and len(active) < slots:
-            job = waiting.popleft()
+    waiting, pack = _Queue(concepts), list[Slot]()
+    shape = 0
+    while True:
+        while len(pack) < slots and (job := waiting.next()):
+            if not pack and not shape:
+                shape = -(-slots * job.config.batch_size // SHAPE_MULTIPLE) * SHAPE_MULTIPLE
             try:
-                slot = _Slot(job, model)
+                slot = _enter(job, model, pack, shape if keep_shape else 0)
             except InputError as error:
-                yield Failed(job.name, 0, str(error))
+                yield Failed(job.name, job.resume.step if job.resume else 0, str(error))
                 continue
-            if slot.step >= job.config.steps:  # resumed from its last state
+            if job.resume and job.resume.finished:
                 yield Finished(job.name, slot.step)
             else:
-                active.append(slot)
-        if active:
-            _step(active, model)
-        for slot in list(active):
+                pack.append(slot)
+        if not pack:
+            return
+        if should_stop():
+            yield from (Paused(slot.job.name, slot.state()) for slot in pack)
+            return
+        samples = sum(slot.job.config.batch_size for slot in pack)
+        try:
+            run_pass(pack, model, shape - samples if keep_shape else 0)
+        except torch.OutOfMemoryError:
+            slots = _make_room(pack, waiting)
+            continue
+        for slot in [slot for slot in pack if slot.between_steps]:
             yield from slot.events()
-            if slot.done:
-                active.remove(slot)
+        pack = [slot for slot in pack if not slot.done]
 
 
-@dataclass
-class _Slot:
-    """A place in the pack and the concept that has it."""
+class _Queue:
+    """Concepts that wait: those sent back, then the next of the iterable, which is read no further than needed."""
 
-    job: ConceptJob
-    model: StableDiffusion
-    step: int = 0
-    done: bool = False
-    losses: list[Tensor] = field(default_factory=list)
-    """Losses on the device that were not fetched yet."""
-    since_checkpoint: list[float] = field(default_factory=list)
+    def __init__(self, concepts: Iterable[ConceptJob]) -> None:
+        self._rest, self.sent_back = iter(concepts), deque[ConceptJob]()
 
-    def __post_init__(self) -> None:
-        job, model = self.job, self.model
-        self.tokens = model.tokens(
-            [text.format(job.placeholder) for text in job.templates], {job.placeholder: job.vectors}
+    def next(self) -> ConceptJob | None:
+        return self.sent_back.popleft() if self.sent_back else next(self._rest, None)
+
+
+def _enter(job: ConceptJob, model: Backbone, pack: list[Slot], shape: int) -> Slot:
+    """Make the concept's slot. Raises InputError when it cannot be trained, or not in this pack."""
+    slot = Slot(job, model)
+    if pack and slot.mean.shape[1:] != pack[0].mean.shape[1:]:
+        raise InputError(f"{job.name} has another resolution than {pack[0].job.name}: train them in two packs.")
+    if shape and shape < sum(one.job.config.batch_size for one in [*pack, slot]):
+        raise InputError(
+            f"{job.name} has more pictures per step than its pack, whose shape is to be kept, has places for."
         )
-        self.mean, self.std = job.mean.to(model.device), job.std.to(model.device)
-        start = model.initial_vectors(job.start_phrase, job.vectors)
-        self.start_VD = start[ENCODER]
-        state = job.resume
-        # A copy: the optimizer writes in place, and the state belongs to the caller.
-        first_VD = state.vectors[ENCODER].to(model.device) if state else self.start_VD
-        self.rows_VD = first_VD.clone().requires_grad_(True)
-        self.optimizer = torch.optim.Adam([self.rows_VD], lr=job.config.learning_rate)
-        if state:
-            self.step = state.step
-            self.optimizer.state[self.rows_VD] = {
-                "step": torch.tensor(float(state.step)),
-                "exp_avg": state.first_moment[ENCODER].to(model.device).clone(),
-                "exp_avg_sq": state.second_moment[ENCODER].to(model.device).clone(),
-            }
-        self.reported = time.perf_counter()
-
-    def draws(self) -> Draws:
-        config, (pictures, *latent) = self.job.config, self.mean.shape
-        timesteps = self.model.noise.config[TIMESTEPS]
-        channels, height, width = latent
-        return draw(
-            config.seed, self.step, config.batch_size, pictures, len(self.job.templates), timesteps,
-            (channels, height, width),
-        )  # fmt: skip
-
-    def events(self) -> Iterator[Event]:
-        """What the step just done has to tell."""
-        steps = self.job.config.steps
-        at_checkpoint = self.step % self.job.config.checkpoint_every == 0 or self.step == steps
-        if not (at_checkpoint or self.step % REPORT_EVERY == 0):
-            return
-        losses = torch.stack(self.losses).tolist()
-        self.losses.clear()
-        self.since_checkpoint += losses
-        norm = self.rows_VD.detach().norm(dim=-1).mean().item()
-        reason = self._failure(losses, norm)
-        if reason:
-            self.done = True
-            yield Failed(self.job.name, self.step, reason)
-            return
-        elapsed, self.reported = time.perf_counter() - self.reported, time.perf_counter()
-        rate = len(losses) * self.job.config.batch_size / elapsed
-        yield Progress(self.job.name, self.step, steps, sum(losses) / len(losses), norm, rate)
-        if at_checkpoint:
-            loss = sum(self.since_checkpoint) / len(self.since_checkpoint)
-            self.since_checkpoint.clear()
-            yield CheckpointReady(self.job.name, self.step, self._state(), norm, loss)
-        if self.step == steps:
-            self.done = True
-            yield Finished(self.job.name, self.step)
-
-    def _failure(self, losses: list[float], norm: float) -> str:
-        if not all(map(math.isfinite, losses)):
-            return (
-                f"the loss of {self.job.name} is not finite by step {self.step}: lower the learning rate "
-                f"({self.job.config.learning_rate:g}), and check that the base model's weights are sound."
-            )
-        if not math.isfinite(norm):
-            return f"the vectors of {self.job.name} are not finite by step {self.step}: lower the learning rate."
-        if torch.equal(self.rows_VD.detach(), self.start_VD):
-            return (
-                f"the vectors of {self.job.name} did not move in {self.step} steps: the learning rate "
-                f"({self.job.config.learning_rate:g}) is too small for fp32, or the base model passes no gradient."
-            )
-        return ""
-
-    def _state(self) -> TrainingState:
-        moments = self.optimizer.state[self.rows_VD]
-        return TrainingState(
-            self.step,
-            {ENCODER: self.rows_VD.detach().cpu().clone()},
-            {ENCODER: moments["exp_avg"].cpu().clone()},
-            {ENCODER: moments["exp_avg_sq"].cpu().clone()},
-        )
+    return slot
 
 
-def _step(active: list[_Slot], model: StableDiffusion) -> None:
-    """One optimizer step of every active concept, in one forward and one backward pass."""
-    device = model.device
-    drawn = [slot.draws() for slot in active]
-    counts = [len(draws.picture_b) for draws in drawn]
-
-    latents_BChw = torch.cat(
-        [
-            slot.mean[draws.picture_b] + slot.std[draws.picture_b] * draws.posterior_bChw.to(device)
-            for slot, draws in zip(active, drawn, strict=True)
-        ]
-    )
-    noise_BChw = torch.cat([draws.noise_bChw for draws in drawn]).to(device)
-    timesteps_B = torch.cat([draws.timestep_b for draws in drawn]).to(device)
-    picked = [slot.tokens[draws.template_b] for slot, draws in zip(active, drawn, strict=True)]
-    tokens = Tokens(torch.cat([t.ids_BL for t in picked]), torch.cat([t.slots_BL for t in picked]))
-
-    most = max(slot.job.vectors for slot in active)
-    rows = [torch.nn.functional.pad(slot.rows_VD, (0, 0, 0, most - slot.job.vectors)) for slot in active]
-    vectors_BVD = torch.cat([row.expand(count, -1, -1) for row, count in zip(rows, counts, strict=True)])
-
-    told = model.encode_prompts(tokens, {ENCODER: vectors_BVD})
-    noisy_BChw = model.noise.add_noise(latents_BChw, noise_BChw, timesteps_B)
-    predicted_BChw = model.denoise(noisy_BChw, timesteps_B, told)
-    error_B = (predicted_BChw - model.target(latents_BChw, noise_BChw, timesteps_B)).square().mean(dim=(1, 2, 3))
-    losses = [part.mean() for part in error_B.split(counts)]
-    torch.stack(losses).sum().backward()
-
-    for slot, loss in zip(active, losses, strict=True):
-        slot.optimizer.step()
-        slot.optimizer.zero_grad(set_to_none=True)
-        slot.losses.append(loss.detach())
-        slot.step += 1
+def _make_room(pack: list[Slot], waiting: _Queue) -> int:
+    """Send the later half of the pack back to wait, with its state; the others do their pass again. Returns how many
+    slots are left."""
+    if len(pack) == 1:
+        raise TrainingError(
+            f"The memory of the device does not hold {pack[0].job.name} alone: lower the pictures per step (and raise "
+            "the accumulation for the same samples), or the resolution."
+        ) from None
+    keep = len(pack) // 2
+    for slot in pack:
+        slot.forget_pass()
+    for slot in reversed(pack[keep:]):
+        waiting.sent_back.appendleft(replace(slot.job, resume=slot.state()))
+    del pack[keep:]
+    torch.cuda.empty_cache()
+    log.warning("The memory of the device does not hold so many concepts: going on with %d slots.", keep)
+    return keep

@@ -13,15 +13,14 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from ti_core import formats
-from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
-from ti_core.errors import TrainingError
+from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
 from ti_core.images.preprocess import square
 from ti_core.planning import make_plan
-from ti_core.records import Plan, PreparedSet
+from ti_core.records import Plan, PreparedSet, Trained
 from ti_core.settings import Settings
 from ti_core.store import Store, get_blob, open_store
+from ti_core.training.events import Progress
 from ti_core.training.station import prepare, run_training
-from ti_core.training.trainer import Progress
 
 
 @dataclass
@@ -32,6 +31,7 @@ class Line:
     store: Store
     plan: Plan
     progress: list[Progress] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
 
     def prepare(self) -> PreparedSet:
         return prepare(self.plan, self.settings, self.store)
@@ -39,13 +39,17 @@ class Line:
     def train(self, prepared: PreparedSet) -> list[tuple[int, str]]:
         """Steps and blobs of the checkpoints."""
         self.progress.clear()
-        made = run_training(self.plan, prepared, self.settings, self.store, self.progress.append)
+        made = self.result(prepared).checkpoints
         assert all(math.isfinite(checkpoint.loss) and checkpoint.norm > 0 for checkpoint in made)
         return [(checkpoint.step, checkpoint.vectors) for checkpoint in made]
 
-    def state_key(self) -> str:
-        (key,) = [key for key in self.store.keys("concepts/fox/miniature/runs/") if "/state/" in key]
-        return key
+    def result(self, prepared: PreparedSet, packing: Packing = Packing()) -> Trained:
+        work = [(self.plan, prepared)]
+        (trained,) = run_training(work, packing, self.settings, self.store, self.progress.append, self.said.append)
+        return trained
+
+    def state_keys(self) -> list[str]:
+        return [key for key in self.store.keys("concepts/fox/miniature/runs/") if "/state/" in key]
 
 
 def line(home: Path, **training: object) -> Line:
@@ -131,7 +135,12 @@ def test_a_finished_run_is_not_trained_again(whole: tuple[Line, PreparedSet, lis
 
 
 class Interrupted(BaseException):
-    """Stands for a signal: not an Exception, so nothing may swallow it."""
+    """Stands for what tears a run out of its work: not an Exception, so nothing may swallow it."""
+
+
+def interrupt(progress: Progress) -> None:
+    if progress.step == 4:
+        raise Interrupted
 
 
 def test_an_interrupted_run_goes_on_from_its_last_checkpoint_to_the_same_vectors(
@@ -139,35 +148,73 @@ def test_an_interrupted_run_goes_on_from_its_last_checkpoint_to_the_same_vectors
 ) -> None:
     run = line(tmp_path)
     prepared = run.prepare()
-
-    def interrupt(progress: Progress) -> None:
-        if progress.step == 4:
-            raise Interrupted
-
     with pytest.raises(Interrupted):
-        run_training(run.plan, prepared, run.settings, run.store, interrupt)
+        run_training([(run.plan, prepared)], Packing(), run.settings, run.store, interrupt, print)
     assert run.train(prepared) == whole[2]
     assert [progress.step for progress in run.progress] == [4, 6]
 
 
-def test_damaged_state_is_ignored_with_a_warning(
+def test_a_torn_state_is_told_and_the_one_before_it_used(
     whole: tuple[Line, PreparedSet, list[tuple[int, str]]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = line(tmp_path)
     prepared = run.prepare()
     run.train(prepared)
-    key = run.state_key()
-    run.store.put(key, run.store.get(key).data[:-7])
-    with caplog.at_level(logging.WARNING, "ti_core.training.station"):
+    newest = next(key for key in run.state_keys() if b'"step":"6"' in run.store.get(key).data)
+    run.store.put(newest, run.store.get(newest).data[:-7])
+    with caplog.at_level(logging.WARNING, "ti_core"):
         assert run.train(prepared) == whole[2]
-    assert [progress.step for progress in run.progress] == [2, 4, 6]
-    (message,) = [record.getMessage() for record in caplog.records if record.name == "ti_core.training.station"]
-    assert run.store.url(key) in message and "is damaged" in message and message.endswith("Training starts anew.")
+    assert [progress.step for progress in run.progress] == [6], "it went on from step 4"
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert run.store.url(newest) in message and "is damaged" in message and "state before it is used" in message
 
 
-def test_training_that_cannot_go_on_is_a_training_error_and_leaves_no_state(tmp_path: Path) -> None:
-    run = line(tmp_path, learning_rate=1e-20)
+def test_without_a_whole_state_training_starts_anew(
+    whole: tuple[Line, PreparedSet, list[tuple[int, str]]], tmp_path: Path
+) -> None:
+    run = line(tmp_path)
     prepared = run.prepare()
-    with pytest.raises(TrainingError, match=r"Training stopped: the vectors of fox did not move in 2 steps"):
-        run.train(prepared)
-    assert not [key for key in run.store.keys("concepts/") if "/state/" in key]
+    run.train(prepared)
+    for key in run.state_keys():
+        run.store.put(key, b"torn")
+    assert run.train(prepared) == whole[2]
+    assert [progress.step for progress in run.progress] == [2, 4, 6]
+
+
+def test_training_that_cannot_go_on_tells_why_and_leaves_no_state(tmp_path: Path) -> None:
+    run = line(tmp_path, learning_rate=1e-20)
+    trained = run.result(run.prepare())
+    assert "Training stopped: the vectors of fox did not move in 2 steps" in trained.reason and not trained.paused
+    assert not run.state_keys()
+
+
+def test_a_spent_time_budget_pauses_and_the_next_run_goes_on(
+    whole: tuple[Line, PreparedSet, list[tuple[int, str]]], tmp_path: Path
+) -> None:
+    run = line(tmp_path)
+    prepared = run.prepare()
+    trained = run.result(prepared, Packing(minutes=1e-9))
+    assert trained.paused and "paused at step 0 of 6" in trained.reason
+    assert run.train(prepared) == whole[2]
+
+
+def test_a_pack_leaves_what_each_concept_leaves_alone(
+    whole: tuple[Line, PreparedSet, list[tuple[int, str]]], tmp_path: Path
+) -> None:
+    """At the same batch shape, that is: here eight samples, four of two concepts and four of filler."""
+    together, alone = line(tmp_path / "together"), line(tmp_path / "alone")
+    second = together.plan.model_copy(update={"concept": together.plan.concept.model_copy(update={"name": "vixen"})})
+    packing = Packing(slots=2, keep_shape=True)
+    work = [(together.plan, together.prepare()), (second, together.prepare())]
+    packed = run_training(work, packing, together.settings, together.store, together.progress.append, print)
+    assert [(one.concept, one.step, one.reason) for one in packed] == [("fox", 6, ""), ("vixen", 6, "")]
+    assert packed[0].checkpoints == alone.result(alone.prepare(), packing).checkpoints
+
+
+def test_how_many_fit_is_found_and_said(tmp_path: Path) -> None:
+    run = line(tmp_path, steps=2)
+    second = run.plan.model_copy(update={"concept": run.plan.concept.model_copy(update={"name": "vixen"})})
+    work = [(run.plan, run.prepare()), (second, run.prepare())]
+    run_training(work, Packing(slots=0), run.settings, run.store, run.progress.append, run.said.append)
+    (said,) = run.said
+    assert said.startswith("training 2 of 2 concepts at a time (memory holds ")

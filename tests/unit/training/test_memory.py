@@ -1,0 +1,33 @@
+"""How many concepts fit: what autograd keeps is counted, and the free memory divided by it."""
+
+import torch
+
+from tests.tiny import job, tiny_sd1
+from ti_core.training import memory
+from ti_core.training.memory import HEADROOM, USED, fitting_slots, free_bytes, kept_bytes
+from ti_core.training.slot import Slot
+
+
+def test_what_is_kept_grows_with_the_samples_and_nothing_else() -> None:
+    model = tiny_sd1()
+    by_samples = [kept_bytes(Slot(job(model, batch_size=count), model)) for count in (2, 4, 8)]
+    two, four, eight = by_samples
+    assert abs((eight - four) - 2 * (four - two)) < 0.05 * eight
+    assert two > 100_000, "the U-Net's activations are there"
+    assert abs(kept_bytes(Slot(job(model, batch_size=4, accumulation=3), model)) - four) < 0.01 * four
+
+
+def test_the_free_memory_decides(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    model = tiny_sd1()
+    wanted = job(model)
+    kept = kept_bytes(Slot(wanted, model))
+    for slots in (1, 3, 40):
+        free = (slots + 0.5) * HEADROOM * kept / USED
+        monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: int(free))
+        assert fitting_slots(wanted, model) == slots
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 0)
+    assert fitting_slots(wanted, model) == 1
+
+
+def test_this_machine_has_some() -> None:
+    assert 2**26 < free_bytes(torch.device("cpu")) < 2**50

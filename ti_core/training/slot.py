@@ -1,0 +1,219 @@
+"""A place in the pack and the concept that has it: its vectors, optimizer, schedule, draws, and what it has to tell.
+
+Everything here belongs to one concept and is the same in any company. The pack's forward pass is in `pack`.
+
+Shapes: b samples of one pass, V vectors, D text width, N pictures, C×h×w latents.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from diffusers.optimization import get_scheduler
+from torch import Tensor
+
+from ti_core.backbone.base import Backbone
+from ti_core.errors import InputError
+from ti_core.training import early_stop, norms
+from ti_core.training.draws import Draws, draw
+from ti_core.training.events import CheckpointReady, ConceptJob, Event, Failed, Finished, Progress
+from ti_core.training.pack import losses_of
+from ti_core.training.state import TrainingState
+
+REPORT_EVERY = 10
+"""Steps between two `Progress` events. Losses are fetched from the device only then, and at checkpoints."""
+
+
+class Slot:
+    """A concept in training. Raises InputError when it cannot be trained on this model."""
+
+    def __init__(self, job: ConceptJob, model: Backbone) -> None:
+        self.job, self.model = job, model
+        self.done = False
+        self.tokens = model.tokens(
+            [text.format(job.placeholder) for text in job.templates], {job.placeholder: job.vectors}
+        )
+        start = model.initial_vectors(job.start_phrase, job.vectors)
+        dtype = next(iter(start.values())).dtype
+        self.mean, self.std = job.mean.to(model.device, dtype), job.std.to(model.device, dtype)
+        if not (torch.isfinite(self.mean).all() and torch.isfinite(self.std).all()):
+            raise InputError(
+                f"The latents of {job.name} are not finite: its pictures or the VAE's weights are damaged."
+            )
+        self.mask = None if job.mask is None else job.mask.to(model.device, dtype)
+        self._limits = {name: job.config.norm_limit * float(encoder.table_ND.float().norm(dim=-1).mean())
+                        for name, encoder in model.encoders.items()}  # fmt: skip
+        state = job.resume
+        # Copies: the optimizer writes in place, and the state belongs to the caller.
+        self.rows = {name: (state.vectors[name] if state else rows).to(model.device, dtype).clone()
+                     for name, rows in start.items()}  # fmt: skip
+        if job.config.norm == "direction":
+            for rows_by in (self.rows, start):
+                for name, rows_VD in rows_by.items():
+                    norms.to_sphere_(rows_VD, self._limits[name])
+        self._start = start
+        for rows_VD in self.rows.values():
+            rows_VD.requires_grad_(True)
+        self._optimizer = torch.optim.Adam(list(self.rows.values()), lr=job.config.learning_rate)
+        self._rate = _rate_factors(job)
+        self.step = state.step if state else 0
+        self._pass = 0
+        """Passes done of the step in progress; accumulation takes several."""
+        self._losses = list[Tensor]()
+        """On the device, of steps whose loss was not fetched yet."""
+        self._pass_losses = list[Tensor]()
+        self._since_checkpoint = list(state.losses) if state else []
+        self._fixed_losses = list(state.fixed_losses) if state else []
+        if state:
+            for name, rows_VD in self.rows.items():
+                self._optimizer.state[rows_VD] = {
+                    "step": torch.tensor(float(state.step)),
+                    "exp_avg": state.first_moment[name].to(model.device, dtype).clone(),
+                    "exp_avg_sq": state.second_moment[name].to(model.device, dtype).clone(),
+                }
+        self._drawn: Draws | None = None
+        self._reported = time.perf_counter()
+
+    @property
+    def between_steps(self) -> bool:
+        """Whether the last pass ended a step."""
+        return self._pass == 0
+
+    def draws(self) -> Draws:
+        """The samples of the next pass: a part of the step's, which are drawn at once."""
+        b, config = self.job.config.batch_size, self.job.config
+        if self._drawn is None:
+            self._drawn = draw(config.seed, self.step, b * config.accumulation, *self._draw_sizes())
+        return self._drawn.part(slice(self._pass * b, (self._pass + 1) * b))
+
+    def take(self, loss: Tensor) -> None:
+        """Receive the loss of the pass, whose gradient (over `accumulation`) is in the rows, and step if it was the
+        last one of the step."""
+        config = self.job.config
+        self._pass_losses.append(loss.detach())
+        self._pass += 1
+        if self._pass < config.accumulation:
+            return
+        with torch.no_grad():
+            self._before_step()
+            self._optimizer.step()
+            self._after_step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._losses.append(torch.stack(self._pass_losses).mean())
+        self._pass_losses.clear()
+        self._pass, self._drawn = 0, None
+        self.step += 1
+
+    def events(self) -> Iterator[Event]:
+        """What the step just done has to tell."""
+        config = self.job.config
+        settled = config.stop_early and self._has_settled()
+        last = self.step == config.steps or settled
+        at_checkpoint = last or self.step % config.checkpoint_every == 0
+        if not (at_checkpoint or self.step % REPORT_EVERY == 0):
+            return
+        losses = torch.stack(self._losses).tolist()
+        self._losses.clear()
+        self._since_checkpoint += losses
+        norm = self._norm()
+        reason = self._failure(losses, norm)
+        if reason:
+            self.done = True
+            yield Failed(self.job.name, self.step, reason)
+            return
+        elapsed, self._reported = time.perf_counter() - self._reported, time.perf_counter()
+        rate = len(losses) * config.batch_size * config.accumulation / elapsed
+        loss_since_checkpoint = sum(self._since_checkpoint) / len(self._since_checkpoint)
+        if at_checkpoint:
+            self._since_checkpoint.clear()
+        state = self.state(finished=last)
+        loss, told = sum(losses) / len(losses), None if at_checkpoint else state
+        yield Progress(self.job.name, self.step, config.steps, loss, norm, rate, told)
+        if at_checkpoint:
+            yield CheckpointReady(self.job.name, self.step, state, norm, loss_since_checkpoint)
+        if last:
+            self.done = True
+            yield Finished(self.job.name, self.step, early=self.step < config.steps)
+
+    def state(self, finished: bool = False) -> TrainingState:
+        """The state after the last whole step, on the CPU."""
+        moments = {name: self._optimizer.state[rows] for name, rows in self.rows.items()}
+        zero = {name: torch.zeros_like(rows) for name, rows in self.rows.items()}
+
+        def kept(key: str) -> dict[str, Tensor]:
+            return {name: one.get(key, zero[name]).detach().cpu().clone() for name, one in moments.items()}
+
+        return TrainingState(
+            self.step,
+            {name: rows.detach().cpu().clone() for name, rows in self.rows.items()},
+            kept("exp_avg"),
+            kept("exp_avg_sq"),
+            (*self._since_checkpoint, *(loss.item() for loss in self._losses)),
+            tuple(self._fixed_losses),
+            finished,
+        )
+
+    def forget_pass(self) -> None:
+        """Drop what a step in progress has summed up: the step is then done again from its start."""
+        self._pass, self._drawn = 0, None
+        self._pass_losses.clear()
+        self._optimizer.zero_grad(set_to_none=True)
+
+    def _draw_sizes(self) -> tuple[int, int, int, tuple[int, int, int]]:
+        pictures, channels, height, width = self.mean.shape
+        return pictures, len(self.job.templates), self.model.noise.config.num_train_timesteps, (channels, height, width)
+
+    def _before_step(self) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.job.config.learning_rate * self._rate(self.step)
+        if self.job.config.norm == "direction":
+            for rows_VD in self.rows.values():
+                if rows_VD.grad is not None:
+                    norms.to_tangent_(rows_VD.grad, rows_VD)
+
+    def _after_step(self) -> None:
+        bound = {"clamp": norms.clamp_, "direction": norms.to_sphere_}.get(self.job.config.norm)
+        if bound:
+            for name, rows_VD in self.rows.items():
+                bound(rows_VD, self._limits[name])
+
+    def _has_settled(self) -> bool:
+        every = early_stop.evaluate_every(self.job.config.batch_size * self.job.config.accumulation)
+        if self.step % every:
+            return False
+        # Evaluated alone, so that its batch shape and with it every digit are the same in any company.
+        with torch.no_grad():
+            drawn = early_stop.fixed_batch(self.job.config.seed, *self._draw_sizes())
+            self._fixed_losses.append(losses_of([self], [drawn], self.model)[0].mean().item())
+        return early_stop.has_settled(self._fixed_losses, every)
+
+    def _norm(self) -> float:
+        return sum(rows.detach().norm(dim=-1).mean().item() for rows in self.rows.values()) / len(self.rows)
+
+    def _failure(self, losses: list[float], norm: float) -> str:
+        name, rate = self.job.name, self.job.config.learning_rate
+        if not all(map(math.isfinite, losses)):
+            return (
+                f"the loss of {name} is not finite by step {self.step}: lower the learning rate ({rate:g}), and check "
+                "that the base model's weights are sound."
+            )
+        if not math.isfinite(norm):
+            return f"the vectors of {name} are not finite by step {self.step}: lower the learning rate."
+        warmed_up = self.step > self.job.config.warmup
+        if warmed_up and all(torch.equal(self.rows[one].detach(), start) for one, start in self._start.items()):
+            return (
+                f"the vectors of {name} did not move in {self.step} steps: the learning rate ({rate:g}) is too small "
+                "for fp32, or the base model passes no gradient."
+            )
+        return ""
+
+
+def _rate_factors(job: ConceptJob) -> Callable[[int], float]:
+    """The schedule as a function of the step, from diffusers: factors of the learning rate, without any state."""
+    holder = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    schedule = get_scheduler(
+        job.config.schedule, holder, num_warmup_steps=job.config.warmup, num_training_steps=job.config.steps
+    )
+    factors: Callable[[int], float] = schedule.lr_lambdas[0]
+    return factors

@@ -1,0 +1,54 @@
+"""When training is to pause: a signal or a spent time budget, noticed at a step's boundary.
+
+Python runs signal handlers between any two instructions, and Prefect's raises there, in the middle of a step. Here the
+first SIGTERM or SIGINT is only noted; once the states are written it is raised again for whoever handled it before. A
+second one is passed on at once. This module knows no training.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Pause:
+    """Whether and why to pause. `seconds` 0 is no time budget."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._deadline = time.monotonic() + seconds if seconds else float("inf")
+        self.signal: int = 0
+        """The signal that was noted, or 0."""
+
+    def __call__(self) -> bool:
+        return bool(self.signal) or time.monotonic() >= self._deadline
+
+
+@contextmanager
+def noting_signals(pause: Pause) -> Iterator[None]:
+    """Note SIGTERM and SIGINT in `pause` while the block runs, and raise a noted one again after it.
+
+    Outside the main thread, where Python allows no handlers, nothing is noted.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before: dict[int, Any] = {}
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        pause.signal = number
+        signal.signal(number, before[number])
+
+    for each in _SIGNALS:
+        before[each] = signal.signal(each, note)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if pause.signal:
+        signal.raise_signal(pause.signal)
