@@ -68,13 +68,12 @@ def peak_bytes(device: str) -> int:
 
 def ours(task: dict[str, Any]) -> dict[str, Any]:
     """Train a pack of our own: for a rate over a window, or to the end, with checkpoints and states in a folder store."""
-    from ti_core.training.events import Failed, Paused
-
     from ti_core.backbone.resident import resident
     from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
     from ti_core.planning import make_plan
     from ti_core.settings import Settings
     from ti_core.store import get_blob, open_store
+    from ti_core.training.events import Failed, Paused
     from ti_core.training.station import prepare, run_training
     from ti_core.training.trainer import train
 
@@ -143,9 +142,9 @@ class _Counted:
 
 def _job(plan: Any, prepared: Any) -> Any:
     from safetensors.torch import load_file
-    from ti_core.training.events import ConceptJob
 
     from ti_core.prompts import templates
+    from ti_core.training.events import ConceptJob
 
     concept, latents = plan.concept, load_file(prepared.latents)
     return ConceptJob(

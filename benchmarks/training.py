@@ -1,6 +1,6 @@
 """How fast is the trainer, beside the diffusers textual-inversion script, on the same folder, pictures and machine?
 
-    python benchmarks/training.py --diffusers-script PATH/textual_inversion.py            # about 20 minutes on two cores
+    python benchmarks/training.py --diffusers-script PATH/textual_inversion.py            # about 20 minutes on two idle cores
     python benchmarks/training.py --diffusers-script PATH/textual_inversion.py --quick    # does it run? a minute
     python benchmarks/training.py --full-size sd15 --diffusers-script PATH/textual_inversion.py --steps 0
     python benchmarks/training.py --full-size sdxl --diffusers-sdxl-script PATH/textual_inversion_sdxl.py --steps 0
