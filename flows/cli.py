@@ -6,6 +6,7 @@ sentence on stderr and exit code 1; `--json` prints one JSON value on stdout ins
 
 import json
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -411,12 +412,20 @@ def _start_services(settings: "Settings") -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """End a run that is stopped by Ctrl-C with a sentence and the shell's exit code for it."""
+    """End a run that is stopped by Ctrl-C or SIGTERM with a sentence and the shell's exit code for it."""
+    stopped_by = signal.SIGINT
+
+    def terminate(_number: int, _frame: object) -> None:
+        nonlocal stopped_by
+        stopped_by = signal.SIGTERM
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     except KeyboardInterrupt:
-        typer.secho("Stopped. The same command goes on from the last checkpoint.", fg="yellow", err=True)
-        raise typer.Exit(130) from None
+        typer.secho("Stopped. The same command goes on from where it was.", fg="yellow", err=True)
+        raise typer.Exit(128 + stopped_by) from None
 
 
 def _quiet_libraries() -> None:
