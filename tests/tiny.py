@@ -16,8 +16,9 @@ from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNe
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, ViTConfig, ViTImageProcessor, ViTModel
 
+from ti_core.backbone.base import Backbone
 from ti_core.backbone.folder import find_base
-from ti_core.backbone.stable_diffusion import StableDiffusion
+from ti_core.backbone.resident import load
 from ti_core.config import TrainingConfig
 from ti_core.training.state import TrainingState
 from ti_core.training.trainer import ConceptJob
@@ -31,16 +32,16 @@ SIDE = 16
 
 
 @cache
-def miniature() -> StableDiffusion:
+def miniature() -> Backbone:
     """The shipped miniature on the CPU, loaded once in a test process."""
-    return StableDiffusion(find_base("miniature"), torch.device("cpu"))
+    return load(find_base("miniature"), torch.device("cpu"))
 
 
 @cache
-def tiny_sd1() -> StableDiffusion:
+def tiny_sd1() -> Backbone:
     """A tiny random SD 1.x on the CPU, made once in a test process: ten times faster than the miniature."""
     with tempfile.TemporaryDirectory() as folder:
-        return StableDiffusion(find_base(str(save_sd1(Path(folder) / "tiny-sd1"))), torch.device("cpu"))
+        return load(find_base(str(save_sd1(Path(folder) / "tiny-sd1"))), torch.device("cpu"))
 
 
 def stock_pipeline(folder: Path | str) -> StableDiffusionPipeline:
@@ -151,7 +152,7 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def job(
-    model: StableDiffusion,
+    model: Backbone,
     name: str = "cat-toy",
     *,
     start_phrase: str = "toy",

@@ -9,7 +9,6 @@ from PIL import Image
 from ti_core import formats
 from ti_core.backbone.folder import find_base
 from ti_core.backbone.resident import resident
-from ti_core.backbone.stable_diffusion import Conditioning
 from ti_core.client import champion
 from ti_core.config import EvaluationConfig
 from ti_core.errors import InputError
@@ -53,7 +52,7 @@ def generate(
             )
     model = resident(base, settings.device)
     told = encode(model, [prompt], words)
-    jobs = Conditioning(told.hidden_BLD.expand(len(seeds), -1, -1), None, {})
+    jobs = told.repeat_interleave(len(seeds))
     resolved = config.resolved(base.kind)
     pictures = sample(model, jobs, list(seeds), base.resolution, resolved.sampler_steps, resolved.guidance)
     paths = [out] if len(seeds) == 1 else [out.with_stem(f"{out.stem}-{n + 1}") for n in range(len(seeds))]

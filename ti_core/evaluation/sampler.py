@@ -14,22 +14,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ti_core.backbone.stable_diffusion import Conditioning, StableDiffusion
+from ti_core.backbone.base import Backbone
+from ti_core.backbone.conditioning import Conditioning
 
 BATCH = 32
 """Jobs per U-Net call; guidance doubles it. Larger was not faster for the miniature on two cores."""
 
 
-def initial_noise(model: StableDiffusion, seed: int, resolution: int) -> Tensor:
+def initial_noise(model: Backbone, seed: int, resolution: int) -> Tensor:
     """The start of one picture, [1, C, h, w] on the CPU: drawn alone, so that it does not depend on its batch."""
-    factor = 2 ** (len(model.vae.config.block_out_channels) - 1)
-    shape = (1, model.unet.config.in_channels, resolution // factor, resolution // factor)
-    return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed))
+    return torch.randn((1, *model.latent_shape(resolution)), generator=torch.Generator("cpu").manual_seed(seed))
 
 
 @torch.no_grad()
 def sample(
-    model: StableDiffusion,
+    model: Backbone,
     prompts: Conditioning,
     seeds: Sequence[int],
     resolution: int,
@@ -37,23 +36,17 @@ def sample(
     guidance: float,
 ) -> NDArray[np.uint8]:
     """Return one picture per job, uint8 [J, H, W, 3]. `prompts` holds J conditionings, `seeds` J integers."""
-    empty = empty_prompt(model)
+    empty = model.unconditional()
     pictures = []
     for first in range(0, len(seeds), BATCH):
-        told = Conditioning(prompts.hidden_BLD[first : first + BATCH], None, {})
-        pictures.append(sample_batch(model, told, empty, seeds[first : first + BATCH], resolution, steps, guidance))
+        chunk, told = seeds[first : first + BATCH], prompts.take(slice(first, first + BATCH))
+        pictures.append(sample_batch(model, told, empty, chunk, resolution, steps, guidance))
     return np.concatenate(pictures)
 
 
 @torch.no_grad()
-def empty_prompt(model: StableDiffusion) -> Conditioning:
-    """What guidance pulls away from: one conditioning, of the empty prompt."""
-    return model.encode_prompts(model.tokens([""], {}), {})
-
-
-@torch.no_grad()
 def sample_batch(
-    model: StableDiffusion,
+    model: Backbone,
     prompts: Conditioning,
     empty: Conditioning,
     seeds: Sequence[int],
@@ -61,15 +54,15 @@ def sample_batch(
     steps: int,
     guidance: float,
 ) -> NDArray[np.uint8]:
-    """`sample` for at most a batch of jobs, all in the same U-Net calls. `empty` is `empty_prompt`'s."""
-    hidden = torch.cat([empty.hidden_BLD.expand(len(seeds), -1, -1), prompts.hidden_BLD])
+    """`sample` for at most a batch of jobs, all in the same U-Net calls. `empty` is the unconditional prompt."""
+    told = Conditioning.cat([empty.repeat_interleave(len(seeds)), prompts])
     scheduler = model.ddim()
     scheduler.set_timesteps(steps, device=model.device)
     latents = torch.cat([initial_noise(model, seed, resolution) for seed in seeds]).to(model.device)
     latents = latents * scheduler.init_noise_sigma
     for timestep in scheduler.timesteps:
         twice = torch.cat([latents, latents])
-        both = model.denoise(twice, timestep.expand(len(twice)), Conditioning(hidden, None, {}))
+        both = model.denoise(twice, timestep.expand(len(twice)), told)
         without, with_prompt = both.chunk(2)
         latents = scheduler.step(without + guidance * (with_prompt - without), timestep, latents).prev_sample
     pictures: NDArray[np.uint8] = model.decode(latents).numpy()

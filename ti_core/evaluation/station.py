@@ -13,6 +13,7 @@ Shapes: P prompts, S seeds, N reference pictures, E embedding width.
 
 import io
 from collections.abc import Sequence
+from itertools import groupby
 from typing import NamedTuple
 from typing import Protocol as Shape
 
@@ -22,8 +23,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ti_core import formats
+from ti_core.backbone.base import Backbone
+from ti_core.backbone.conditioning import Conditioning
 from ti_core.backbone.resident import resident
-from ti_core.backbone.stable_diffusion import Conditioning, StableDiffusion
 from ti_core.evaluation import sampler
 from ti_core.evaluation.clip import Clip, resident_clip
 from ti_core.evaluation.dino import resident_dino
@@ -116,7 +118,7 @@ def _judge_alike(requests: Sequence[JudgeRequest], settings: Settings, store: St
     model = resident(plan.base, settings.device)
     clip = resident_clip(plan.judge, settings.device)
     eyes: list[Eye] = [clip] + ([resident_dino(plan.opinion, settings.device)] if plan.opinion else [])
-    empty = sampler.empty_prompt(model)
+    empty = model.unconditional()
     grids = [(_texts(one), _seeds(one)) for one in requests]
     jobs = [
         _Job(number, prompt, seed)
@@ -133,7 +135,12 @@ def _judge_alike(requests: Sequence[JudgeRequest], settings: Settings, store: St
         present = {job.request for job in batch}
         # Jobs come request by request, so what an earlier batch was told and this one is not is done with.
         told = {number: told.get(number) or _told(model, requests[number], store) for number in sorted(present)}
-        prompts = Conditioning(torch.stack([told[job.request].hidden_BLD[job.prompt] for job in batch]), None, {})
+        prompts = Conditioning.cat(
+            [
+                told[number].take(torch.tensor([job.prompt for job in of_request]))
+                for number, of_request in groupby(batch, key=lambda job: job.request)
+            ]
+        )
         made = sampler.sample_batch(
             model, prompts, empty, [grids[job.request][1][job.seed] for job in batch],
             protocol.resolution, protocol.sampler_steps, protocol.guidance,
@@ -190,7 +197,7 @@ def _seeds(request: JudgeRequest) -> tuple[int, ...]:
     return request.seeds or prompts.seeds
 
 
-def _told(model: StableDiffusion, request: JudgeRequest, store: Store) -> Conditioning:
+def _told(model: Backbone, request: JudgeRequest, store: Store) -> Conditioning:
     """Conditionings of a request's prompts."""
     concept, texts = request.plan.concept, _texts(request)
     if request.vectors is None:

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from ti_core.backbone.stable_diffusion import Conditioning, StableDiffusion
+from ti_core.backbone.base import Backbone
+from ti_core.backbone.conditioning import Conditioning
 from ti_core.formats import Vectors
 
 
-def encode(model: StableDiffusion, prompts: Sequence[str], words: Mapping[str, Vectors]) -> Conditioning:
+def encode(model: Backbone, prompts: Sequence[str], words: Mapping[str, Vectors]) -> Conditioning:
     """Encode prompts that may use any of `words` (placeholder → {encoder: [V, D]}). No gradients."""
     counts = {word: len(next(iter(vectors.values()))) for word, vectors in words.items()}
     tokens = model.tokens(prompts, counts)

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ti_core.backbone.stable_diffusion import ENCODER, StableDiffusion, Tokens
+from ti_core.backbone.base import Backbone
+from ti_core.backbone.conditioning import Tokens
 from ti_core.config import TrainingConfig
 from ti_core.errors import InputError
 from ti_core.training.draws import Draws, draw
@@ -87,7 +88,7 @@ class Failed:
 Event = Progress | CheckpointReady | Finished | Failed
 
 
-def train(concepts: Sequence[ConceptJob], model: StableDiffusion, slots: int = 1) -> Iterator[Event]:
+def train(concepts: Sequence[ConceptJob], model: Backbone, slots: int = 1) -> Iterator[Event]:
     """Train `concepts`, at most `slots` at a time, and tell what happens. One concept is a pack of one.
 
     Loss: the latent-diffusion objective E‖ε − ε_θ(z_t, t, c(S*))‖² (arXiv 2208.01618, equation 2), averaged per
@@ -120,7 +121,7 @@ class _Slot:
     """A place in the pack and the concept that has it."""
 
     job: ConceptJob
-    model: StableDiffusion
+    model: Backbone
     step: int = 0
     done: bool = False
     losses: list[Tensor] = field(default_factory=list)
@@ -133,20 +134,20 @@ class _Slot:
             [text.format(job.placeholder) for text in job.templates], {job.placeholder: job.vectors}
         )
         self.mean, self.std = job.mean.to(model.device), job.std.to(model.device)
-        start = model.initial_vectors(job.start_phrase, job.vectors)
-        self.start_VD = start[ENCODER]
+        self.start = model.initial_vectors(job.start_phrase, job.vectors)
         state = job.resume
+        first = state.vectors if state else self.start
         # A copy: the optimizer writes in place, and the state belongs to the caller.
-        first_VD = state.vectors[ENCODER].to(model.device) if state else self.start_VD
-        self.rows_VD = first_VD.clone().requires_grad_(True)
-        self.optimizer = torch.optim.Adam([self.rows_VD], lr=job.config.learning_rate)
+        self.rows = {name: rows.to(model.device, copy=True).requires_grad_(True) for name, rows in first.items()}
+        self.optimizer = torch.optim.Adam(self.rows.values(), lr=job.config.learning_rate)
         if state:
             self.step = state.step
-            self.optimizer.state[self.rows_VD] = {
-                "step": torch.tensor(float(state.step)),
-                "exp_avg": state.first_moment[ENCODER].to(model.device).clone(),
-                "exp_avg_sq": state.second_moment[ENCODER].to(model.device).clone(),
-            }
+            for name, rows in self.rows.items():
+                self.optimizer.state[rows] = {
+                    "step": torch.tensor(float(state.step)),
+                    "exp_avg": state.first_moment[name].to(model.device, copy=True),
+                    "exp_avg_sq": state.second_moment[name].to(model.device, copy=True),
+                }
         self.reported = time.perf_counter()
 
     def draws(self) -> Draws:
@@ -167,7 +168,7 @@ class _Slot:
         losses = torch.stack(self.losses).tolist()
         self.losses.clear()
         self.since_checkpoint += losses
-        norm = self.rows_VD.detach().norm(dim=-1).mean().item()
+        norm = torch.cat([rows.detach().norm(dim=-1) for rows in self.rows.values()]).mean().item()
         reason = self._failure(losses, norm)
         if reason:
             self.done = True
@@ -192,7 +193,7 @@ class _Slot:
             )
         if not math.isfinite(norm):
             return f"the vectors of {self.job.name} are not finite by step {self.step}: lower the learning rate."
-        if torch.equal(self.rows_VD.detach(), self.start_VD):
+        if all(torch.equal(rows.detach(), self.start[name]) for name, rows in self.rows.items()):
             return (
                 f"the vectors of {self.job.name} did not move in {self.step} steps: the learning rate "
                 f"({self.job.config.learning_rate:g}) is too small for fp32, or the base model passes no gradient."
@@ -200,16 +201,16 @@ class _Slot:
         return ""
 
     def _state(self) -> TrainingState:
-        moments = self.optimizer.state[self.rows_VD]
+        moments = {name: self.optimizer.state[rows] for name, rows in self.rows.items()}
         return TrainingState(
             self.step,
-            {ENCODER: self.rows_VD.detach().cpu().clone()},
-            {ENCODER: moments["exp_avg"].cpu().clone()},
-            {ENCODER: moments["exp_avg_sq"].cpu().clone()},
+            {name: rows.detach().cpu().clone() for name, rows in self.rows.items()},
+            {name: moment["exp_avg"].cpu().clone() for name, moment in moments.items()},
+            {name: moment["exp_avg_sq"].cpu().clone() for name, moment in moments.items()},
         )
 
 
-def _step(active: list[_Slot], model: StableDiffusion) -> None:
+def _step(active: list[_Slot], model: Backbone) -> None:
     """One optimizer step of every active concept, in one forward and one backward pass."""
     device = model.device
     drawn = [slot.draws() for slot in active]
@@ -223,14 +224,15 @@ def _step(active: list[_Slot], model: StableDiffusion) -> None:
     )
     noise_BChw = torch.cat([draws.noise_bChw for draws in drawn]).to(device)
     timesteps_B = torch.cat([draws.timestep_b for draws in drawn]).to(device)
-    picked = [slot.tokens[draws.template_b] for slot, draws in zip(active, drawn, strict=True)]
-    tokens = Tokens(torch.cat([t.ids_BL for t in picked]), torch.cat([t.slots_BL for t in picked]))
+    tokens = Tokens.cat([slot.tokens.take(draws.template_b) for slot, draws in zip(active, drawn, strict=True)])
 
     most = max(slot.job.vectors for slot in active)
-    rows = [torch.nn.functional.pad(slot.rows_VD, (0, 0, 0, most - slot.job.vectors)) for slot in active]
-    vectors_BVD = torch.cat([row.expand(count, -1, -1) for row, count in zip(rows, counts, strict=True)])
+    vectors = {}
+    for name in model.encoders:
+        rows = [torch.nn.functional.pad(slot.rows[name], (0, 0, 0, most - slot.job.vectors)) for slot in active]
+        vectors[name] = torch.cat([row.expand(count, -1, -1) for row, count in zip(rows, counts, strict=True)])
 
-    told = model.encode_prompts(tokens, {ENCODER: vectors_BVD})
+    told = model.encode_prompts(tokens, vectors)
     noisy_BChw = model.noise.add_noise(latents_BChw, noise_BChw, timesteps_B)
     predicted_BChw = model.denoise(noisy_BChw, timesteps_B, told)
     error_B = (predicted_BChw - model.target(latents_BChw, noise_BChw, timesteps_B)).square().mean(dim=(1, 2, 3))

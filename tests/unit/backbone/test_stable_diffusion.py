@@ -10,8 +10,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tests.tiny import miniature, save_sd1, stock_pipeline
+from ti_core.backbone.base import Backbone
+from ti_core.backbone.conditioning import Conditioning
 from ti_core.backbone.folder import find_base
-from ti_core.backbone.stable_diffusion import ENCODER, Conditioning, StableDiffusion
+from ti_core.backbone.resident import load
+from ti_core.backbone.sd1 import ENCODER
 from ti_core.errors import InputError
 
 EXAMPLE = Path("examples/concepts/fox/01.png")
@@ -23,8 +26,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tiny(folder: Path) -> StableDiffusion:
-    return StableDiffusion(find_base(str(folder)), torch.device("cpu"))
+def tiny(folder: Path) -> Backbone:
+    return load(find_base(str(folder)), torch.device("cpu"))
 
 
 def drop_tensor(file: Path, name: str) -> None:
@@ -33,16 +36,16 @@ def drop_tensor(file: Path, name: str) -> None:
     save_file(tensors, file, metadata={"format": "pt"})
 
 
-def test_published_weights_are_loaded_as_they_are(tiny: StableDiffusion, folder: Path) -> None:
+def test_published_weights_are_loaded_as_they_are(tiny: Backbone, folder: Path) -> None:
     # The prefix of SD 1.x text encoders is not the one of today's transformers: names must be matched, not dropped.
     stored = load_file(folder / "text_encoder/model.safetensors")
-    loaded = tiny.text_encoder.state_dict()
+    loaded = tiny.encoders[ENCODER].module.state_dict()
     assert len(loaded) == len(stored) - 1, "all but position_ids"
     for name, tensor in loaded.items():
         torch.testing.assert_close(tensor, stored[f"text_model.{name.removeprefix('text_model.')}"], rtol=0, atol=0)
 
 
-def test_published_vae_names_are_matched(tiny: StableDiffusion, folder: Path) -> None:
+def test_published_vae_names_are_matched(tiny: Backbone, folder: Path) -> None:
     stored = load_file(folder / "vae/diffusion_pytorch_model.safetensors")
     query = tiny.vae.state_dict()["encoder.mid_block.attentions.0.to_q.weight"]
     torch.testing.assert_close(query, stored["encoder.mid_block.attentions.0.query.weight"], rtol=0, atol=0)
@@ -55,7 +58,7 @@ def test_fp16_weights_are_computed_in_fp32() -> None:
     assert {tensor.dtype for part in model.parts.values() for tensor in part.parameters()} == {torch.float32}
 
 
-def test_everything_is_frozen(tiny: StableDiffusion) -> None:
+def test_everything_is_frozen(tiny: Backbone) -> None:
     for part in tiny.parts.values():
         assert not part.training
         assert not any(weight.requires_grad for weight in part.parameters())
@@ -71,14 +74,14 @@ def test_gradients_reach_the_vectors_and_nothing_else() -> None:
     assert vectors.grad is not None
     assert (vectors.grad.norm(dim=-1) > 0).all(), "both rows"
     assert all(weight.grad is None for part in model.parts.values() for weight in part.parameters())
-    assert not model.text_encoder.get_input_embeddings()._forward_hooks, "no hook stays behind"
+    assert not model.encoders[ENCODER].module.get_input_embeddings()._forward_hooks, "no hook stays behind"
 
 
-def test_a_call_that_fails_leaves_no_hook_behind(tiny: StableDiffusion) -> None:
+def test_a_call_that_fails_leaves_no_hook_behind(tiny: Backbone) -> None:
     tokens = tiny.tokens(["a <x>"], {"<x>": 1})
     with pytest.raises(RuntimeError):
         tiny.encode_prompts(tokens, {ENCODER: torch.zeros((1, 1, 7))})
-    assert not tiny.text_encoder.get_input_embeddings()._forward_hooks
+    assert not tiny.encoders[ENCODER].module.get_input_embeddings()._forward_hooks
 
 
 @pytest.mark.parametrize("part", ["text_encoder", "unet", "vae"])
@@ -92,7 +95,7 @@ def test_a_missing_tensor_is_refused_not_made_up(tmp_path: Path, part: str) -> N
     }[part]
     drop_tensor(folder / part / f"{file}.safetensors", name)
     with pytest.raises(InputError, match=part):
-        StableDiffusion(find_base(str(folder)), torch.device("cpu"))
+        load(find_base(str(folder)), torch.device("cpu"))
 
 
 def test_latents_are_the_scaled_posterior_and_come_back_as_the_picture() -> None:
@@ -109,7 +112,7 @@ def test_latents_are_the_scaled_posterior_and_come_back_as_the_picture() -> None
     assert np.abs(back[0].numpy().astype(int) - picture).mean() < 8, "a lossy autoencoder, but the same picture"
 
 
-def test_the_scale_of_latents_is_the_vae_s_own(tiny: StableDiffusion) -> None:
+def test_the_scale_of_latents_is_the_vae_s_own(tiny: Backbone) -> None:
     pixels = torch.rand((2, 3, 16, 16), generator=torch.Generator().manual_seed(0)) * 2 - 1
     mean, std = tiny.encode_pictures(pixels)
     with torch.no_grad():
@@ -120,17 +123,17 @@ def test_the_scale_of_latents_is_the_vae_s_own(tiny: StableDiffusion) -> None:
     assert (tiny.decode(mean).permute(0, 3, 1, 2).float() - expected).abs().max() <= 1
 
 
-def test_denoise_is_the_stock_unet(tiny: StableDiffusion, folder: Path) -> None:
+def test_denoise_is_the_stock_unet(tiny: Backbone, folder: Path) -> None:
     random = torch.Generator().manual_seed(0)
     noisy, hidden = torch.randn((2, 4, 8, 8), generator=random), torch.randn((2, 77, 32), generator=random)
     times = torch.tensor([10, 900])
     with torch.no_grad():
         stock = stock_pipeline(folder).unet(noisy, times, encoder_hidden_states=hidden).sample
-        torch.testing.assert_close(tiny.denoise(noisy, times, Conditioning(hidden, None, {})), stock)
+        torch.testing.assert_close(tiny.denoise(noisy, times, Conditioning(hidden)), stock)
 
 
 def test_target_follows_the_prediction_type(folder: Path) -> None:
-    model = StableDiffusion(find_base(str(folder)), torch.device("cpu"))
+    model = load(find_base(str(folder)), torch.device("cpu"))
     random = torch.Generator().manual_seed(0)
     latents, noise = torch.randn((2, 4, 8, 8), generator=random), torch.randn((2, 4, 8, 8), generator=random)
     times = torch.tensor([10, 900])
@@ -145,7 +148,7 @@ def test_target_follows_the_prediction_type(folder: Path) -> None:
 def test_ddim_is_what_a_stock_pipeline_would_make_of_its_scheduler(base: str, folder: Path) -> None:
     # The sd1 folder brings a PNDM scheduler, as SD 1.5 does; the trainer reads it as DDPM, the sampler as DDIM.
     info = find_base("miniature" if base == "miniature" else str(folder))
-    ours = StableDiffusion(info, torch.device("cpu")).ddim()
+    ours = load(info, torch.device("cpu")).ddim()
     stock = DDIMScheduler.from_config(stock_pipeline(info.folder).scheduler.config)
     for scheduler in (ours, stock):
         scheduler.set_timesteps(10)

@@ -11,8 +11,11 @@ from diffusers import StableDiffusionPipeline
 
 from tests.tiny import KNOWN, miniature, save_sd1, stock_pipeline
 from ti_core import formats
+from ti_core.backbone.base import Backbone
 from ti_core.backbone.folder import find_base
-from ti_core.backbone.stable_diffusion import ENCODER, StableDiffusion
+from ti_core.backbone.resident import load
+from ti_core.backbone.sd1 import ENCODER
+from ti_core.backbone.text import TextEncoder
 from ti_core.errors import InputError
 from ti_core.evaluation.words import encode
 from ti_core.records import Layout
@@ -39,25 +42,30 @@ PROMPTS = (
 )
 
 
+def clip(model: Backbone) -> TextEncoder:
+    """The one text encoder."""
+    return model.encoders[ENCODER]
+
+
 @pytest.fixture(scope="module", params=KINDS)
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> StableDiffusion:
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Backbone:
     if request.param == "miniature":
         return miniature()
     folder = save_sd1(tmp_path_factory.mktemp(request.param), legacy_eos=request.param == "sd1-legacy")
-    return StableDiffusion(find_base(str(folder)), torch.device("cpu"))
+    return load(find_base(str(folder)), torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
-def vectors(model: StableDiffusion) -> dict[str, np.ndarray]:
+def vectors(model: Backbone) -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
-    width = model.text_encoder.config.hidden_size
+    width = clip(model).module.config.hidden_size
     return {word: random.normal(0, 0.05, (count, width)).astype(np.float32) for word, count in WORDS.items()}
 
 
 @pytest.fixture(scope="module", params=formats.LAYOUTS)
 def loaded(
     request: pytest.FixtureRequest,
-    model: StableDiffusion,
+    model: Backbone,
     vectors: dict[str, np.ndarray],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> StableDiffusionPipeline:
@@ -79,19 +87,20 @@ def stock_ids(pipeline: StableDiffusionPipeline, prompt: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
-def test_ids_and_places_are_the_stock_ones(
-    model: StableDiffusion, loaded: StableDiffusionPipeline, prompt: str
-) -> None:
+def test_ids_and_places_are_the_stock_ones(model: Backbone, loaded: StableDiffusionPipeline, prompt: str) -> None:
     # The stock pipeline adds the words' rows behind its vocabulary, in the order they were loaded.
-    (ids, slots), (first, total) = model.tokenize([prompt], WORDS)[0], (len(model.tokenizer), sum(WORDS.values()))
+    (ids, slots), (first, total) = (
+        clip(model).tokenize([prompt], WORDS)[0],
+        (len(clip(model).tokenizer), sum(WORDS.values())),
+    )
     expected = stock_ids(loaded, prompt)
-    assert len(ids) == len(slots) == model.tokenizer.model_max_length
+    assert len(ids) == len(slots) == clip(model).tokenizer.model_max_length
     assert [first + slot if slot >= 0 else token for token, slot in zip(ids, slots, strict=True)] == expected.tolist()
     assert ("<" in prompt) == any(first <= token < first + total for token in expected)
 
 
 def test_hidden_states_are_the_stock_ones(
-    model: StableDiffusion, loaded: StableDiffusionPipeline, vectors: dict[str, np.ndarray]
+    model: Backbone, loaded: StableDiffusionPipeline, vectors: dict[str, np.ndarray]
 ) -> None:
     told = encode(model, PROMPTS, {word: {ENCODER: rows} for word, rows in vectors.items()})
     with torch.no_grad():
@@ -100,7 +109,7 @@ def test_hidden_states_are_the_stock_ones(
 
 
 def test_pooled_states_are_the_stock_ones_but_for_its_legacy_trap(
-    model: StableDiffusion, loaded: StableDiffusionPipeline, vectors: dict[str, np.ndarray]
+    model: Backbone, loaded: StableDiffusionPipeline, vectors: dict[str, np.ndarray]
 ) -> None:
     """With eos_token_id 2 in its configuration the stock encoder pools at the largest id. That is the end of the text,
     until a word is added behind the vocabulary: then stock pools at the word's last row, ours still at the end of the
@@ -109,19 +118,19 @@ def test_pooled_states_are_the_stock_ones_but_for_its_legacy_trap(
     ids = torch.stack([stock_ids(loaded, prompt) for prompt in PROMPTS])
     with torch.no_grad():
         stock = loaded.text_encoder(ids)
-    end = (ids == model.tokenizer.eos_token_id).int().argmax(-1)
+    end = (ids == clip(model).tokenizer.eos_token_id).int().argmax(-1)
     rows = torch.arange(len(PROMPTS))
     assert told.pooled_BD is not None
     torch.testing.assert_close(told.pooled_BD, told.hidden_BLD[rows, end], rtol=0, atol=0)
-    if model.text_encoder.config.eos_token_id != 2:
+    if clip(model).module.config.eos_token_id != 2:
         torch.testing.assert_close(told.pooled_BD, stock.pooler_output, rtol=0, atol=2e-6)
     else:
         torch.testing.assert_close(stock.pooler_output, told.hidden_BLD[rows, ids.argmax(-1)], rtol=0, atol=2e-6)
         assert (ids.argmax(-1) != end).sum() == sum("<" in prompt for prompt in PROMPTS)
 
 
-def test_each_prompt_of_a_batch_has_its_own_vectors(model: StableDiffusion) -> None:
-    width = model.text_encoder.config.hidden_size
+def test_each_prompt_of_a_batch_has_its_own_vectors(model: Backbone) -> None:
+    width = clip(model).module.config.hidden_size
     both = torch.randn((2, 1, width), generator=torch.Generator().manual_seed(0)) * 0.05
     told = model.encode_prompts(model.tokens(["a <x>", "a <x>"], {"<x>": 1}), {ENCODER: both})
     for row in range(2):
@@ -130,26 +139,26 @@ def test_each_prompt_of_a_batch_has_its_own_vectors(model: StableDiffusion) -> N
     assert not torch.equal(told.hidden_BLD[0], told.hidden_BLD[1])
 
 
-def test_a_prompt_may_fill_the_text_encoder_and_no_more(model: StableDiffusion) -> None:
-    room = model.tokenizer.model_max_length - 2
+def test_a_prompt_may_fill_the_text_encoder_and_no_more(model: Backbone) -> None:
+    room = clip(model).tokenizer.model_max_length - 2
     full = " ".join(["a"] * (room - 3))
-    ids, slots = model.tokenize([f"{full} <cat-toy>"], WORDS)[0]
-    assert len(ids) == room + 2 and slots[-4:] == [0, 1, 2, -1] and ids[-1] == model.tokenizer.eos_token_id
+    ids, slots = clip(model).tokenize([f"{full} <cat-toy>"], WORDS)[0]
+    assert len(ids) == room + 2 and slots[-4:] == [0, 1, 2, -1] and ids[-1] == clip(model).tokenizer.eos_token_id
     with pytest.raises(InputError, match=rf"{room + 1} tokens.*reads {room}"):
-        model.tokenize([f"a {full} <cat-toy>"], WORDS)
+        clip(model).tokenize([f"a {full} <cat-toy>"], WORDS)
 
 
-def test_known_words_are_one_token_each(model: StableDiffusion) -> None:
+def test_known_words_are_one_token_each(model: Backbone) -> None:
     # A tokenizer that silently fell back to its two special tokens would give one id for everything.
-    ids, _ = model.tokenize(["a photo of the small red hat"], {})[0]
-    assert len(set(ids[1:8])) == 7 and ids[8] == model.tokenizer.eos_token_id
-    assert ids[0] == model.tokenizer.bos_token_id != ids[8]
-    assert set(KNOWN) <= {token.removesuffix("</w>") for token in model.tokenizer.get_vocab()}
+    ids, _ = clip(model).tokenize(["a photo of the small red hat"], {})[0]
+    assert len(set(ids[1:8])) == 7 and ids[8] == clip(model).tokenizer.eos_token_id
+    assert ids[0] == clip(model).tokenizer.bos_token_id != ids[8]
+    assert set(KNOWN) <= {token.removesuffix("</w>") for token in clip(model).tokenizer.get_vocab()}
 
 
-def test_initial_vectors_are_the_phrase_in_as_many_rows_as_asked_for(model: StableDiffusion) -> None:
-    table = model.text_encoder.get_input_embeddings().weight
-    small, red, hat = (table[model.tokenize([word], {})[0][0][1]] for word in ("small", "red", "hat"))
+def test_initial_vectors_are_the_phrase_in_as_many_rows_as_asked_for(model: Backbone) -> None:
+    table = clip(model).module.get_input_embeddings().weight
+    small, red, hat = (table[clip(model).tokenize([word], {})[0][0][1]] for word in ("small", "red", "hat"))
 
     def rows(count: int) -> torch.Tensor:
         return model.initial_vectors("small red hat", count)[ENCODER]
@@ -160,4 +169,6 @@ def test_initial_vectors_are_the_phrase_in_as_many_rows_as_asked_for(model: Stab
     torch.testing.assert_close(rows(5), torch.stack([small, red, hat, small, red]), rtol=0, atol=0)
     start = rows(3)
     start.zero_()
-    assert not torch.equal(table[model.tokenize(["small"], {})[0][0][1]], start[0]), "a copy, not the table itself"
+    assert not torch.equal(table[clip(model).tokenize(["small"], {})[0][0][1]], start[0]), (
+        "a copy, not the table itself"
+    )

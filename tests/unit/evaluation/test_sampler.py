@@ -8,8 +8,9 @@ import torch
 from diffusers import DDIMScheduler
 
 from tests.tiny import miniature, save_sd1, stock_pipeline
+from ti_core.backbone.base import Backbone
 from ti_core.backbone.folder import find_base
-from ti_core.backbone.stable_diffusion import Conditioning, StableDiffusion
+from ti_core.backbone.resident import load
 from ti_core.evaluation import sampler
 from ti_core.evaluation.sampler import initial_noise, sample
 from ti_core.evaluation.words import encode
@@ -19,7 +20,7 @@ SEEDS = (7, 2**31 - 1, 8)
 STEPS, GUIDANCE = 5, 4.0
 
 
-def pictures(model: StableDiffusion, prompts: tuple[str, ...], seeds: tuple[int, ...]) -> np.ndarray:
+def pictures(model: Backbone, prompts: tuple[str, ...], seeds: tuple[int, ...]) -> np.ndarray:
     told = encode(model, prompts, {})
     return sample(model, told, seeds, model.info.resolution, STEPS, GUIDANCE).astype(int)
 
@@ -27,7 +28,7 @@ def pictures(model: StableDiffusion, prompts: tuple[str, ...], seeds: tuple[int,
 @pytest.mark.parametrize("base", ["miniature", "sd1"])
 def test_a_batch_is_what_a_stock_pipeline_makes_one_by_one(base: str, tmp_path: Path) -> None:
     folder = save_sd1(tmp_path / "sd1") if base == "sd1" else None
-    model = StableDiffusion(find_base(str(folder)), torch.device("cpu")) if folder else miniature()
+    model = load(find_base(str(folder)), torch.device("cpu")) if folder else miniature()
     pipeline = stock_pipeline(model.info.folder)
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
     made = pictures(model, PROMPTS, SEEDS)
@@ -62,7 +63,7 @@ def test_guidance_pulls_towards_the_prompt() -> None:
     told = encode(model, ["a toy on a red background"], {})
 
     def redness(guidance: float) -> float:
-        jobs = Conditioning(told.hidden_BLD.expand(4, -1, -1), None, {})
+        jobs = told.repeat_interleave(4)
         made = sample(model, jobs, range(4), 64, 8, guidance).astype(int)
         return float((made[..., 0] - made[..., 1:].mean(-1)).mean())
 

@@ -12,7 +12,8 @@ import torch
 from torch.func import functional_call
 
 from tests.tiny import job, miniature, stock_pipeline, tiny_sd1
-from ti_core.backbone.stable_diffusion import ENCODER, StableDiffusion
+from ti_core.backbone.base import Backbone
+from ti_core.backbone.sd1 import ENCODER
 from ti_core.training.draws import draw
 from ti_core.training.trainer import CheckpointReady, ConceptJob, Event, Failed, Finished, Progress, train
 
@@ -27,7 +28,7 @@ def last_vectors(events: Iterable[Event], concept: str = "cat-toy") -> torch.Ten
     return checkpoints(events, concept)[-1].state.vectors[ENCODER]
 
 
-def fixed_loss(model: StableDiffusion, wanted: ConceptJob, rows: torch.Tensor) -> float:
+def fixed_loss(model: Backbone, wanted: ConceptJob, rows: torch.Tensor) -> float:
     """Loss of `rows` on 32 samples that no training step draws."""
     count = 32
     drawn = draw(10**6, 0, count, len(wanted.mean), len(wanted.templates), 1000, tuple(wanted.mean.shape[1:]))
@@ -36,11 +37,11 @@ def fixed_loss(model: StableDiffusion, wanted: ConceptJob, rows: torch.Tensor) -
     latents = wanted.mean[drawn.picture_b]
     noisy = model.noise.add_noise(latents, drawn.noise_bChw, drawn.timestep_b)
     with torch.no_grad():
-        told = model.encode_prompts(tokens[drawn.template_b], {ENCODER: rows.expand(count, -1, -1)})
+        told = model.encode_prompts(tokens.take(drawn.template_b), {ENCODER: rows.expand(count, -1, -1)})
         return float((model.denoise(noisy, drawn.timestep_b, told) - drawn.noise_bChw).square().mean())
 
 
-def fingerprint(model: StableDiffusion) -> dict[str, str]:
+def fingerprint(model: Backbone) -> dict[str, str]:
     return {
         f"{part}.{name}": hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
         for part, module in model.parts.items()

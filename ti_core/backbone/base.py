@@ -1,0 +1,177 @@
+"""A frozen Stable Diffusion of any kind: texts with new words in, conditioning out; pictures and latents; denoising.
+
+What is the same for all kinds is here; a kind says which text encoders it has, what it makes of their outputs and what
+else its U-Net is told. This module knows nothing of training, concepts or scores.
+
+Shapes: B prompts or pictures, L tokens (the tokenizer's maximum), V vectors a prompt may use, D text width,
+C latent channels, H×W pixels, h×w latents.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTokenizer
+
+from ti_core.backbone.conditioning import Conditioning, Tokens
+from ti_core.backbone.text import TextEncoder
+from ti_core.errors import InputError
+from ti_core.records import BaseModelInfo
+
+DECODED_AT_ONCE = 2**20
+"""Pixels that `decode` makes in one call: one picture of 1024² (2 GB of activations), or 256 of the miniature's."""
+
+
+class Backbone(ABC):
+    """The frozen network of one process. Every parameter has `requires_grad` False and every part is in eval mode."""
+
+    ENCODERS: ClassVar[Mapping[str, tuple[str, str, Any]]]
+    """Name of each text encoder, as exported files call it → folders of tokenizer and weights, class of transformers.
+    Vectors are given and returned by these names."""
+    HIDDEN_STATES: ClassVar[bool] = False
+    """Whether `condition` reads the hidden states of every layer."""
+
+    def __init__(self, info: BaseModelInfo, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        """Load the model at `info`. `dtype` overrides the type of every part.
+
+        By default the text encoders are fp32, as they carry the gradients and are small; the VAE is fp32, as SDXL's
+        overflows in fp16; the U-Net is bf16 on CUDA, else fp32. Raises InputError when a part does not load.
+        """
+        folder = Path(info.folder)
+        self.info, self.device = info, device
+        small = dtype or torch.float32
+        self.unet_dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+        try:
+            self.encoders = {
+                name: TextEncoder(
+                    CLIPTokenizer.from_pretrained(str(folder / tokenizer)), _load(kind, folder / weights, dtype=small)
+                )
+                for name, (tokenizer, weights, kind) in self.ENCODERS.items()
+            }
+            self.vae = _load(AutoencoderKL, folder / "vae", torch_dtype=small)
+            self.unet = _load(UNet2DConditionModel, folder / "unet", torch_dtype=self.unet_dtype)
+            self.noise = DDPMScheduler.from_pretrained(str(folder / "scheduler"))
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise InputError(f"The base model in {folder} does not load: {str(error).splitlines()[0]}") from None
+        for part in self.parts.values():
+            part.requires_grad_(False)
+            part.eval()
+            part.to(device)
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """The modules that hold weights."""
+        return {name: encoder.module for name, encoder in self.encoders.items()} | {"vae": self.vae, "unet": self.unet}
+
+    # --- what a kind says ---------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def condition(self, outputs: Mapping[str, Any]) -> Conditioning:
+        """What the U-Net is told, of each text encoder's own output."""
+
+    def unconditional(self) -> Conditioning:
+        """The side of classifier-free guidance without a prompt, one row."""
+        return self.encode_prompts(self.tokens([""], {}), {})
+
+    def added(self, told: Conditioning, height: int, width: int) -> dict[str, Tensor] | None:
+        """What else the U-Net is told besides hidden states, for pictures of `height` × `width` pixels."""
+        return None
+
+    # --- words --------------------------------------------------------------------------------------------------------
+
+    def tokens(self, prompts: Sequence[str], words: Mapping[str, int]) -> Tokens:
+        """Tokenise B prompts for every text encoder, on the device.
+
+        `words` maps each placeholder, in lower case, to its number of vectors; slots number the rows of all words in
+        the mapping's order. Raises InputError when a prompt is longer than the text encoders read.
+        """
+        pairs = {name: encoder.tokenize(prompts, words) for name, encoder in self.encoders.items()}
+        return Tokens(
+            *({name: torch.tensor([pair[which] for pair in of], device=self.device) for name, of in pairs.items()}
+              for which in (0, 1))
+        )  # fmt: skip
+
+    def encode_prompts(self, tokens: Tokens, vectors: Mapping[str, Tensor]) -> Conditioning:
+        """Encode B prompts; `vectors` maps every encoder's name to [B, V, D], each prompt's own rows.
+
+        Differentiable in `vectors`. An empty mapping encodes plain prompts.
+        """
+        return self.condition(
+            {
+                name: encoder.read(tokens.ids_BL[name], tokens.slots_BL[name], vectors.get(name), self.HIDDEN_STATES)
+                for name, encoder in self.encoders.items()
+            }
+        )
+
+    def initial_vectors(self, phrase: str, count: int) -> dict[str, Tensor]:
+        """Return {encoder: [count, D]}: vectors to start from, made of the phrase's token embeddings.
+
+        As many vectors as tokens take one each; fewer take the means of neighbouring tokens; more repeat in turn.
+        """
+        return {name: encoder.initial_vectors(phrase, count) for name, encoder in self.encoders.items()}
+
+    # --- pictures -----------------------------------------------------------------------------------------------------
+
+    @property
+    def scale(self) -> int:
+        """Pixels per latent, on a side."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    def latent_shape(self, resolution: int) -> tuple[int, int, int]:
+        """(C, h, w) of the latents of a square picture with `resolution` pixels a side."""
+        return self.vae.config.latent_channels, resolution // self.scale, resolution // self.scale
+
+    @torch.no_grad()
+    def encode_pictures(self, pictures_B3HW: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures in [−1, 1] to the mean and standard deviation of their latents, each [B, C, h, w], scaled."""
+        posterior = self.vae.encode(pictures_B3HW.to(self.device, self.vae.dtype)).latent_dist
+        scale, shift = self.vae.config.scaling_factor, self.vae.config.shift_factor or 0.0
+        return (posterior.mean - shift) * scale, posterior.std * scale
+
+    @torch.no_grad()
+    def decode(self, latents_BChw: Tensor) -> Tensor:
+        """Scaled latents to pictures: uint8 [B, H, W, 3] on the CPU, rounded as diffusers' image processor rounds."""
+        scale, shift = self.vae.config.scaling_factor, self.vae.config.shift_factor or 0.0
+        height, width = latents_BChw.shape[-2:]
+        at_once = max(1, DECODED_AT_ONCE // (height * width * self.scale**2))
+        pictures = []
+        for part in latents_BChw.split(at_once):
+            picture = self.vae.decode(part.to(self.vae.dtype) / scale + shift).sample
+            pictures.append(((picture / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu())
+        return torch.cat(pictures)
+
+    # --- denoising ----------------------------------------------------------------------------------------------------
+
+    def denoise(self, noisy_BChw: Tensor, timesteps_B: Tensor, told: Conditioning) -> Tensor:
+        """The U-Net's raw prediction (noise, or v where the scheduler says so), [B, C, h, w] in `noisy_BChw`'s type."""
+        height, width = noisy_BChw.shape[-2:]
+        out = self.unet(
+            noisy_BChw.to(self.unet_dtype),
+            timesteps_B,
+            encoder_hidden_states=told.hidden_BLD.to(self.unet_dtype),
+            added_cond_kwargs=self.added(told, height * self.scale, width * self.scale),
+            return_dict=False,
+        )[0]
+        return out.to(noisy_BChw.dtype)
+
+    def target(self, latents_BChw: Tensor, noise_BChw: Tensor, timesteps_B: Tensor) -> Tensor:
+        """What `denoise` is trained to say, by the scheduler's prediction type: noise, or v (arXiv 2202.00512)."""
+        if self.noise.config.prediction_type == "v_prediction":
+            return self.noise.get_velocity(latents_BChw, noise_BChw, timesteps_B)
+        return noise_BChw
+
+    def ddim(self) -> DDIMScheduler:
+        """A fresh DDIM sampler on this model's noise schedule (arXiv 2010.02502)."""
+        return DDIMScheduler.from_config(self.noise.config)
+
+
+def _load(kind: Any, folder: Path, **types: torch.dtype) -> Any:
+    """Load one part. Raises InputError when tensors are missing: the libraries would make them up, with a warning."""
+    part, told = kind.from_pretrained(str(folder), output_loading_info=True, **types)
+    if missing := sorted(told["missing_keys"]):
+        raise InputError(f"{folder} holds no weights for {missing[0]} ({len(missing)} missing): copy it again.")
+    return part
