@@ -236,7 +236,7 @@ def judge(
     settings = _settings(home)
     from ti_core.config import EvaluationConfig, SelectionRule
     from ti_core.planning import replan
-    from ti_core.reevaluation import find
+    from ti_core.publishing import find
     from ti_core.store import open_store
 
     evaluation = _validated(

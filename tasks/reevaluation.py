@@ -13,7 +13,7 @@ from ti_core.store import get_blob, open_store
 @task(name="find-run", task_run_name="find run", **station)
 def find_run(concept: str, base: str, run: str) -> Manifest:
     """The judged run to judge again."""
-    from ti_core.reevaluation import find
+    from ti_core.publishing import find
 
     return find(concept, base, run, open_store(load_settings()))
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
-from ti_core.errors import ConflictError, IntegrityError, NotFoundError
+from ti_core.config import base_slug, check_slug
+from ti_core.errors import ConflictError, InputError, IntegrityError, NotFoundError
 from ti_core.records import (
     Champion,
     Document,
@@ -89,6 +90,26 @@ def bases_of(store: Store, concept: str) -> list[str]:
     """The base models (slugs) that the store holds anything of this concept for, sorted."""
     prefix = f"concepts/{concept}/"
     return sorted({key.removeprefix(prefix).partition("/")[0] for key in store.keys(prefix)})
+
+
+def find(concept: str, base: str, run: str, store: Store) -> Manifest:
+    """The judged run of a concept whose judge_key begins with `run`; "" takes the champion's, or the last one.
+
+    Raises NotFoundError when there is none, InputError when `run` fits several.
+    """
+    found = manifests_of(store, check_slug(concept), base_slug(base))
+    if not found:
+        raise NotFoundError(f"No run of {concept} on {base} was judged in {store.uri}; `ti show` lists what there is.")
+    if not run:
+        champion = champion_of(store, concept, base_slug(base))
+        return next((one for one in found if champion and one.plan.judge_key == champion.judge_key), found[-1])
+    fits = [one for one in found if one.plan.judge_key.startswith(run)]
+    if not fits:
+        there = ", ".join(one.plan.judge_key[:12] for one in found)
+        raise NotFoundError(f"No run of {concept} on {base} has a judge key that begins with {run}; there are {there}.")
+    if len(fits) > 1:
+        raise InputError(f"{len(fits)} runs of {concept} have a judge key that begins with {run}: write more of it.")
+    return fits[0]
 
 
 def blobs_of(manifest: Manifest) -> set[str]:

@@ -5,35 +5,14 @@ Scores that are there already under the same protocol are not made again.
 """
 
 from ti_core.assembly import assemble
-from ti_core.config import base_slug, check_slug
-from ti_core.errors import InputError, NotFoundError
+from ti_core.errors import InputError
 from ti_core.evaluation.rounds import Contest, judge_contests
 from ti_core.evaluation.station import anchors, judge_round
-from ti_core.publishing import champion_of, keep, manifest_of, manifests_of
+from ti_core.publishing import keep, manifest_of
 from ti_core.records import Anchors, JudgeRequest, Manifest, Plan, Report, Scores
 from ti_core.selection import choose, report
 from ti_core.settings import Settings
 from ti_core.store import Store
-
-
-def find(concept: str, base: str, run: str, store: Store) -> Manifest:
-    """The judged run of a concept whose judge_key begins with `run`; "" takes the champion's, or the last one.
-
-    Raises NotFoundError when there is none, InputError when `run` fits several.
-    """
-    found = manifests_of(store, check_slug(concept), base_slug(base))
-    if not found:
-        raise NotFoundError(f"No run of {concept} on {base} was judged in {store.uri}; `ti show` lists what there is.")
-    if not run:
-        champion = champion_of(store, concept, base_slug(base))
-        return next((one for one in found if champion and one.plan.judge_key == champion.judge_key), found[-1])
-    fits = [one for one in found if one.plan.judge_key.startswith(run)]
-    if not fits:
-        there = ", ".join(one.plan.judge_key[:12] for one in found)
-        raise NotFoundError(f"No run of {concept} on {base} has a judge key that begins with {run}; there are {there}.")
-    if len(fits) > 1:
-        raise InputError(f"{len(fits)} runs of {concept} have a judge key that begins with {run}: write more of it.")
-    return fits[0]
 
 
 def reevaluate(old: Manifest, plan: Plan, settings: Settings, store: Store) -> Manifest:

@@ -238,6 +238,24 @@ def test_published_words_are_shown_and_fetched(shell: Shell) -> None:
     assert done.returncode == 1 and "Did you mean cat-toy" in done.stderr
 
 
+# --- judging again ----------------------------------------------------------------------------------------------------
+
+
+def test_judging_again_refuses_in_a_sentence(shell: Shell) -> None:
+    assert "No run of nothing on miniature was judged" in shell.refuses("judge", "nothing")
+    assert "cannot name a concept" in shell.refuses("judge", "No Name")
+    assert "--floor is 3.0" in shell.refuses("judge", "nothing", "--floor", "3")
+
+
+def test_a_run_is_judged_again_by_another_rule(shell: Shell, octopus: Run) -> None:
+    done = shell.run("judge", "octopus", "--rule", "editability", "--floor", "0", "--home", str(octopus.home), "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    told = json.loads(done.stdout)
+    assert told["decision"]["rule"]["name"] == "editability" and told["differences"] == []
+    assert told["before"]["judge_key"] == octopus.outcome.judge_key != told["judge_key"]
+    assert Path(told["page"]).is_file()
+
+
 # --- a known outcome, and Ctrl-C --------------------------------------------------------------------------------------
 
 

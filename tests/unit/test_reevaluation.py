@@ -14,9 +14,9 @@ from ti_core.errors import InputError, NotFoundError
 from ti_core.evaluation.rounds import Contest, judge_contests
 from ti_core.evaluation.station import anchors, judge
 from ti_core.planning import make_plan, replan
-from ti_core.publishing import blobs_of, keep, manifest_of, manifests_of
+from ti_core.publishing import blobs_of, find, keep, manifest_of, manifests_of
 from ti_core.records import Checkpoint, Manifest, PromptSet, blob_key
-from ti_core.reevaluation import find, reevaluate
+from ti_core.reevaluation import reevaluate
 from ti_core.selection import choose, report
 from ti_core.settings import Settings
 from ti_core.store import Store, open_store, put_blob

@@ -39,8 +39,8 @@ def sample(
     empty = model.unconditional()
     pictures = []
     for first in range(0, len(seeds), BATCH):
-        told = prompts.take(slice(first, first + BATCH))
-        pictures.append(sample_batch(model, told, empty, seeds[first : first + BATCH], resolution, steps, guidance))
+        chunk, told = seeds[first : first + BATCH], prompts.take(slice(first, first + BATCH))
+        pictures.append(sample_batch(model, told, empty, chunk, resolution, steps, guidance))
     return np.concatenate(pictures)
 
 
@@ -54,7 +54,7 @@ def sample_batch(
     steps: int,
     guidance: float,
 ) -> NDArray[np.uint8]:
-    """`sample` for at most a batch of jobs, all in the same U-Net calls. `empty` is `model.unconditional()`."""
+    """`sample` for at most a batch of jobs, all in the same U-Net calls. `empty` is the unconditional prompt."""
     told = Conditioning.cat([empty.repeat_interleave(len(seeds)), prompts])
     scheduler = model.ddim()
     scheduler.set_timesteps(steps, device=model.device)

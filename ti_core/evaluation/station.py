@@ -13,6 +13,7 @@ Shapes: P prompts, S seeds, N reference pictures, E embedding width.
 
 import io
 from collections.abc import Sequence
+from itertools import groupby
 from typing import NamedTuple
 from typing import Protocol as Shape
 
@@ -133,7 +134,12 @@ def _judge_alike(requests: Sequence[JudgeRequest], settings: Settings, store: St
         present = {job.request for job in batch}
         # Jobs come request by request, so what an earlier batch was told and this one is not is done with.
         told = {number: told.get(number) or _told(model, requests[number], store) for number in sorted(present)}
-        prompts = Conditioning.cat([told[job.request].take(slice(job.prompt, job.prompt + 1)) for job in batch])
+        prompts = Conditioning.cat(
+            [
+                told[number].take(torch.tensor([job.prompt for job in of_request]))
+                for number, of_request in groupby(batch, key=lambda job: job.request)
+            ]
+        )
         made = sampler.sample_batch(
             model, prompts, empty, [grids[job.request][1][job.seed] for job in batch],
             protocol.resolution, protocol.sampler_steps, protocol.guidance,
