@@ -4,6 +4,7 @@ The libraries load weights in their stored type, and make up tensors that are mi
 given and a hole is an error.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ class Parts:
     vae: Any
     unet: Any
     noise: DDPMScheduler
+    index: dict[str, Any]
+    """model_index.json, where pipelines keep settings of their own."""
 
 
 def load_parts(
@@ -50,6 +53,7 @@ def load_parts(
             vae=parts["vae"],
             unet=parts["unet"],
             noise=DDPMScheduler.from_pretrained(str(folder / "scheduler")),
+            index=json.loads((folder / "model_index.json").read_text()),
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise InputError(f"The base model in {info.folder} does not load: {str(error).splitlines()[0]}") from None

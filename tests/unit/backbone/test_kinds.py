@@ -105,12 +105,10 @@ def test_without_the_last_line_a_stock_sdxl_pools_at_the_new_word(tmp_path: Path
     torch.testing.assert_close(pooled[0], at_word, rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize("zeros", [True, False, None])
-def test_pictures_are_the_stock_ones(model: Backbone, zeros: bool | None, tmp_path: Path) -> None:
-    if zeros is not None:  # SDXL's empty prompt, either way
-        if model.info.kind != "sdxl":
-            pytest.skip("SDXL alone has this setting")
-        model = load(find_base(str(save_sdxl(tmp_path / "sdxl", zeros=zeros))), CPU)
+@pytest.mark.parametrize("case", ["sd2", "sdxl", "sdxl whose empty prompt is encoded"])
+def test_pictures_are_the_stock_ones(case: str, tmp_path: Path) -> None:
+    folder = save_sd2(tmp_path / "sd2") if case == "sd2" else save_sdxl(tmp_path / "sdxl", zeros=case == "sdxl")
+    model = load(find_base(str(folder)), CPU)
     pipeline = stock_pipeline(model.info.folder)
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
     prompts, seeds = ["a photo of a cat", "a red toy"], [3, 4]
