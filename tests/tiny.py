@@ -1,9 +1,9 @@
 """Small real models for tests: the shipped miniature, loaded once, and random Stable Diffusion folders.
 
-`save_sd1`, `save_sd2` and `save_sdxl` write what their folders hold, with every dimension made tiny. For SD 1.5 that is
-a tokenizer of vocab.json and merges.txt, a CLIP text encoder of width 32, a U-Net, a VAE, the last three with tensors
-named as in published weights, and a PNDM scheduler. Their weights are random, so they show that code agrees with code,
-never that anything is learned.
+`save_sd1`, `save_sd2` and `save_sdxl` write what their folders hold, with every dimension made tiny. For SD 1.5 that
+is a tokenizer of vocab.json and merges.txt, a CLIP text encoder of width 32, a U-Net, a VAE, the last three with
+tensors named as in published weights, and a PNDM scheduler. Its weights are random, so it shows that code agrees with
+code, never that anything is learned.
 """
 
 import json

@@ -13,6 +13,7 @@ from typing import Any
 import diffusers
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers.utils import logging
 from torch import nn
 from transformers import CLIPTokenizer
 
@@ -67,6 +68,9 @@ def _part(kind: Any, folder: Path, **types: torch.dtype) -> Any:
 
 
 def _from_file(info: BaseModelInfo, folder: Path, dtype: torch.dtype, unet_dtype: torch.dtype) -> dict[str, nn.Module]:
+    # It warns of a cast that it makes itself, and draws a bar for half a second.
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     local = {"config": str(folder), "local_files_only": True}
     given: dict[str, Any] = {"safety_checker": None, "feature_extractor": None}
     for name, network, stored in (("vae", AutoencoderKL, dtype), ("unet", UNet2DConditionModel, unet_dtype)):
