@@ -28,7 +28,7 @@ class Settings(BaseSettings):
     experiment: str = "pseudoword"
     """MLflow experiment the runs go to."""
     base_model: str = "miniature"
-    """Base model where a run names none: `miniature`, a diffusers folder or a hub name."""
+    """Base model where a run names none: `miniature`, a diffusers folder, a .safetensors file or a hub name."""
     clip: str = ""
     """Judge: a folder in open_clip's local-dir layout, or `ARCHITECTURE/PRETRAINED`. Empty: the base model's own."""
     dino: str = ""

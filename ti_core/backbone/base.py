@@ -42,6 +42,7 @@ class Backbone(ABC):
         self.unet_dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
         parts = load_parts(info, self.ENCODERS, dtype or torch.float32, self.unet_dtype)
         self.encoders, self.vae, self.unet, self.noise = parts.encoders, parts.vae, parts.unet, parts.noise
+        self.index = parts.index
         for part in self.parts.values():
             part.requires_grad_(False)
             part.eval()

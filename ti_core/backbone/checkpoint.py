@@ -63,6 +63,6 @@ def configuration_of_file(file: Path) -> tuple[BackboneKind, Path]:
     source = f" of {repository}, or of any folder like it," if repository else " of the folder it was made from"
     raise InputError(
         f"{file} holds weights alone, and their configuration is not here: put model_index.json and the folders "
-        f"scheduler, tokenizer, text_encoder, unet and vae{', tokenizer_2, text_encoder_2' if kind == 'sdxl' else ''}"
+        f"scheduler, tokenizer, text_encoder, {'tokenizer_2, text_encoder_2, ' if kind == 'sdxl' else ''}unet and vae"
         f"{source} without their weights into {beside}."
     )

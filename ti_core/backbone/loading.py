@@ -4,6 +4,7 @@ The libraries load weights in their stored type, and make up tensors that are mi
 given and a hole is an error.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import diffusers
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers.utils import logging
 from torch import nn
 from transformers import CLIPTokenizer
 
@@ -30,6 +32,8 @@ class Parts:
     vae: Any
     unet: Any
     noise: DDPMScheduler
+    index: dict[str, Any]
+    """model_index.json, where pipelines keep settings of their own."""
 
 
 def load_parts(
@@ -50,6 +54,7 @@ def load_parts(
             vae=parts["vae"],
             unet=parts["unet"],
             noise=DDPMScheduler.from_pretrained(str(folder / "scheduler")),
+            index=json.loads((folder / "model_index.json").read_text()),
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise InputError(f"The base model in {info.folder} does not load: {str(error).splitlines()[0]}") from None
@@ -63,6 +68,9 @@ def _part(kind: Any, folder: Path, **types: torch.dtype) -> Any:
 
 
 def _from_file(info: BaseModelInfo, folder: Path, dtype: torch.dtype, unet_dtype: torch.dtype) -> dict[str, nn.Module]:
+    # It warns of a cast that it makes itself, and draws a bar for half a second.
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     local = {"config": str(folder), "local_files_only": True}
     given: dict[str, Any] = {"safety_checker": None, "feature_extractor": None}
     for name, network, stored in (("vae", AutoencoderKL, dtype), ("unet", UNet2DConditionModel, unet_dtype)):

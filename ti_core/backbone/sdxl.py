@@ -5,7 +5,6 @@ stand side by side, without a final layer norm. The U-Net is also told the size 
 corner of its crop and the size it has now. Crops are told as (0, 0), which the paper found to give centred things.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -14,7 +13,6 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from ti_core.backbone.base import Backbone
-from ti_core.backbone.checkpoint import configuration
 from ti_core.backbone.conditioning import Conditioning
 
 FIRST, SECOND = "clip_l", "clip_g"
@@ -37,8 +35,7 @@ class StableDiffusionXL(Backbone):
     def unconditional(self) -> Conditioning:
         """Zeros, where the model's index says that an empty prompt is that (as the stock pipeline does)."""
         empty = super().unconditional()
-        index = json.loads((configuration(self.info) / "model_index.json").read_text())
-        return empty.zeros() if index.get("force_zeros_for_empty_prompt", True) else empty
+        return empty.zeros() if self.index.get("force_zeros_for_empty_prompt", True) else empty
 
     def added(self, told: Conditioning, height: int, width: int) -> dict[str, Tensor]:
         """The pooled state, and (original height, width, crop top, left, height, width) of each picture, fp32."""

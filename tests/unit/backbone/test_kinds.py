@@ -106,12 +106,10 @@ def test_without_the_last_line_a_stock_sdxl_pools_at_the_new_word(tmp_path: Path
     torch.testing.assert_close(pooled[0], at_word, rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize("zeros", [True, False, None])
-def test_pictures_are_the_stock_ones(model: Backbone, zeros: bool | None, tmp_path: Path) -> None:
-    if zeros is not None:  # SDXL's empty prompt, either way
-        if model.info.kind != "sdxl":
-            pytest.skip("SDXL alone has this setting")
-        model = load(find_base(str(save_sdxl(tmp_path / "sdxl", zeros=zeros))), CPU)
+@pytest.mark.parametrize("case", ["sd2", "sdxl", "sdxl whose empty prompt is encoded"])
+def test_pictures_are_the_stock_ones(case: str, tmp_path: Path) -> None:
+    folder = save_sd2(tmp_path / "sd2") if case == "sd2" else save_sdxl(tmp_path / "sdxl", zeros=case == "sdxl")
+    model = load(find_base(str(folder)), CPU)
     pipeline = stock_pipeline(model.info.folder)
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
     prompts, seeds = ["a photo of a cat", "a red toy"], [3, 4]
@@ -152,7 +150,7 @@ def test_sdxl_is_told_the_size_a_picture_had(tmp_path: Path) -> None:
 
 def test_a_word_is_trained_in_every_encoder_exported_and_reloaded(model: Backbone, tmp_path: Path) -> None:
     events = list(train([job(model, steps=4, vectors=2, checkpoint_every=2)], model))
-    first, last = [event for event in events if isinstance(event, CheckpointReady)]
+    first, last = (event for event in events if isinstance(event, CheckpointReady))
     start = model.initial_vectors("toy", 2)
     assert set(last.state.vectors) == set(model.encoders)
     for name, rows in last.state.vectors.items():
@@ -163,10 +161,9 @@ def test_a_word_is_trained_in_every_encoder_exported_and_reloaded(model: Backbon
     hidden, _ = stock_states(pipeline, ["a photo of a <cat-toy>"])
     told = encode(model, ["a photo of a <cat-toy>"], {"<cat-toy>": word})
     torch.testing.assert_close(told.hidden_BLD, hidden, rtol=0, atol=2e-6)
-    resumed = list(train([job(model, steps=4, vectors=2, checkpoint_every=2, resume=first.state)], model))
-    assert isinstance(resumed[-2], CheckpointReady) and resumed[-2].step == 4
-    for name, rows in resumed[-2].state.vectors.items():
-        assert torch.equal(rows, last.state.vectors[name])
+    resumed = train([job(model, steps=4, vectors=2, checkpoint_every=2, resume=first.state)], model)
+    (again,) = [event for event in resumed if isinstance(event, CheckpointReady)]
+    assert again.step == 4 and all(torch.equal(again.state.vectors[name], last.state.vectors[name]) for name in word)
 
 
 def test_everything_can_be_computed_in_fp64(model: Backbone) -> None:
