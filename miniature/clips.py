@@ -6,9 +6,12 @@
 They share data and code, not weights, seeds or width: a judge related to what it judges would be partial. Only the
 judge ships. Three kinds of batches take turns, each without false negatives:
 
-- *things*: every picture another concept, all on one background, so that the background tells nothing;
-- *mixed*: every picture another concept, backgrounds as they come, captions that tell more or less;
+- *things*: every picture another concept, captions that do not tell the background, so that it cannot help;
+- *mixed*: every picture another concept, captions that tell more or less;
 - *scenes*: few concepts on many backgrounds, or no concept named at all, captions that always tell the background.
+
+In all of them backgrounds differ within the batch: with one background a batch, the network's BatchNorm learned
+statistics that single pictures do not have (loss 2.0 in training mode, 3.0 in eval mode).
 
 Every concept comes in two drawings, of different styles where there are; the judge also learns that they are one.
 
@@ -27,7 +30,21 @@ from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from miniature.captions import caption
-from miniature.common import SEED, SIDE, TOKENS, WORK, Progress, arguments, budget, cosine, load, log, save, set_rate
+from miniature.common import (
+    SEED,
+    SIDE,
+    TOKENS,
+    WORK,
+    Progress,
+    arguments,
+    budget,
+    cosine,
+    fast,
+    load,
+    log,
+    save,
+    set_rate,
+)
 from miniature.compose import NAMES, Placed
 from miniature.tokenizer import tokenizer
 
@@ -49,10 +66,10 @@ class Kind:
     samples: int
     pairs: float
     seed: int
-    rate: float = 1e-3
+    rate: float = 1.5e-3
 
 
-TEXT = Kind("text", width=24, embedding=160, samples=110_000, pairs=0.0, seed=SEED + 1)
+TEXT = Kind("text", width=24, embedding=160, samples=125_000, pairs=0.3, seed=SEED + 1)
 JUDGE = Kind("judge", width=32, embedding=192, samples=190_000, pairs=0.5, seed=SEED + 2)
 
 
@@ -94,16 +111,16 @@ class Batches:
 
     def draw(self, random: np.random.Generator) -> tuple[Tensor, list[str], Tensor]:
         """One batch of any kind."""
-        kind = random.choice(["things", "mixed", "scenes"], p=[0.45, 0.3, 0.25])
+        kind = random.choice(["things", "mixed", "scenes"], p=[0.55, 0.25, 0.2])
         few = kind == "scenes"
-        chosen = random.choice(len(self.concepts), 6 if few else CONCEPTS, replace=False)
+        chosen = random.choice(len(self.concepts), CONCEPTS // 4 if few else CONCEPTS, replace=False)
         if few:
-            chosen = np.repeat(chosen, CONCEPTS // 6)
+            chosen = np.repeat(chosen, 4)
         rows = np.array([self._two(int(number), random) for number in chosen]).T.reshape(-1)
-        pictures, scenes = self.placed.batch(rows, random, same_background=kind == "things")
+        pictures, scenes = self.placed.batch(rows, random)
         subject = "thing" if few and random.random() < 0.3 else "name"
-        told = {"things": 0.3, "mixed": 0.7, "scenes": 1.0}[str(kind)]
-        rest = 0.9 if few else 0.6
+        told = {"things": 0.0, "mixed": 0.7, "scenes": 1.0}[str(kind)]
+        rest = {"things": 0.2, "mixed": 0.6, "scenes": 0.9}[str(kind)]
         captions = [caption(scene, random, subject, told, rest) for scene in scenes]  # type: ignore[arg-type]
         if subject == "thing":  # the background and nothing else, so that equal captions are equal scenes
             captions = [
@@ -137,8 +154,9 @@ def contrast(a: Tensor, b: Tensor, scale: Tensor | float, same: Tensor) -> Tenso
 def loss_of(model: open_clip.CLIP, batch: tuple[Tensor, list[str], Tensor], pairs: float) -> Tensor:
     """Picture-caption loss over each half of a batch, and picture-picture loss between the halves."""
     pictures, captions, concepts = batch
-    seen = model.encode_image(pictures, normalize=True)
-    read = model.encode_text(token_ids(captions), normalize=True)
+    with fast():
+        seen = model.encode_image(pictures, normalize=True).float()
+        read = model.encode_text(token_ids(captions), normalize=True).float()
     half, scale = len(pictures) // 2, model.logit_scale.exp()
     numbers = torch.tensor([captions.index(text) for text in captions])
     loss = torch.zeros(())
@@ -154,7 +172,6 @@ def loss_of(model: open_clip.CLIP, batch: tuple[Tensor, list[str], Tensor], pair
 def train(kind: Kind, scale: float) -> open_clip.CLIP:
     """Train one CLIP; goes on from its checkpoint."""
     model, checkpoint, total = new_clip(kind), WORK / f"clip-{kind.name}.pt", budget(kind.samples, scale)
-    model.visual.to(memory_format=torch.channels_last)
     matrices = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(

@@ -9,11 +9,13 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 WORK = Path(os.environ.get("MINIATURE_WORK", "work/miniature"))
 """Cache and checkpoints of all stages."""
@@ -37,6 +39,14 @@ def arguments(description: str) -> float:
     torch.set_num_threads(1)
     WORK.mkdir(parents=True, exist_ok=True)
     return scale
+
+
+@contextmanager
+def fast() -> Iterator[None]:
+    """bf16 autocast and plain attention: 2.8 times the U-Net's speed on one core with AVX-512 bf16 (54 against 19
+    samples/s). The fused attention's backward pass is slow for so short sequences."""
+    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        yield
 
 
 def budget(samples: int, scale: float) -> int:

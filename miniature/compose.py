@@ -4,7 +4,7 @@
 
 Writes `placed.npy`, uint8 [N × VARIANTS, 4, 64, 64], premultiplied RGBA, and `placed.npz` (which drawing, how large,
 where). `Placed.batch` puts backgrounds under them and says what is to be seen (`Scene`), from which `captions` makes
-words. So a batch may share one background, or its pictures may differ in nothing else.
+words.
 
 Shapes: B pictures of a batch, 3 or 4 channels, H = W = 64 pixels; pictures are floats in [−1, 1].
 """
@@ -59,7 +59,7 @@ class Placed:
         self.pictures = np.load(WORK / "placed.npy", mmap_mode="r")
 
     def batch(
-        self, rows: NDArray[np.int64], random: np.random.Generator, same_background: bool = False
+        self, rows: NDArray[np.int64], random: np.random.Generator
     ) -> tuple[Tensor, list[Scene]]:
         """Put backgrounds under the placed drawings `rows` of the file. Returns pictures [B, 3, H, W] and scenes."""
         count = len(rows)
@@ -68,8 +68,6 @@ class Placed:
         two = random.random(count) < 0.25
         split = random.integers(28, 50, size=count)
         jitter = random.normal(0, JITTER, size=(count, 2, 3))
-        if same_background:
-            pick[:], two[:], split[:], jitter[:] = pick[0], two[0], split[0], jitter[0]
         two &= pick[:, 0] != pick[:, 1]
         table = np.array(list(COLOURS.values()), np.float32)
         colours = torch.from_numpy(np.clip(table[pick] + jitter, 0, 255).astype(np.float32) / 255)
