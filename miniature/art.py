@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import resvg_py
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -65,22 +64,26 @@ NEARER = {
     "pot": r"\b(pot|pan|amphora|jar|vase|urn|fondue)\b", "decoration": r"\b(lantern|streamer|ribbon|tanabata)\b",
 }  # fmt: skip
 """Narrower category words, by the concept's name."""
-SKIPPED = re.compile(r"o’clock|oclock|thirty|moon-face|suit$|^(flag|man|woman|person|men|women|people|family)\b|skin-tone")
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (214, 40, 40), "orange": (244, 140, 40), "yellow": (250, 210, 60), "green": (56, 150, 76),
+    "blue": (48, 96, 210), "purple": (120, 64, 170), "pink": (244, 160, 196), "brown": (122, 78, 48),
+    "black": (20, 20, 22), "white": (248, 248, 248), "gray": (150, 152, 156), "cyan": (90, 204, 214),
+}  # fmt: skip
+"""Names of colours, of things and of backgrounds."""
+SKIPPED = re.compile(
+    r"o’clock|oclock|thirty|moon-face|suit$|^(flag|man|woman|person|men|women|people|family)\b|skin-tone"
+)
 
-HELD_OUT = (
-    "anchor", "avocado", "butterfly", "cactus", "carrot", "crown", "doughnut", "flamingo", "fox", "guitar", "hamburger",
-    "ice cream", "jack o lantern", "lady beetle", "lion", "octopus", "owl", "panda", "penguin", "pineapple", "pizza",
-    "pretzel", "rocket", "sailboat", "strawberry", "sunflower", "teapot", "teddy bear", "trophy", "turtle",
-    "watermelon", "zebra",
-)  # fmt: skip
-"""Concepts that no training stage may see: `examples/concepts`."""
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples" / "concepts"
+HELD_OUT = tuple(sorted(folder.name.replace("-", " ") for folder in EXAMPLES.iterdir()))
+"""Concepts that no training stage may see: the names in `examples/concepts`."""
 ALIASES = (
     "donut", "burger", "cheeseburger", "icecream", "pumpkin", "ladybug", "ladybird", "teddy", "tortoise", "sailing",
     "yacht", "beetle lady", "cacti", "jack", "lions", "foxes", "owls",
 )  # fmt: skip
 """Other words for them."""
 SHOWN_IN = {"desert", "leo", "princess", "prince", "soft ice cream", "shaved ice", "shortcake"}
-"""Concepts under another name whose drawings show a held-out one: a cactus, a lion, a crown, ice cream, a strawberry."""
+"""Other concepts whose drawings show a held-out one: a cactus, a lion, a crown, ice cream, a strawberry."""
 
 _LEAK = re.compile(rf"\b({'|'.join([*HELD_OUT, *ALIASES])})s?\b")
 
@@ -163,17 +166,12 @@ def _square(picture: Image.Image) -> NDArray[np.uint8]:
     square = np.zeros((side, side, 4), np.float32)
     square[top : top + rgba.shape[0], left : left + rgba.shape[1]] = rgba
     # The four channels are resized as plain ones: PIL would un-premultiply an RGBA picture and leave halos.
-    planes = [
-        Image.fromarray(square[..., c]).resize((DRAWN, DRAWN), Image.Resampling.LANCZOS if side > DRAWN else Image.Resampling.BICUBIC)
-        for c in range(4)
-    ]
+    planes = [Image.fromarray(square[..., c]).resize((DRAWN, DRAWN), Image.Resampling.LANCZOS) for c in range(4)]
     return np.clip(np.stack([np.asarray(p) for p in planes], -1), 0, 255).round().astype(np.uint8)
 
 
 def main_colour(rgba: NDArray[np.uint8]) -> str:
     """The name of the colour that more than half of a drawing has, or ""."""
-    from miniature.compose import COLOURS
-
     seen = rgba[rgba[..., 3] > 200]
     if len(seen) < 200:
         return ""
@@ -185,6 +183,8 @@ def main_colour(rgba: NDArray[np.uint8]) -> str:
 
 def draw_all() -> tuple[NDArray[np.uint8], list[Drawing]]:
     """Every concept in every style that has it."""
+    import resvg_py  # noqa: PLC0415 (the one library that nothing else in the project needs)
+
     pictures: list[NDArray[np.uint8]] = []
     drawings: list[Drawing] = []
 
@@ -206,7 +206,8 @@ def draw_all() -> tuple[NDArray[np.uint8], list[Drawing]]:
             if icon is None:
                 continue
             width, height = icon.get("width", icons.get("width", side)), icon.get("height", side)
-            svg = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 {width} {height}">{icon["body"]}</svg>'
+            head = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+            svg = f'<svg {head} viewBox="0 0 {width} {height}">{icon["body"]}</svg>'
             png = resvg_py.svg_to_bytes(svg_string=svg, width=256)
             add(name, style, Image.open(io.BytesIO(bytes(png))))
         log.info("%s: %d drawings so far", style, len(drawings))

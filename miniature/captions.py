@@ -36,7 +36,7 @@ def with_article(noun: str, article: str) -> str:
 def caption(
     scene: Scene, random: np.random.Generator, subject: Subject = "name", background: float = 0.6, rest: float = 0.75
 ) -> str:
-    """One caption. It tells the background with probability `background`, size, place and style as often as `rest` says."""
+    """One caption. `background` is how often it tells the background, `rest` size and place; style a third as often."""
     drawing = scene.drawing
     noun = {"name": drawing.concept, "category": drawing.category, "thing": "thing"}[subject]
     if subject == "name" and drawing.synonyms and random.random() < 0.1:
@@ -61,5 +61,12 @@ def corpus(drawings: list[Drawing]) -> list[str]:
     """Every word that captions can hold, for the tokenizer. Held-out drawings give none."""
     seen = [one for one in drawings if not one.held_out]
     words = {one.concept for one in seen} | {one.category for one in seen} | {s for one in seen for s in one.synonyms}
-    lines = [*OPENINGS, *STYLES.values(), *ARTICLES, *EXTRA, *NAMES, "left right top bottom on at the and an background"]
+    lines = [
+        *OPENINGS,
+        *STYLES.values(),
+        *ARTICLES,
+        *EXTRA,
+        *NAMES,
+        "left right top bottom on at the and an background",
+    ]
     return sorted(words) + lines

@@ -99,7 +99,7 @@ def token_ids(texts: list[str]) -> Tensor:
 
 
 class Batches:
-    """Pictures [B, 3, H, W], captions and concept numbers [B] of a batch; the second half shows the first's concepts."""
+    """Pictures [B, 3, H, W], captions and concept numbers [B]; a batch's second half shows the first's concepts."""
 
     def __init__(self) -> None:
         self.placed = Placed()
@@ -175,7 +175,9 @@ def train(kind: Kind, scale: float) -> open_clip.CLIP:
     matrices = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}], lr=kind.rate, betas=(0.9, 0.98)
+        [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
+        lr=kind.rate,
+        betas=(0.9, 0.98),
     )
     for group in optimizer.param_groups:
         group["peak"] = kind.rate

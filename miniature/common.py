@@ -29,16 +29,21 @@ log = logging.getLogger("miniature")
 
 
 def arguments(description: str) -> float:
-    """Set up one stage's process (one thread, logging, the work folder) and return `--scale`, the share of the budget."""
+    """Set up one stage's process (one thread, logging, work folder) and return `--scale`, the share of the budget."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", type=float, default=1.0, help="share of every sample budget; 0.001 is a smoke test")
     scale: float = parser.parse_args().scale
+    set_up()
+    return scale
+
+
+def set_up() -> None:
+    """What every process of the recipe starts with; `arguments` does it for the first."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
     for noisy in ("httpx", "PIL", "diffusers", "transformers"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     torch.set_num_threads(1)
     WORK.mkdir(parents=True, exist_ok=True)
-    return scale
 
 
 @contextmanager

@@ -17,17 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from miniature.art import Drawing, read_art
+from miniature.art import COLOURS, Drawing, read_art
 from miniature.common import SEED, SIDE, WORK, arguments, log
 
 VARIANTS = 10
 """Placements per drawing; half of them plain (large, in the middle), since shapes are the hardest to learn."""
 
-COLOURS: dict[str, tuple[int, int, int]] = {
-    "red": (214, 40, 40), "orange": (244, 140, 40), "yellow": (250, 210, 60), "green": (56, 150, 76),
-    "blue": (48, 96, 210), "purple": (120, 64, 170), "pink": (244, 160, 196), "brown": (122, 78, 48),
-    "black": (20, 20, 22), "white": (248, 248, 248), "gray": (150, 152, 156), "cyan": (90, 204, 214),
-}  # fmt: skip
 NAMES = tuple(COLOURS)
 JITTER = 10.0
 """Standard deviation of a background's channels, of 255."""
@@ -58,9 +53,7 @@ class Placed:
         self.drawing, self.small, self.place = table["drawing"], table["small"], table["place"]
         self.pictures = np.load(WORK / "placed.npy", mmap_mode="r")
 
-    def batch(
-        self, rows: NDArray[np.int64], random: np.random.Generator
-    ) -> tuple[Tensor, list[Scene]]:
+    def batch(self, rows: NDArray[np.int64], random: np.random.Generator) -> tuple[Tensor, list[Scene]]:
         """Put backgrounds under the placed drawings `rows` of the file. Returns pictures [B, 3, H, W] and scenes."""
         count = len(rows)
         rgba = torch.from_numpy(self.pictures[rows]).float() / 255
@@ -85,14 +78,21 @@ class Placed:
 
 
 def place(rgba: NDArray[np.uint8], random: np.random.Generator, plain: bool) -> tuple[NDArray[np.uint8], bool, int]:
-    """Scale, mirror and put one premultiplied drawing on an empty canvas. Returns it [4, H, W], whether it is small, and
-    the index of its place. A plain one is large and in the middle."""
+    """Scale, mirror and put one premultiplied drawing on an empty canvas; a plain one large and in the middle.
+
+    Returns the canvas [4, H, W], whether the thing is small, and the index of its place.
+    """
     small = not plain and random.random() < 0.35
     where = 0 if plain or random.random() < 0.3 else int(random.integers(1, len(PLACES)))
     side = round(SIDE * (random.uniform(0.34, 0.48) if small else random.uniform(0.66, 0.92)))
     if where and not small:
         side = round(SIDE * random.uniform(0.5, 0.62))
-    planes = [Image.fromarray(rgba[..., c]).resize((side, side), Image.Resampling.BOX if side <= 48 else Image.Resampling.LANCZOS) for c in range(4)]
+    planes = [
+        Image.fromarray(rgba[..., c]).resize(
+            (side, side), Image.Resampling.BOX if side <= 48 else Image.Resampling.LANCZOS
+        )
+        for c in range(4)
+    ]
     thing = np.stack([np.asarray(p) for p in planes])
     thing[:3] = np.minimum(thing[:3], thing[3:])
     if random.random() < 0.5:

@@ -13,7 +13,6 @@ Shapes: B samples, C×h×w latents, L tokens, D text width.
 """
 
 import argparse
-import os
 import sys
 
 import numpy as np
@@ -21,10 +20,10 @@ import torch
 import torch.distributed as dist
 from diffusers import DDIMScheduler, DDPMScheduler, UNet2DConditionModel
 from diffusers.training_utils import EMAModel, compute_snr
-from torch import Tensor, nn
+from torch import Tensor, multiprocessing, nn
 
 from miniature.clips import TEXT, WIDTH, read_clip, text_encoder, token_ids
-from miniature.common import SEED, WORK, Progress, arguments, budget, cosine, fast, load, log, save, set_rate
+from miniature.common import SEED, WORK, Progress, arguments, budget, cosine, fast, load, save, set_rate, set_up
 from miniature.vae import CHANNELS
 
 SAMPLES = 300_000
@@ -92,10 +91,11 @@ def train(scale: float, rank: int, processes: int) -> None:
     total, share = budget(SAMPLES, scale), BATCH // processes
     model = Model()
     parameters = list(model.parameters())
-    optimizer = torch.optim.AdamW(
-        [{"params": list(model.unet.parameters()), "peak": RATE}, {"params": list(model.text.parameters()), "peak": TEXT_RATE}],
-        lr=RATE, betas=(0.9, 0.99), weight_decay=0.01, foreach=True,
-    )  # fmt: skip
+    groups = [
+        {"params": list(model.unet.parameters()), "peak": RATE},
+        {"params": list(model.text.parameters()), "peak": TEXT_RATE},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.99), weight_decay=0.01, foreach=True)
     average = EMAModel(parameters, decay=EMA, use_ema_warmup=True, power=0.75, foreach=True)
     done = 0
     if CHECKPOINT.is_file():
@@ -133,10 +133,8 @@ def train(scale: float, rank: int, processes: int) -> None:
             progress.step(done, lambda: f"loss {np.mean(losses):.4f}")
             if done - kept >= 6_000 or done >= total:
                 kept = done
-                save(
-                    {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "average": average.state_dict(), "done": done},
-                    CHECKPOINT,
-                )  # fmt: skip
+                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "done": done}
+                save(state | {"average": average.state_dict()}, CHECKPOINT)
 
 
 def read_model() -> tuple[Model, int]:
@@ -150,37 +148,23 @@ def read_model() -> tuple[Model, int]:
 
 
 def _run(rank: int, scale: float, processes: int) -> None:
-    torch.set_num_threads(1)
+    set_up()
     if processes > 1:
-        dist.init_process_group("gloo", rank=rank, world_size=processes)
+        dist.init_process_group("gloo", init_method="tcp://127.0.0.1:29517", rank=rank, world_size=processes)
     train(scale, rank, processes)
 
 
 def main() -> None:
-    """Run the stage. The other processes are children of this one."""
+    """Run the stage."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--rank", type=int, default=0)
     known, rest = parser.parse_known_args()
     sys.argv[1:] = rest
     scale = arguments(__doc__ or "")
-    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-    os.environ.setdefault("MASTER_PORT", "29517")
-    if known.rank:
-        return _run(known.rank, scale, known.processes)
-    import subprocess
-
-    others = [
-        subprocess.Popen([sys.executable, "-m", "miniature.diffusion", "--rank", str(rank), "--processes", str(known.processes), "--scale", str(scale)])  # noqa: S603
-        for rank in range(1, known.processes)
-    ]
-    try:
-        _run(0, scale, known.processes)
-    finally:
-        for other in others:
-            other.terminate()
-    log.info("diffusion done")
-    return None
+    if known.processes == 1:
+        _run(0, scale, 1)
+    else:
+        multiprocessing.spawn(_run, (scale, known.processes), nprocs=known.processes)
 
 
 if __name__ == "__main__":

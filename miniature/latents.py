@@ -45,13 +45,22 @@ def main() -> None:
         pictures, scenes = placed.batch(rows[part], random)
         with fast():
             latents[part] = vae.encode(pictures).latent_dist.mean.float().numpy()
-        texts = [caption(scene, random, "name" if random.random() < 0.92 else "category") for scene in scenes for _ in range(CAPTIONS)]
+        texts = [
+            caption(scene, random, "name" if random.random() < 0.92 else "category")
+            for scene in scenes
+            for _ in range(CAPTIONS)
+        ]
         ids[part] = token_ids(texts).view(len(scenes), CAPTIONS, -1).numpy()
         (WORK / "latents-at").write_text(str(at))
     latents.flush()
     ids.flush()
     (WORK / "latents-done").touch()
-    log.info("%d latents, mean %.3f, deviation %.3f", len(rows), latents[:4096].mean(), latents[:4096].astype(np.float32).std())
+    log.info(
+        "%d latents, mean %.3f, deviation %.3f",
+        len(rows),
+        latents[:4096].mean(),
+        latents[:4096].astype(np.float32).std(),
+    )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 Held-out words are in no caption, so they break into pieces, as a new word does in a real model.
 """
 
+import json
 from functools import lru_cache
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -24,12 +25,18 @@ def train(lines: list[str]) -> CLIPTokenizer:
         raise SystemExit(f"The captions name held-out concepts: {leaked[:5]}")
     bpe = Tokenizer(models.BPE(end_of_word_suffix=SUFFIX))
     bpe.normalizer = normalizers.Lowercase()
-    bpe.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(False, use_regex=False)])
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(False, use_regex=False)]
+    )
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     bpe.train_from_iterator(
         lines,
         trainers.BpeTrainer(
-            vocab_size=20_000, min_frequency=1, initial_alphabet=alphabet, end_of_word_suffix=SUFFIX, show_progress=False
+            vocab_size=20_000,
+            min_frequency=1,
+            initial_alphabet=alphabet,
+            end_of_word_suffix=SUFFIX,
+            show_progress=False,
         ),
     )
     merges = [tuple(pair) for pair in _merges(bpe)]
@@ -39,8 +46,6 @@ def train(lines: list[str]) -> CLIPTokenizer:
 
 
 def _merges(bpe: Tokenizer) -> list[list[str]]:
-    import json
-
     return json.loads(bpe.to_str())["model"]["merges"]
 
 

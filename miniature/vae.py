@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
-from torch.nn import functional as F
 
 from miniature.common import SEED, SIDE, WORK, Progress, arguments, budget, cosine, load, log, save, set_rate
 from miniature.compose import Placed
