@@ -70,7 +70,7 @@ class Kind:
 
 
 TEXT = Kind("text", width=24, embedding=160, samples=125_000, pairs=0.3, seed=SEED + 1)
-JUDGE = Kind("judge", width=32, embedding=192, samples=190_000, pairs=0.5, seed=SEED + 2)
+JUDGE = Kind("judge", width=32, embedding=192, samples=130_000, pairs=0.5, seed=SEED + 2)
 
 
 def model_config(kind: Kind) -> dict[str, object]:

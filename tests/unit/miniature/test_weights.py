@@ -1,4 +1,4 @@
-"""The weights that ship are real: the judge tells things apart, pictures follow captions, held-out words are unknown."""
+"""The weights that ship are real: the judge tells things apart, pictures follow captions, held-out words are new."""
 
 from collections.abc import Iterator
 
