@@ -40,7 +40,7 @@ def scheduler() -> DDIMScheduler:
     """Stable Diffusion's noise schedule; sampling starts at its last step, so that few steps start from pure noise."""
     return DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
-        steps_offset=0, prediction_type="v_prediction", timestep_spacing="trailing",
+        steps_offset=1, prediction_type="v_prediction", timestep_spacing="trailing",
     )  # fmt: skip
 
 
