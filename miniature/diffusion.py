@@ -131,7 +131,7 @@ def train(scale: float, rank: int, processes: int) -> None:
         losses = [*losses[-199:], loss.item()]
         if rank == 0:
             progress.step(done, lambda: f"loss {np.mean(losses):.4f}")
-            if done - kept >= 6_000 or done >= total:
+            if done - kept >= 2_000 or done >= total:
                 kept = done
                 state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "done": done}
                 save(state | {"average": average.state_dict()}, CHECKPOINT)
