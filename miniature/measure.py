@@ -55,6 +55,8 @@ class Bench:
     own: Clip
     judge: Clip
     seen: list[Drawing]
+    inverted: int = 16
+    """Held-out concepts that go through the trainer."""
 
 
 def uint8(pictures: torch.Tensor) -> list[Image.Image]:
@@ -153,7 +155,7 @@ def job(bench: Bench, folder: Path) -> ConceptJob:
 
 
 def inversion_rows(bench: Bench) -> dict[str, float]:
-    """Sixteen held-out concepts, one vector each, one fixed setting: are the pictures of the word the thing?
+    """Held-out concepts, one vector each, one fixed setting: are the pictures of the word the thing?
 
     CLIP-I is the mean cosine to the concept's real pictures: of the word's pictures, of the class word's, and of the
     word of another concept (`swapped`). R@1: nearest mean of real pictures among all 32 concepts.
@@ -164,7 +166,7 @@ def inversion_rows(bench: Bench) -> dict[str, float]:
         for folder in folders
     ]
     centres = np.stack([features.mean(0) / np.linalg.norm(features.mean(0)) for features in real])
-    wanted = list(range(0, len(folders), 2))
+    wanted = list(range(0, len(folders), 2))[: bench.inverted]
     jobs = [job(bench, folders[number]) for number in wanted]
     vectors = {
         event.concept: event.state.vectors[ENCODER].numpy()
@@ -237,12 +239,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[])
     known, rest = parser.parse_known_args()
     sys.argv[1:] = rest
-    arguments(__doc__ or "")
+    scale = arguments(__doc__ or "")
     device = torch.device("cpu")
     own = Clip(find_judge(str(known.miniature / "mini-clip"), "miniature"), device)
     judge = Clip(find_judge(str(known.judge), "miniature"), device) if known.judge else own
     seen = [one for one in Placed().drawings if not one.held_out]
     bench = Bench(StableDiffusion(find_base(str(known.miniature / "mini-sd")), device), own, judge, seen)
+    bench.inverted = max(2, round(16 * min(scale, 1.0)))
     path = WORK / f"figures-{known.name}.json"
     figures = json.loads(path.read_text()) if path.is_file() else {}
     for part in PARTS:
