@@ -9,7 +9,7 @@ CLASS_WORD ?= hat
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help demo test test-unit lint held-out setup clean
+.PHONY: help demo test test-unit lint held-out miniature setup clean
 
 help:
 	@echo "make demo       set up, train a held-out concept, judge it, publish it, say where to look"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-unit  the unit tests alone, under two minutes"
 	@echo "make lint       ruff, mypy, import contracts"
 	@echo "make held-out   measure all held-out concepts and write docs/held-out.md (about an hour on two cores)"
+	@echo "make miniature  rebuild the miniature's weights from nothing (hours; needs npm); SCALE=0.001 is a smoke test"
 	@echo "make clean      remove the environment and what the demo made"
 
 $(BIN)/python:
@@ -57,6 +58,12 @@ lint: $(VENV)/.dev
 
 held-out: $(VENV)/.dev
 	$(BIN)/python benchmarks/held_out.py
+
+# The recipe draws SVG files with resvg-py, which nothing else needs. It writes work/miniature/export.
+SCALE ?= 1
+miniature: $(VENV)/.dev
+	$(BIN)/uv pip install --quiet --python $(BIN)/python resvg-py
+	PYTHONPATH=. OMP_NUM_THREADS=1 $(BIN)/python -m miniature --scale $(SCALE)
 
 clean:
 	rm -rf $(VENV) pseudoword-data work
