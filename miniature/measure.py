@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from ti_core.backbone.stable_diffusion import ENCODER, Conditioning, StableDiffusion
 
 from miniature.art import Drawing
 from miniature.captions import with_article
@@ -27,7 +28,6 @@ from miniature.common import SEED, WORK, arguments, log
 from miniature.compose import NAMES, Placed
 from miniature.vae import psnr
 from ti_core.backbone.folder import find_base, find_judge
-from ti_core.backbone.stable_diffusion import ENCODER, Conditioning, StableDiffusion
 from ti_core.config import TrainingConfig
 from ti_core.evaluation.clip import Clip
 from ti_core.evaluation.sampler import sample

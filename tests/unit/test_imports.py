@@ -59,16 +59,17 @@ def test_the_client_imports_no_boto3_for_a_folder(tmp_path: Path) -> None:
 PUBLIC = {
     "ti_core.client": "champion concepts get",
     "ti_core.config": (
-        "BackboneKind ConceptSpec DEFAULTS EvaluationConfig SelectionRule Slug TrainingConfig base_slug check_slug"
+        "BackboneKind ConceptSpec DEFAULTS EvaluationConfig Packing SelectionRule Slug TrainingConfig "
+        "base_slug check_slug"
     ),
     "ti_core.errors": (
-        "ConflictError InputError IntegrityError NotFoundError PseudowordError ServiceError TrainingError"
+        "ConflictError InputError IntegrityError NotFoundError PausedError PseudowordError ServiceError TrainingError"
     ),
     "ti_core.formats": "LAYOUTS Vectors diffusers_lines filename read_checkpoint write write_checkpoint",
     "ti_core.records": (
         "Anchors BaseModelInfo BatchRow Candidate Cells Champion Checkpoint Decision Document ImageSet Interval "
         "JudgeInfo JudgeRequest Layout Manifest OpinionInfo Outcome Picture Plan PreparedSet PromptSet Protocol "
-        "PublishedFile Record Report Scale Scores Split Status blob_key champion_key concept_prefix "
+        "PublishedFile Record Report Scale Scores Split Status Trained blob_key champion_key concept_prefix "
         "former_champion_key manifest_key now outcome_key run_prefix"
     ),
     "ti_core.store": "Store Stored get_blob lease open_store put_blob",

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from typing import Protocol as Shape
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 

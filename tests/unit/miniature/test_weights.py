@@ -7,10 +7,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from ti_core.backbone.stable_diffusion import StableDiffusion
 
 from miniature.art import EXAMPLES, HELD_OUT
 from ti_core.backbone.folder import find_base, find_judge
-from ti_core.backbone.stable_diffusion import StableDiffusion
 from ti_core.evaluation.clip import Clip
 from ti_core.evaluation.sampler import sample
 from ti_core.evaluation.words import encode
