@@ -32,7 +32,9 @@ app = typer.Typer(
 )
 
 Home = Annotated[Path | None, typer.Option("--home", help="Data folder of this run [default: ./pseudoword-data].")]
-Base = Annotated[str, typer.Option("--base-model", help="miniature, a diffusers folder, or a hub name.")]
+Base = Annotated[
+    str, typer.Option("--base-model", help="miniature, a diffusers folder, a .safetensors file, or a hub name.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Steps = Annotated[int, typer.Option(help="Optimizer steps; 0 is the base model's default.")]
 Rate = Annotated[float, typer.Option("--learning-rate", help="0 is the base model's default.")]

@@ -44,17 +44,17 @@ def diffusers_lines(encoders: Collection[str], file: str, placeholder: str) -> s
     """Python that loads the published `file` (any layout) into a stock diffusers pipeline named `pipeline`.
 
     SDXL's published configurations pool at the largest token id, which is the new word's once it is added: the last
-    line makes the second text encoder pool at the end of the text again (docs/decisions/0005).
+    line makes the second text encoder pool at the end of the text again (docs/decisions/0006).
     """
     if len(encoders) == 1:
-        return f"pipeline.load_textual_inversion({file!r}, token={placeholder!r})"
+        return f'pipeline.load_textual_inversion("{file}", token="{placeholder}")'
     return "\n".join(
         [
             "from safetensors.torch import load_file",
-            f"vectors = load_file({file!r})",
-            f'pipeline.load_textual_inversion(vectors["clip_l"], token={placeholder!r}, '
+            f'vectors = load_file("{file}")',
+            f'pipeline.load_textual_inversion(vectors["clip_l"], token="{placeholder}", '
             "text_encoder=pipeline.text_encoder, tokenizer=pipeline.tokenizer)",
-            f'pipeline.load_textual_inversion(vectors["clip_g"], token={placeholder!r}, '
+            f'pipeline.load_textual_inversion(vectors["clip_g"], token="{placeholder}", '
             "text_encoder=pipeline.text_encoder_2, tokenizer=pipeline.tokenizer_2)",
             "pipeline.text_encoder_2.text_model.eos_token_id = pipeline.tokenizer_2.eos_token_id",
         ]

@@ -83,8 +83,8 @@ class ImageSet(Record):
 
 class PreparedSet(Record):
     """Pictures as training sees them. `squares` are blobs of lossless PNGs, RGB, `resolution` pixels a side;
-    `latents` is a safetensors file in this worker's cache: mean and std, each [N, C, h, w], mirrored ones last, and for
-    a masked loss mask, [N, 1, h, w]."""
+    `latents` is a safetensors file in this worker's cache: mean and std, each [N, C, h, w], mirrored ones last;
+    original, [N, 2], height and width of the crops in pixels; for a masked loss mask, [N, 1, h, w]."""
 
     key: str
     resolution: int

@@ -9,6 +9,7 @@ import base64
 import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -17,7 +18,8 @@ from markupsafe import Markup
 from PIL import Image, ImageDraw, ImageFont
 
 from ti_core.curves import COLOURS, Panel, curves, plane
-from ti_core.records import Anchors, BatchRow, Decision, Manifest, Scores, blob_key
+from ti_core.formats import diffusers_lines
+from ti_core.records import Anchors, BatchRow, Decision, Manifest, Plan, Scores, blob_key
 
 Load = Callable[[str], bytes]
 
@@ -70,9 +72,25 @@ def page(manifest: Manifest, load: Load) -> bytes:
         report_grid=_grid(report.anchors, [report.chosen], decision, load),
         panels=drawn,
         blob_key=blob_key,
+        load_lines=partial(_load_lines, manifest.plan),
         example=manifest.plan.protocol.report.edit[0].replace("{}", manifest.plan.concept.placeholder),
     )
     return text.encode()
+
+
+def _load_lines(plan: Plan, filename: str) -> str:
+    """Python that makes a stock pipeline which knows the word of the file."""
+    large = plan.base.kind == "sdxl"
+    where = plan.base.folder if plan.base.kind == "miniature" else plan.base.name
+    single = where.endswith(".safetensors")
+    pipeline = f"StableDiffusion{'XL' if large else ''}Pipeline"
+    return "\n".join(
+        [
+            f"from diffusers import {pipeline}\n",
+            f"pipeline = {pipeline}.from_{'single_file' if single else 'pretrained'}("{where}", torch_dtype=torch.float32)",
+            diffusers_lines(("clip_l", "clip_g") if large else ("clip_l",), filename, plan.concept.placeholder),
+        ]
+    )
 
 
 def checks(manifest: Manifest) -> list[tuple[bool, str]]:

@@ -286,7 +286,7 @@ def test_ctrl_c_ends_a_run_with_a_sentence_and_keeps_its_state(shell: Shell) -> 
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert out == "" or out.isspace()
-    assert err.strip().splitlines()[-1] == "Stopped. The same command goes on from the last checkpoint."
+    assert err.strip().splitlines()[-1] == "Stopped. The same command goes on from where it was."
     assert "Traceback" not in err and "Error" not in err
     assert not list(states.glob("concepts/*/*/runs/*/outcome-*"))
 

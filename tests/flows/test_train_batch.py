@@ -5,10 +5,16 @@ from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    FlowRunFilterParentFlowRunId,
+)
 
 from flows.train_batch import train_batch
 from tests.flows.octopus import EVALUATION, OCTOPUS, TRAINING, Run
+from ti_core.config import Packing, TrainingConfig
 from ti_core.errors import InputError
 from ti_core.records import BatchRow
 
@@ -63,3 +69,54 @@ def test_a_source_that_does_not_exist_fails_the_flow_with_its_sentence(at_home: 
     assert state.is_failed()
     with pytest.raises(InputError, match="There is no folder"):
         state.result()
+
+
+@pytest.fixture
+def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder of its own, and a folder of two concepts to learn and one that cannot be."""
+    folder = tmp_path / "night"
+    for name in ("fox", "lion"):
+        shutil.copytree(OCTOPUS.parent / name, folder / name)
+    (folder / "empty").mkdir()
+    monkeypatch.setenv("PSEUDOWORD_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PSEUDOWORD_ALLOWED_ROOTS", str(tmp_path))
+    return folder
+
+
+SHORT = TrainingConfig(steps=4, checkpoint_every=4, batch_size=2)
+
+
+def test_a_batch_trains_its_concepts_together(prefect_api: None, three: Path) -> None:
+    state = train_batch(str(three), "animal", SHORT, EVALUATION, return_state=True)
+    rows = {row.concept: row for row in state.result()}
+    assert rows["empty"].status == "failed" and "No usable picture" in rows["empty"].reason
+    assert {rows[name].status for name in ("fox", "lion")} <= {"published", "rejected"}
+    assert all(rows[name].step == 4 for name in ("fox", "lion"))
+    with get_client(sync_client=True) as client:
+        below = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[state.state_details.flow_run_id])
+            )
+        )
+    assert sorted(run.name for run in below)[:3] == ["empty", "fox", "lion"] and len(below) == 4
+    (pack,) = [run for run in below if run.name not in {"empty", "fox", "lion"}]
+    assert pack.state and "2 of 2 trained" in str(pack.state.message)
+
+
+def test_what_a_pack_cannot_train_is_named_and_not_tried_again(prefect_api: None, three: Path) -> None:
+    hopeless = SHORT.model_copy(update={"learning_rate": 1e-20})
+    state = train_batch(str(three), "animal", hopeless, EVALUATION, return_state=True)
+    assert state.is_failed()
+    rows = {row.concept: row for row in state.result(raise_on_failure=False)}
+    assert "the vectors of fox did not move" in rows["fox"].reason and rows["lion"].status == "failed"
+
+
+def test_a_batch_whose_time_is_over_pauses_and_goes_on_the_next_night(prefect_api: None, three: Path) -> None:
+    state = train_batch(str(three), "animal", SHORT, EVALUATION, packing=Packing(minutes=1e-9), return_state=True)
+    rows = {row.concept: row for row in state.result()}
+    assert {name: row.status for name, row in rows.items()} == {"empty": "failed", "fox": "paused", "lion": "paused"}
+    assert "paused at step 0 of 4" in rows["fox"].reason
+    again = {
+        row.concept: row for row in train_batch(str(three), "animal", SHORT, EVALUATION, return_state=True).result()
+    }
+    assert again["fox"].step == again["lion"].step == 4

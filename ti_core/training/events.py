@@ -15,7 +15,8 @@ from ti_core.training.state import TrainingState
 @dataclass(frozen=True)
 class ConceptJob:
     """One concept to train. `mean` and `std` are the latents of its N pictures (mirrored ones counted), [N, C, h, w],
-    scaled; `mask`, [N, 1, h, w] in [0, 1], weighs the loss. `resume` continues from an earlier state."""
+    scaled; `original`, [N, 2], their height and width in pixels before they were scaled (SDXL's U-Net is told); `mask`,
+    [N, 1, h, w] in [0, 1], weighs the loss. `resume` continues from an earlier state."""
 
     name: str
     placeholder: str
@@ -25,6 +26,7 @@ class ConceptJob:
     config: TrainingConfig
     mean: Tensor
     std: Tensor
+    original: Tensor | None = None
     mask: Tensor | None = None
     resume: TrainingState | None = None
 

@@ -41,6 +41,9 @@ class Slot:
             raise InputError(
                 f"The latents of {job.name} are not finite: its pictures or the VAE's weights are damaged."
             )
+        side = self.mean.shape[-1] * model.scale
+        original_N2 = torch.full((len(self.mean), 2), float(side)) if job.original is None else job.original
+        self.original_N2 = original_N2.to(model.device, dtype)
         self.mask = None if job.mask is None else job.mask.to(model.device, dtype)
         self._limits = {name: job.config.norm_limit * float(encoder.table_ND.float().norm(dim=-1).mean())
                         for name, encoder in model.encoders.items()}  # fmt: skip

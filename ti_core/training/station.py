@@ -63,7 +63,9 @@ def prepare(plan: Plan, settings: Settings, store: Store) -> PreparedSet:
         # One at a time: memory stays that of one picture, and a picture's latent does not depend on its company.
         encoded = [model.encode_pictures(one.unsqueeze(0)) for one in pixels_N3HW]
         mean, std = (torch.cat(parts).cpu() for parts in zip(*encoded, strict=True))
-        tensors = {"mean": mean, "std": std}
+        sides_N = torch.tensor([min(picture.width, picture.height) for picture in plan.images.pictures])
+        sides_N = sides_N.repeat(len(mean) // len(sides_N))
+        tensors = {"mean": mean, "std": std, "original": sides_N.float().unsqueeze(1).expand(-1, 2).contiguous()}
         if training.masked:
             tensors["mask"] = _masks(plan, files, store, (mean.shape[2], mean.shape[3]))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,6 +183,7 @@ def _job(plan: Plan, prepared: PreparedSet, resume: TrainingState | None) -> Con
         config=plan.training,
         mean=latents["mean"],
         std=latents["std"],
+        original=latents["original"],
         mask=latents.get("mask"),
         resume=resume,
     )
@@ -213,7 +216,7 @@ def _masks(plan: Plan, files: Sequence[bytes], store: Store, size: tuple[int, in
 
 def _readable(latents: Path, masked: bool) -> bool:
     try:
-        return set(load_file(latents)) == {"mean", "std"} | ({"mask"} if masked else set())
+        return set(load_file(latents)) == {"mean", "std", "original"} | ({"mask"} if masked else set())
     except (SafetensorError, OSError):
         return False
 

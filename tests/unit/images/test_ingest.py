@@ -397,6 +397,33 @@ def test_concept_folders_and_their_texts_come_from_a_bucket(bucket: FolderStore)
     assert read_text(found["dog"], "concept.toml", Settings()) is None
 
 
+# --- masks ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_mask_is_kept_with_its_picture_and_is_none_of_the_pictures(take, store: FolderStore, folder: Path) -> None:
+    mask = picture(7)
+    (folder / "1-masklabel.png").write_bytes(mask)
+    images = take(folder)
+    assert names(images) == {"0.png", "1.png", "2.png"} and not images.warnings
+    (masked,) = [one for one in images.pictures if one.mask]
+    assert masked.name == "1.png" and get_blob(store, masked.mask) == mask
+
+
+def test_a_mask_that_fits_no_picture_is_told(take, folder: Path) -> None:
+    (folder / "9-masklabel.png").write_bytes(picture(7))
+    assert take(folder).warnings == ("9-masklabel.png is the mask of no picture here.",)
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"), [(picture(7, (64, 65)), "has another size"), (b"no picture", "1-masklabel.png is left out")]
+)
+def test_a_picture_whose_mask_cannot_be_used_is_left_out(take, folder: Path, mask: bytes, words: str) -> None:
+    (folder / "1-masklabel.png").write_bytes(mask)
+    images = take(folder)
+    assert names(images) == {"0.png", "2.png"}
+    assert any(words in warning for warning in images.warnings)
+
+
 # --- real photographs -------------------------------------------------------------------------------------------------
 
 

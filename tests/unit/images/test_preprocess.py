@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
-from ti_core.images.preprocess import flattened, png, square
+from ti_core.images.preprocess import flattened, mask_square, png, square
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -140,3 +140,23 @@ def test_every_mode_becomes_8_bit_rgb(mode: str) -> None:
 def test_a_square_is_kept_without_loss() -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 24, 3)).astype(np.uint8))
     assert (np.asarray(square(png(image), 24)) == np.asarray(image)).all()
+
+
+def test_without_a_mask_picture_alpha_shows_what_is_to_be_learned() -> None:
+    image = Image.new("RGBA", (40, 20), (9, 9, 9, 0))
+    image.paste((200, 0, 0, 255), (10, 0, 20, 20))  # the left half of the square that is cut from the middle
+    mask = np.asarray(mask_square(encoded(image), None, 20))
+    assert mask.shape == (20, 20) and (mask[:, :9] == 255).all() and (mask[:, 11:] == 0).all()
+
+
+def test_an_opaque_picture_shows_everywhere() -> None:
+    assert (np.asarray(mask_square(encoded(Image.new("RGB", (30, 20))), None, 8)) == 255).all()
+
+
+def test_a_mask_picture_is_turned_and_cropped_like_its_picture_and_wins_over_alpha() -> None:
+    mask = Image.new("L", (40, 20))
+    mask.paste(255, (10, 0, 20, 20))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 3
+    seen = np.asarray(mask_square(encoded(Image.new("RGBA", (40, 20))), encoded(mask, exif=exif), 20))
+    assert (seen[:, :9] == 0).all() and (seen[:, 11:] == 255).all()

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from ti_core import formats
 from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
+from ti_core.errors import InputError
 from ti_core.images.preprocess import square
 from ti_core.planning import make_plan
 from ti_core.records import Plan, PreparedSet, Trained
@@ -52,12 +53,12 @@ class Line:
         return [key for key in self.store.keys("concepts/fox/miniature/runs/") if "/state/" in key]
 
 
-def line(home: Path, **training: object) -> Line:
-    settings = Settings(home=home, device="cpu", allowed_roots=(Path.cwd(),))
+def line(home: Path, pictures: Path = Path("examples/concepts/fox"), **training: object) -> Line:
+    settings = Settings(home=home, device="cpu", allowed_roots=(Path.cwd(), pictures))
     store = open_store(settings)
     chosen = {"steps": 6, "batch_size": 2, "checkpoint_every": 2} | training
     plan = make_plan(
-        ConceptSpec(name="fox", pictures="examples/concepts/fox", class_word="animal", vectors=2),
+        ConceptSpec(name="fox", pictures=str(pictures), class_word="animal", vectors=2),
         TrainingConfig.model_validate(chosen), EvaluationConfig(seeds=1, sampler_steps=2), SelectionRule(),
         "miniature", settings, store,
     )  # fmt: skip
@@ -115,8 +116,32 @@ def test_latents_are_encoded_once_and_again_only_when_damaged(tmp_path: Path) ->
     assert torch.equal(load_file(path)["mean"], mean)
     save_file({"mean": mean}, path)
     assert run.prepare() == first
-    assert set(load_file(path)) == {"mean", "std"}
+    assert set(load_file(path)) == {"mean", "std", "original"}
     assert [child.name for child in path.parent.iterdir()] == [path.name], "nothing half-written is left"
+
+
+def test_a_masked_run_keeps_what_alpha_shows_beside_the_latents(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(3):
+        picture = Image.new("RGBA", (64, 64), (40 * number, 90, 90, 0))
+        picture.paste((200, 40 * number, 0, 255), (0, 0, 32, 64))
+        picture.save(folder / f"{number}.png")
+    run = line(tmp_path / "home", pictures=folder, masked=True)
+    mask = load_file(run.prepare().latents)["mask"]
+    assert mask.shape == (6, 1, 16, 16)
+    assert (mask[:3, ..., :7] == 1).all() and (mask[:3, ..., 9:] == 0).all(), "the left half"
+    assert torch.equal(mask[3:], mask[:3].flip(-1))
+    assert len(run.train(run.prepare())) == 3
+
+
+def test_a_mask_that_shows_nothing_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(3):
+        Image.new("RGBA", (64, 64), (40 * number, 90, 90, 0)).save(folder / f"{number}.png")
+    with pytest.raises(InputError, match=r"mask of \d.png shows nothing"):
+        line(tmp_path / "home", pictures=folder, masked=True).prepare()
 
 
 def test_checkpoints_are_blobs(whole: tuple[Line, PreparedSet, list[tuple[int, str]]]) -> None:
