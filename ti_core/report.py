@@ -82,12 +82,12 @@ def _load_lines(plan: Plan, filename: str) -> str:
     """Python that makes a stock pipeline which knows the word of the file."""
     large = plan.base.kind == "sdxl"
     where = plan.base.folder if plan.base.kind == "miniature" else plan.base.name
-    single = where.endswith(".safetensors")
+    origin = "single_file" if where.endswith(".safetensors") else "pretrained"
     pipeline = f"StableDiffusion{'XL' if large else ''}Pipeline"
     return "\n".join(
         [
             f"from diffusers import {pipeline}\n",
-            f"pipeline = {pipeline}.from_{'single_file' if single else 'pretrained'}("{where}", torch_dtype=torch.float32)",
+            f'pipeline = {pipeline}.from_{origin}("{where}", torch_dtype=torch.float32)',
             diffusers_lines(("clip_l", "clip_g") if large else ("clip_l",), filename, plan.concept.placeholder),
         ]
     )
