@@ -14,7 +14,7 @@ BaseModel = Annotated[
     str,
     field(
         "Base model",
-        "miniature, a diffusers folder or .safetensors file on the worker, or a hub name. Empty takes the worker's setting.",
+        "miniature, a diffusers folder or .safetensors file on the worker, or a hub name. Empty: the worker's setting.",
     ),
 ]
 Training = Annotated[TrainingConfig, field("Training", "How long and how fast; a 0 takes the base model's default.")]
