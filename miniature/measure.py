@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from ti_core.backbone.stable_diffusion import ENCODER, Conditioning, StableDiffusion
 
 from miniature.art import Drawing
 from miniature.captions import with_article
@@ -28,13 +27,15 @@ from miniature.common import SEED, WORK, arguments, log
 from miniature.compose import NAMES, Placed
 from miniature.vae import psnr
 from ti_core.backbone.folder import find_base, find_judge
+from ti_core.backbone.sd1 import ENCODER, StableDiffusion1
 from ti_core.config import TrainingConfig
 from ti_core.evaluation.clip import Clip
 from ti_core.evaluation.sampler import sample
 from ti_core.evaluation.words import encode
 from ti_core.images.preprocess import square
 from ti_core.prompts import OBJECT_TEMPLATES, templates
-from ti_core.training.trainer import CheckpointReady, ConceptJob, train
+from ti_core.training.events import CheckpointReady, ConceptJob
+from ti_core.training.trainer import train
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples" / "concepts"
 SIDE, STEPS, GUIDANCE = 64, 20, 4.0
@@ -51,7 +52,7 @@ CAPTIONS, CHOICES, SHEET = 50, 5, 64
 class Bench:
     """One miniature on the bench, with a judge."""
 
-    model: StableDiffusion
+    model: StableDiffusion1
     own: Clip
     judge: Clip
     seen: list[Drawing]
@@ -176,7 +177,7 @@ def inversion_rows(bench: Bench) -> dict[str, float]:
 
     def look(text: str, words: dict[str, dict[str, NDArray[np.float32]]]) -> NDArray[np.float32]:
         told = encode(bench.model, [plain.format(text) for plain in PLAIN for _ in SEEDS], words)
-        made = sample(bench.model, Conditioning(told.hidden_BLD, None, {}), list(SEEDS) * len(PLAIN), SIDE, 8, GUIDANCE)
+        made = sample(bench.model, told, list(SEEDS) * len(PLAIN), SIDE, 8, GUIDANCE)
         return bench.judge.image_features([Image.fromarray(one) for one in made])
 
     words = [look(one.placeholder, {one.placeholder: {ENCODER: vectors[one.name]}}) for one in jobs]
@@ -244,7 +245,7 @@ def main() -> None:
     own = Clip(find_judge(str(known.miniature / "mini-clip"), "miniature"), device)
     judge = Clip(find_judge(str(known.judge), "miniature"), device) if known.judge else own
     seen = [one for one in Placed().drawings if not one.held_out]
-    bench = Bench(StableDiffusion(find_base(str(known.miniature / "mini-sd")), device), own, judge, seen)
+    bench = Bench(StableDiffusion1(find_base(str(known.miniature / "mini-sd")), device), own, judge, seen)
     bench.inverted = max(2, round(16 * min(scale, 1.0)))
     path = WORK / f"figures-{known.name}.json"
     figures = json.loads(path.read_text()) if path.is_file() else {}

@@ -7,10 +7,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from ti_core.backbone.stable_diffusion import StableDiffusion
 
 from miniature.art import EXAMPLES, HELD_OUT
 from ti_core.backbone.folder import find_base, find_judge
+from ti_core.backbone.sd1 import StableDiffusion1
 from ti_core.evaluation.clip import Clip
 from ti_core.evaluation.sampler import sample
 from ti_core.evaluation.words import encode
@@ -34,15 +34,15 @@ def judge() -> Clip:
 
 
 @pytest.fixture(scope="module")
-def model() -> Iterator[StableDiffusion]:
+def model() -> Iterator[StableDiffusion1]:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
-    yield StableDiffusion(find_base("miniature"), torch.device("cpu"))
+    yield StableDiffusion1(find_base("miniature"), torch.device("cpu"))
     torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
-def similarity(judge: Clip, model: StableDiffusion) -> NDArray[np.float32]:
+def similarity(judge: Clip, model: StableDiffusion1) -> NDArray[np.float32]:
     """[captions × SEEDS, captions]: the judge's cosine of every generated picture to every caption."""
     prompts = [caption for caption in CAPTIONS for _ in range(SEEDS)]
     made = sample(model, encode(model, prompts, {}), range(len(prompts)), 64, 8, 4.0)
@@ -74,7 +74,7 @@ def test_the_judge_knows_held_out_things_again_in_another_style(judge: Clip) -> 
     assert np.mean(hits) > 8 / len(features)
 
 
-def test_both_tokenizers_break_held_out_words_into_pieces(judge: Clip, model: StableDiffusion) -> None:
+def test_both_tokenizers_break_held_out_words_into_pieces(judge: Clip, model: StableDiffusion1) -> None:
     for tokenizer in (judge.tokenizer.tokenizer, model.tokenizer):
         assert tokenizer.tokenize("apple") == ["apple</w>"]
         # A name of two words may be made of words that other concepts taught: ice (skate) cream.
