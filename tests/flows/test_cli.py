@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -273,8 +273,12 @@ def test_work_that_has_an_outcome_is_told_at_once(shell: Shell, octopus: Run) ->
     assert "Traceback" not in words.stdout
 
 
-def test_ctrl_c_ends_a_run_with_a_sentence_and_keeps_its_state(shell: Shell) -> None:
-    """The terminal sends Ctrl-C to every process of the run, Prefect's own API among them."""
+@pytest.mark.parametrize(("send", "number", "code"), [(os.killpg, signal.SIGINT, 130), (os.kill, signal.SIGTERM, 143)])
+def test_a_signal_ends_a_run_with_a_sentence_and_keeps_its_state(
+    shell: Shell, send: Callable[[int, int], None], number: int, code: int
+) -> None:
+    """The terminal sends Ctrl-C to every process of the run, Prefect's own API among them; a service manager sends
+    SIGTERM to the first."""
     command = ["train", *GOOD, "--checkpoint-every", "2", "--batch-size", "1", "--seeds", "1", "--steps"]
     process = shell.start(*command, "5000")
     states = shell.home / "store"
@@ -282,9 +286,9 @@ def test_ctrl_c_ends_a_run_with_a_sentence_and_keeps_its_state(shell: Shell) -> 
     while not list(states.glob("concepts/*/*/runs/*/state/*")):
         assert process.poll() is None and time.monotonic() < until, process.communicate()
         time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)
+    send(process.pid, number)
     out, err = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert out == "" or out.isspace()
     assert err.strip().splitlines()[-1] == "Stopped. The same command goes on from where it was."
     assert "Traceback" not in err and "Error" not in err
