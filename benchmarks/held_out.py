@@ -21,7 +21,7 @@ from PIL import Image
 
 from ti_core.assembly import assemble
 from ti_core.backbone.folder import MINIATURE
-from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
+from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
 from ti_core.evaluation.station import anchors, judge
 from ti_core.evaluation.statistics import t_quantile
 from ti_core.planning import make_plan
@@ -68,7 +68,10 @@ def measure(folder: Path, settings: Settings, store: Store) -> Result:
     if kept.is_file():
         return Result.from_bytes(kept.read_bytes(), str(kept))
     prepared = prepare(plan, settings, store)
-    checkpoints = run_training(plan, prepared, settings, store, lambda _event: None)
+    (trained,) = run_training([(plan, prepared)], Packing(), settings, store, lambda _event: None, print)
+    if trained.reason:
+        raise SystemExit(trained.reason)
+    checkpoints = trained.checkpoints
     class_word = judge(plan, prepared, 0, None, "select", settings, store)
     scores = [judge(plan, prepared, one.step, one.vectors, "select", settings, store) for one in checkpoints]
     ends = anchors(plan, prepared, class_word, settings, store)

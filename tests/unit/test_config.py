@@ -7,6 +7,7 @@ from ti_core.config import (
     DEFAULTS,
     ConceptSpec,
     EvaluationConfig,
+    Packing,
     SelectionRule,
     TrainingConfig,
     base_slug,
@@ -108,7 +109,7 @@ def test_resolving_twice_changes_nothing() -> None:
     assert once.resolved("miniature", 64) == once
 
 
-@pytest.mark.parametrize("model", [ConceptSpec, TrainingConfig, EvaluationConfig, SelectionRule])
+@pytest.mark.parametrize("model", [ConceptSpec, TrainingConfig, EvaluationConfig, SelectionRule, Packing])
 def test_every_field_has_a_title_a_description_and_its_own_place(model: type[BaseModel]) -> None:
     properties = model.model_json_schema()["properties"]
     for name, shown in properties.items():

@@ -90,6 +90,10 @@ class Slot:
             self._drawn = draw(config.seed, self.step, b * config.accumulation, *self._draw_sizes())
         return self._drawn.part(slice(self._pass * b, (self._pass + 1) * b))
 
+    def fixed_batch(self) -> Draws:
+        """The samples that early stopping watches."""
+        return early_stop.fixed_batch(self.job.config.seed, *self._draw_sizes())
+
     def take(self, loss: Tensor) -> None:
         """Receive the loss of the pass, whose gradient (over `accumulation`) is in the rows, and step if it was the
         last one of the step."""
@@ -187,8 +191,7 @@ class Slot:
             return False
         # Evaluated alone, so that its batch shape and with it every digit are the same in any company.
         with torch.no_grad():
-            drawn = early_stop.fixed_batch(self.job.config.seed, *self._draw_sizes())
-            self._fixed_losses.append(losses_of([self], [drawn], self.model)[0].mean().item())
+            self._fixed_losses.append(losses_of([self], [self.fixed_batch()], self.model)[0].item())
         return early_stop.has_settled(self._fixed_losses, every)
 
     def _norm(self) -> float:

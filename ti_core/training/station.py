@@ -115,7 +115,7 @@ def run_training(
                 log.info("Training of %s goes on from step %d.", name, state.step)
         open_work = [one for one in work if not ((state := states[one[0].concept.name]) and state.finished)]
         slots = _slots(open_work, packing, model, say)
-        jobs = (_job(plan, prepared, states[plan.concept.name]) for plan, prepared in open_work)
+        jobs = (concept_job(plan, prepared, states[plan.concept.name]) for plan, prepared in open_work)
         with _compiled(model) if packing.compile else contextlib.nullcontext():
             for event in train(jobs, model, slots, keep_shape=packing.keep_shape, should_stop=pause):
                 match event:
@@ -166,13 +166,14 @@ def _slots(
         return min(packing.slots, len(work)) if not packing.keep_shape else packing.slots
     if len(work) == 1:
         return 1
-    fitting = fitting_slots(_job(*work[0], None), model)
+    fitting = fitting_slots(concept_job(*work[0], None), model)
     slots = min(fitting, len(work))
     say(f"training {slots} of {len(work)} concepts at a time (memory holds {fitting})")
     return slots
 
 
-def _job(plan: Plan, prepared: PreparedSet, resume: TrainingState | None) -> ConceptJob:
+def concept_job(plan: Plan, prepared: PreparedSet, resume: TrainingState | None) -> ConceptJob:
+    """What the trainer is given of a planned and prepared concept."""
     latents = load_file(prepared.latents)
     return ConceptJob(
         name=plan.concept.name,

@@ -1,0 +1,121 @@
+"""Does stopping early pay? Every held-out concept at one fixed budget, with and without what came after the stop.
+
+    python benchmarks/early_stop.py                # all of examples/concepts, 500 steps of 4 samples; resumable
+    python benchmarks/early_stop.py --only fox owl # some of them; writes no table
+
+All concepts are trained to the end in one pack, with a checkpoint wherever the early stop would evaluate its fixed batch; where
+it would have stopped is then read off the losses of those checkpoints. Stopping and last step are judged on the reporting
+set. Writes docs/benchmarks/early-stop.md; results lie in work/early-stop until they are removed.
+"""
+
+import argparse
+import statistics
+import tomllib
+from pathlib import Path
+
+import torch
+
+from ti_core import formats
+from ti_core.backbone.folder import MINIATURE
+from ti_core.backbone.resident import resident
+from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
+from ti_core.evaluation.station import judge_round
+from ti_core.evaluation.statistics import t_quantile
+from ti_core.planning import make_plan
+from ti_core.records import JudgeRequest, Plan, PreparedSet, Trained
+from ti_core.settings import Settings
+from ti_core.store import Store, get_blob, open_store
+from ti_core.training import early_stop
+from ti_core.training.pack import losses_of
+from ti_core.training.slot import Slot
+from ti_core.training.station import concept_job, prepare, run_training
+from ti_core.training.state import TrainingState
+
+ROOT = Path(__file__).resolve().parent.parent
+CONCEPTS = ROOT / "examples" / "concepts"
+WORK = ROOT / "work" / "early-stop"
+SAMPLES = 4
+EVERY = early_stop.evaluate_every(SAMPLES)
+COST = early_stop.SAMPLES * early_stop.PASSES_PER_EVALUATION / (EVERY * SAMPLES)
+"""Part of the training's compute that evaluating the fixed batch adds."""
+
+
+def plan_of(folder: Path, steps: int, settings: Settings, store: Store) -> Plan:
+    """The run of one concept: a checkpoint at every evaluation, otherwise the miniature's defaults."""
+    described = tomllib.loads((folder / "concept.toml").read_text())
+    concept = ConceptSpec.model_validate(described | {"name": folder.name, "pictures": str(folder)})
+    training = TrainingConfig(steps=steps, batch_size=SAMPLES, checkpoint_every=EVERY)
+    return make_plan(concept, training, EvaluationConfig(), SelectionRule(), "miniature", settings, store)
+
+
+@torch.no_grad()
+def stop_of(plan: Plan, prepared: PreparedSet, trained: Trained, settings: Settings, store: Store) -> int:
+    """The step at which training would have stopped; the last one where it would not have."""
+    model = resident(plan.base, settings.device)
+    losses: list[float] = []
+    for checkpoint in trained.checkpoints:
+        if checkpoint.step % EVERY:
+            continue
+        word = formats.read_checkpoint(get_blob(store, checkpoint.vectors), str(checkpoint.step))
+        rows = {name: torch.from_numpy(vectors.copy()) for name, vectors in word.items()}
+        slot = Slot(concept_job(plan, prepared, TrainingState(checkpoint.step, rows, rows, rows)), model)
+        losses.append(losses_of([slot], [slot.fixed_batch()], model)[0].item())
+        if early_stop.has_settled(losses, EVERY):
+            return checkpoint.step
+    return plan.training.steps
+
+
+def main() -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", default=[], help="concepts")
+    parser.add_argument("--steps", type=int, default=500)
+    options = parser.parse_args()
+    settings = Settings(home=WORK, clip=str(MINIATURE / "mini-clip"), allowed_roots=(CONCEPTS,))
+    store = open_store(settings)
+    folders = [folder for folder in sorted(CONCEPTS.iterdir()) if not options.only or folder.name in options.only]
+    plans = [plan_of(folder, options.steps, settings, store) for folder in folders]
+    work = [(plan, prepare(plan, settings, store)) for plan in plans]
+    made = run_training(work, Packing(), settings, store, lambda event: print(event.concept, event.step), print)
+    rows = []
+    for (plan, prepared), trained in zip(work, made, strict=True):
+        stop = stop_of(plan, prepared, trained, settings, store)
+        blobs = {one.step: one.vectors for one in trained.checkpoints}
+        at_stop, at_end = judge_round(
+            [JudgeRequest(plan=plan, prepared=prepared, step=step, vectors=blobs[step], split="report")
+             for step in (stop, options.steps)], settings, store,
+        )  # fmt: skip
+        rows.append((plan.concept.name, stop, at_stop.clip_i.mean, at_end.clip_i.mean))
+        print(*rows[-1], flush=True)
+    if not options.only:
+        target = ROOT / "docs" / "benchmarks" / "early-stop.md"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(table(rows, options.steps))
+
+
+def table(rows: list[tuple[str, int, float, float]], steps: int) -> str:
+    """The figures as Markdown."""
+    differences = [at_stop - at_end for _, _, at_stop, at_end in rows]
+    mean, count = statistics.mean(differences), len(rows)
+    reach = t_quantile(0.975, count - 1) * statistics.stdev(differences) / count**0.5
+    saved = 1 - statistics.mean(min(stop, steps) * (1 + COST) for _, stop, _, _ in rows) / steps
+    lines = [
+        "# Early stopping (DVAR) on the held-out concepts",
+        "",
+        f"`python benchmarks/early_stop.py`: {count} concepts, {steps} steps of {SAMPLES} samples, miniature, reporting set.",
+        f"Fixed batch of {early_stop.SAMPLES} samples every {EVERY} steps ({COST:.1%} of the compute), n = {early_stop.WINDOW} steps, "
+        f"ε = {early_stop.THRESHOLD}.",
+        "",
+        f"Compute saved, evaluating counted: **{saved:.1%}**. CLIP-I at the stop less CLIP-I at the last step: "
+        f"**{mean:+.4f}** (95% interval {mean - reach:+.4f} to {mean + reach:+.4f}).",
+        "",
+        "| concept | stop | CLIP-I there | CLIP-I at the end |",
+        "|---|---|---|---|",
+        *(f"| {name} | {stop} | {at_stop:.3f} | {at_end:.3f} |" for name, stop, at_stop, at_end in rows),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
