@@ -13,7 +13,7 @@ from ti_core.store import Store, put_blob
 from ti_core.training.events import CheckpointReady
 from ti_core.training.state import StateFiles, TrainingState
 
-STATE_SECONDS = 5.0
+STATE_SECONDS = 15.0
 """Seconds between two states of one concept that are not a checkpoint's: what a crash may cost."""
 
 
