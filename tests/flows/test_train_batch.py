@@ -98,7 +98,7 @@ def test_a_batch_trains_its_concepts_together(prefect_api: None, three: Path) ->
                 parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[state.state_details.flow_run_id])
             )
         )
-    assert sorted(run.name for run in below)[:3] == ["empty", "fox", "lion"] and len(below) == 4
+    assert {"empty", "fox", "lion"} < {run.name for run in below}
     (pack,) = [run for run in below if run.name not in {"empty", "fox", "lion"}]
     assert pack.state and "2 of 2 trained" in str(pack.state.message)
 
