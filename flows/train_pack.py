@@ -17,7 +17,7 @@ from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule
 from ti_core.records import Trained
 
 
-@flow(name="train-pack", persist_result=False)
+@flow(name="train-pack", flow_run_name="train together", persist_result=False)
 def train_pack(
     concepts: Annotated[list[ConceptSpec], field("Concepts", "What is to be learned, and from which pictures.")],
     training: Training = TrainingConfig(),

@@ -98,8 +98,9 @@ def test_a_batch_trains_its_concepts_together(prefect_api: None, three: Path) ->
                 parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[state.state_details.flow_run_id])
             )
         )
-    assert {"empty", "fox", "lion"} < {run.name for run in below}
-    (pack,) = [run for run in below if run.name not in {"empty", "fox", "lion"}]
+    by_name = {run.name: run for run in below}
+    assert set(by_name) == {"empty", "fox", "lion", "train together"}
+    pack = by_name["train together"]
     assert pack.state and "2 of 2 trained" in str(pack.state.message)
 
 

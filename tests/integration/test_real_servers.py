@@ -85,9 +85,11 @@ class Team:
         return {row["concept"]: row for row in json.loads(str(table.data))}
 
     def concept_runs(self, batch: FlowRun) -> dict[str, FlowRun]:
-        """The flow runs of the batch's concepts by name."""
+        """The flow runs of the batch's concepts by name; that in which they train together is none of them."""
         parent = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[batch.id]))
-        return {run.name: run for run in self.prefect.read_flow_runs(flow_run_filter=parent)}
+        below = {run.name: run for run in self.prefect.read_flow_runs(flow_run_filter=parent)}
+        del below["train together"]
+        return below
 
     def task_names(self, run: UUID) -> list[str]:
         """The names of a flow run's task runs."""
