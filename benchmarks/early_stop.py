@@ -28,8 +28,8 @@ from ti_core.store import Store, get_blob, open_store
 from ti_core.training import early_stop
 from ti_core.training.pack import losses_of
 from ti_core.training.slot import Slot
-from ti_core.training.station import concept_job, prepare, run_training
 from ti_core.training.state import TrainingState
+from ti_core.training.station import concept_job, prepare, run_training
 
 ROOT = Path(__file__).resolve().parent.parent
 CONCEPTS = ROOT / "examples" / "concepts"
