@@ -288,7 +288,7 @@ def test_a_signal_ends_a_run_with_a_sentence_and_keeps_its_state(
         time.sleep(0.1)
     send(process.pid, number)
     out, err = process.communicate(timeout=120)
-    assert process.returncode == code
+    assert process.returncode == code, err
     assert out == "" or out.isspace()
     assert err.strip().splitlines()[-1] == "Stopped. The same command goes on from where it was."
     assert "Traceback" not in err and "Error" not in err
