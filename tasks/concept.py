@@ -90,10 +90,10 @@ def train(plan: Plan, prepared: PreparedSet, packing: Packing, batch: str) -> Tr
     try:
         (trained,) = train_together([(plan, prepared)], packing, {name: run_id})
     except BaseException:
-        Registry(load_settings()).close_run(run_id, "FAILED")
+        close_failed(run_id)
         raise
     if trained.reason:
-        Registry(load_settings()).close_run(run_id, "FAILED")
+        close_failed(run_id)
         raise PausedError(trained.reason) if trained.paused else TrainingError(trained.reason)
     return Training(run_id=run_id, checkpoints=trained.checkpoints)
 
@@ -263,9 +263,14 @@ def register(
 
 def abandon(training: Training) -> None:
     """Mark the tracking run of a failed flow run as failed; a later attempt takes it up again."""
+    close_failed(training.run_id)
+
+
+def close_failed(run_id: str) -> None:
+    """Mark a tracking run as failed. A silent server only warns: what failed before is what a person must hear of."""
     from ti_core.registry import Registry
 
     try:
-        Registry(load_settings()).close_run(training.run_id, "FAILED")
+        Registry(load_settings()).close_run(run_id, "FAILED")
     except ServiceError:
         log.warning("The tracking server cannot be told that this run failed.")

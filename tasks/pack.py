@@ -2,7 +2,7 @@
 
 from prefect import task
 
-from tasks.concept import station, train_together
+from tasks.concept import close_failed, station, train_together
 from ti_core.config import Packing
 from ti_core.records import Plan, PreparedSet, Trained
 from ti_core.settings import load_settings
@@ -19,9 +19,9 @@ def train_pack_together(work: list[tuple[Plan, PreparedSet]], packing: Packing, 
         made = train_together(work, packing, run_ids)
     except BaseException:
         for run_id in run_ids.values():
-            registry.close_run(run_id, "FAILED")
+            close_failed(run_id)
         raise
     for one in made:
         if one.reason:
-            registry.close_run(run_ids[one.concept], "FAILED")
+            close_failed(run_ids[one.concept])
     return made
