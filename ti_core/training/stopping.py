@@ -50,5 +50,5 @@ def noting_signals(pause: Pause) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if pause.signal:
-        signal.raise_signal(pause.signal)
+        if pause.signal:  # also where the block fails: a failing store must not swallow the wish to end
+            signal.raise_signal(pause.signal)

@@ -33,6 +33,12 @@ def test_a_signal_is_noted_and_raised_again_after_the_block() -> None:
     assert done, "the block went on to its end"
 
 
+def test_a_block_that_fails_does_not_swallow_the_signal() -> None:
+    with pytest.raises(Passed), noting_signals(Pause()):
+        signal.raise_signal(signal.SIGTERM)
+        raise OSError("the store is gone")
+
+
 def test_a_second_signal_is_passed_on_at_once() -> None:
     done = False
     with pytest.raises(Passed), noting_signals(Pause()):
