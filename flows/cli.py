@@ -57,7 +57,16 @@ Slots = Annotated[str, typer.Option(help="Concepts trained at the same time: a n
 KeepShape = Annotated[bool, typer.Option(help="Bit-identical vectors in any company, slower at a batch's end.")]
 Compile = Annotated[bool, typer.Option("--compile", help="torch.compile the U-Net: slow to start, faster after.")]
 Minutes = Annotated[float, typer.Option(help="Time for training, after which it pauses; 0 is no limit.")]
-Seeds = Annotated[int, typer.Option("--seeds", help="Pictures per prompt when judging; 0 is the base model's default.")]
+Seeds = Annotated[int, typer.Option("--seeds", help="Pictures per prompt when judging; 0 is the protocol's default.")]
+Protocol = Annotated[
+    Literal["", "standard", "quick", "textual-inversion-paper", "dreambench"],
+    typer.Option("--protocol", help="How checkpoints are judged [default: standard]."),
+]
+Data = Annotated[str, typer.Option("--data", help="dreambench: folder of the DreamBooth data set, with its prompts.")]
+Halving = Annotated[bool, typer.Option("--halving", help="Judge only the better steps on all seeds.")]
+PromptFile = Annotated[
+    Path | None, typer.Option("--prompts", help="TOML file with [select] and [report], each plain = […], edit = […].")
+]
 
 
 def main() -> None:
@@ -103,6 +112,10 @@ def train(
     compile_unet: Compile = False,
     minutes: Minutes = 0.0,
     seeds: Seeds = 0,
+    protocol: Protocol = "",
+    data: Data = "",
+    prompts: PromptFile = None,
+    halving: Halving = False,
     base_model: Base = "",
     home: Home = None,
     as_json: Json = False,
@@ -118,7 +131,7 @@ def train(
         vectors=vectors,
         show_pictures=show_pictures,
     )
-    training, evaluation = _configs(
+    training = _training(
         steps=steps,
         learning_rate=learning_rate,
         batch_size=batch_size,
@@ -132,8 +145,8 @@ def train(
         norm_limit=norm_limit,
         masked=masked,
         stop_early=stop_early,
-        seeds=seeds,
     )
+    evaluation = _evaluation(prompts, seeds=seeds, protocol=protocol, data=data, halving=halving)
     packing = _packing("1", False, compile_unet, minutes)
     outcome = _known(concept, training, evaluation, base_model, settings)
     if outcome is None:
@@ -171,6 +184,10 @@ def batch(
     compile_unet: Compile = False,
     minutes: Minutes = 0.0,
     seeds: Seeds = 0,
+    protocol: Protocol = "",
+    data: Data = "",
+    prompts: PromptFile = None,
+    halving: Halving = False,
     base_model: Base = "",
     home: Home = None,
     as_json: Json = False,
@@ -180,7 +197,7 @@ def batch(
 
     settings = _settings(home)
     read_batch(source, class_word, settings)  # a wrong source is told before any server starts
-    training, evaluation = _configs(
+    training = _training(
         steps=steps,
         learning_rate=learning_rate,
         batch_size=batch_size,
@@ -194,8 +211,10 @@ def batch(
         norm_limit=norm_limit,
         masked=masked,
         stop_early=stop_early,
-        seeds=seeds,
     )
+    if protocol == "dreambench":
+        data = data or source  # the data set brings its own prompts
+    evaluation = _evaluation(prompts, seeds=seeds, protocol=protocol, data=data, halving=halving)
     packing = _packing(slots, keep_shape, compile_unet, minutes)
     with _interruptible():
         _start_services(settings)
@@ -226,25 +245,34 @@ def judge(
         Literal["balanced", "fidelity", "editability"], typer.Option("--rule", help="How the step is chosen.")
     ] = "balanced",
     floor: Annotated[float, typer.Option("--floor", help="Least scaled value of the score not ranked by.")] = 0.5,
+    protocol: Annotated[
+        Literal["", "standard", "quick", "textual-inversion-paper", "dreambench"],
+        typer.Option("--protocol", help="Another protocol, with its own numbers and judge [default: the same]."),
+    ] = "",
+    data: Data = "",
+    prompts: PromptFile = None,
     seeds: Annotated[int, typer.Option("--seeds", help="Pictures per prompt; 0 as before.")] = 0,
+    sampler: Annotated[
+        Literal["", "ddim", "dpmsolver++"], typer.Option("--sampler", help="Another sampler [default: the same].")
+    ] = "",
     sampler_steps: Annotated[int, typer.Option("--sampler-steps", help="Sampler steps; 0 as before.")] = 0,
     guidance: Annotated[float, typer.Option("--guidance", help="Guidance; 0 as before.")] = 0.0,
-    halving: Annotated[bool, typer.Option("--halving", help="Judge only the better steps on all seeds.")] = False,
+    halving: Halving = False,
     base: Annotated[str, typer.Option("--base", help="Base model of the word.")] = "miniature",
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Judge stored checkpoints again with another CLIP, seeds or rule; nothing is trained or published."""
+    """Judge stored checkpoints again with another CLIP, protocol, prompts or rule; nothing is trained or published."""
     settings = _settings(home)
-    from ti_core.config import EvaluationConfig, SelectionRule
+    from ti_core.config import SelectionRule
     from ti_core.planning import replan
     from ti_core.publishing import find
     from ti_core.store import open_store
 
-    evaluation = _validated(
-        EvaluationConfig,
-        {"seeds": seeds, "sampler_steps": sampler_steps, "guidance": guidance, "halving": halving},
-    )
+    evaluation = _evaluation(
+        prompts, seeds=seeds, sampler=sampler, sampler_steps=sampler_steps, guidance=guidance, halving=halving,
+        protocol=protocol, data=data,
+    )  # fmt: skip
     chosen_rule = _validated(SelectionRule, {"name": rule, "floor": floor})
     old = find(concept, base, run, open_store(settings))
     replan(old.plan, evaluation, chosen_rule, clip, settings)  # what is wrong is told before any server starts
@@ -356,10 +384,26 @@ def _concept(**given: Any) -> "ConceptSpec":
     return _validated(ConceptSpec, given)
 
 
-def _configs(*, seeds: int, **training: Any) -> tuple["TrainingConfig", "EvaluationConfig"]:
-    from ti_core.config import EvaluationConfig, TrainingConfig
+def _training(**given: Any) -> "TrainingConfig":
+    from ti_core.config import TrainingConfig
 
-    return _validated(TrainingConfig, training), _validated(EvaluationConfig, {"seeds": seeds})
+    return _validated(TrainingConfig, given)
+
+
+def _evaluation(prompts: Path | None, **given: Any) -> "EvaluationConfig":
+    """How to judge; `prompts` is a TOML file with prompts of the user's own."""
+    import tomllib
+
+    from ti_core.config import EvaluationConfig
+
+    if prompts is not None:
+        try:
+            given["prompts"] = tomllib.loads(prompts.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"The prompts {prompts} cannot be read: {error.strerror}.") from None
+        except ValueError as error:  # no TOML, or no UTF-8
+            raise InputError(f"The prompts {prompts} are damaged: {error}.") from None
+    return _validated(EvaluationConfig, given)
 
 
 def _packing(slots: str, keep_shape: bool, compile_unet: bool, minutes: float) -> "Packing":

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from tasks.progress import Event, Judged, Stage, Trained, listening
 from ti_core.comparing import differences
+from ti_core.protocols import averages, caveats, figures
 from ti_core.records import BatchRow, Champion, Manifest, Outcome, blob_key
 from ti_core.store import Store
 
@@ -75,9 +76,19 @@ def show_outcome(outcome: Outcome, manifest: Manifest, page: str) -> None:
         f"On prompts and seeds it was not chosen on: score {outcome.score:.3f}, CLIP-I {gain.value:+.3f} over the "
         f"class word (interval {gain.low:+.3f} to {gain.high:+.3f})."
     )
+    _tell_protocol(manifest)
     if outcome.version is not None:
         out.print(f"Registered as version {outcome.version} of {outcome.concept}.{outcome.base}.")
     out.print(f"Page: {page}", soft_wrap=True)
+
+
+def _tell_protocol(manifest: Manifest) -> None:
+    """The figures of a published protocol and what to know of them; nothing for other protocols."""
+    told = [f"{name} {value:.3f}" for name, value in figures(manifest).items()]
+    if told:
+        out.print(f"By the protocol {manifest.plan.evaluation.protocol}: {', '.join(told)}.")
+    for caveat in caveats(manifest.plan):
+        out.print(f"  {caveat}")
 
 
 def show_rejudged(old: Manifest, made: Manifest, page: str, as_json: bool) -> None:
@@ -88,6 +99,7 @@ def show_rejudged(old: Manifest, made: Manifest, page: str, as_json: bool) -> No
             "protocol": made.plan.protocol_digest,
             "decision": made.decision.model_dump(mode="json"),
             "report": made.report.score,
+            "figures": figures(made),
             "before": {"judge_key": old.plan.judge_key, "step": old.decision.step, "report": old.report.score},
             "differences": differences(old.plan.protocol, made.plan.protocol),
             "page": page,
@@ -98,6 +110,7 @@ def show_rejudged(old: Manifest, made: Manifest, page: str, as_json: bool) -> No
     out.print(made.decision.explanation)
     before, now = f"step {old.decision.step}", f"step {made.decision.step}"
     out.print(f"Chosen before: {before} (run {old.plan.judge_key[:12]}); now: {now} (run {made.plan.judge_key[:12]}).")
+    _tell_protocol(made)
     differs = differences(old.plan.protocol, made.plan.protocol)
     if differs:
         out.print(f"Their scores do not compare: the protocols differ in {', '.join(differs)}.")
@@ -162,6 +175,12 @@ def show_batch(rows: Sequence[BatchRow], page: Path) -> None:
         score = "" if row.score is None else f"{row.score:.3f}"
         table.add_row(row.concept, row.status, "" if row.step is None else str(row.step), score, row.reason)
     out.print(table)
+    for one in averages(rows):
+        reach = "" if one.reach is None else f" ± {one.reach:.3f}"
+        quoted = "" if one.quoted is None else f" (published, on Stable Diffusion: {one.quoted:.3f})"
+        out.print(f"{one.name} {one.mean:.3f}{reach}{quoted}")
+    for caveat in dict.fromkeys(text for row in rows for text in row.caveats):
+        out.print(f"  {caveat}")
     out.print(f"Page: {page}", soft_wrap=True)
 
 

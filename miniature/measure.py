@@ -30,7 +30,7 @@ from ti_core.backbone.folder import find_base, find_judge
 from ti_core.backbone.sd1 import ENCODER, StableDiffusion1
 from ti_core.config import TrainingConfig
 from ti_core.evaluation.clip import Clip
-from ti_core.evaluation.sampler import sample
+from ti_core.evaluation.sampler import Sampling, sample
 from ti_core.evaluation.words import encode
 from ti_core.images.preprocess import square
 from ti_core.prompts import OBJECT_TEMPLATES, templates
@@ -127,7 +127,7 @@ def clip_rows(bench: Bench) -> dict[str, float]:
 def generate(bench: Bench, prompts: list[str], seeds: list[int], steps: int) -> list[Image.Image]:
     """One picture per prompt and seed."""
     told = encode(bench.model, prompts, {})
-    return [Image.fromarray(one) for one in sample(bench.model, told, seeds, SIDE, steps, GUIDANCE)]
+    return [Image.fromarray(one) for one in sample(bench.model, told, seeds, Sampling("ddim", steps, GUIDANCE, SIDE))]
 
 
 def caption_rows(bench: Bench) -> dict[str, float]:
@@ -177,7 +177,7 @@ def inversion_rows(bench: Bench) -> dict[str, float]:
 
     def look(text: str, words: dict[str, dict[str, NDArray[np.float32]]]) -> NDArray[np.float32]:
         told = encode(bench.model, [plain.format(text) for plain in PLAIN for _ in SEEDS], words)
-        made = sample(bench.model, told, list(SEEDS) * len(PLAIN), SIDE, 8, GUIDANCE)
+        made = sample(bench.model, told, list(SEEDS) * len(PLAIN), Sampling("ddim", 8, GUIDANCE, SIDE))
         return bench.judge.image_features([Image.fromarray(one) for one in made])
 
     words = [look(one.placeholder, {one.placeholder: {ENCODER: vectors[one.name]}}) for one in jobs]

@@ -11,6 +11,7 @@ from tasks import artifacts
 from tasks.concept import station
 from ti_core.batch import BatchItem, read_batch
 from ti_core.errors import PausedError, PseudowordError, ServiceError
+from ti_core.protocols import caveats, figures
 from ti_core.records import BatchRow, Manifest, Outcome
 from ti_core.settings import load_settings
 from ti_core.store import get_blob, open_store
@@ -43,6 +44,9 @@ def row_of(name: str, state: Any) -> BatchRow:
         score=result.score,
         gain=manifest.report.gain,
         strip=manifest.report.chosen.strip,
+        figures=figures(manifest),
+        protocol=manifest.plan.evaluation.protocol,
+        caveats=tuple(caveats(manifest.plan)),
         page=page if Path(settings.home, "pages", page).is_file() else None,
     )
 

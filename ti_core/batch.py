@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ti_core.config import ConceptSpec
+from ti_core.dreambench import read_dreambench
 from ti_core.errors import InputError
 from ti_core.images.ingest import concept_folders, read_text
 from ti_core.settings import Settings
@@ -36,12 +37,22 @@ class BatchItem:
 def read_batch(source: str, class_word: str, settings: Settings) -> list[BatchItem]:
     """Read the concepts at `source`, in order of name; `class_word` serves those that name none of their own.
 
+    In the folder of the DreamBooth data set the classes are those of its `prompts_and_classes.txt`.
+
     Raises InputError when the source is missing, forbidden, or holds no concept.
     """
     if Path(source).suffix.lower() in {".csv", ".parquet"}:
         items = _from_table(source, class_word, settings)
     else:
-        items = [_item(name, place, class_word, settings) for name, place in concept_folders(source, settings).items()]
+        folders = concept_folders(source, settings)
+        bench = read_dreambench(source, settings)
+        if bench:  # its subjects are named with underscores
+            items = [
+                _item(name.replace("_", "-"), place, bench.classes.get(name, class_word), settings)
+                for name, place in folders.items()
+            ]
+        else:
+            items = [_item(name, place, class_word, settings) for name, place in folders.items()]
     if not items:
         raise InputError(f"{source} holds no concept: give each one a sub-folder of pictures, or name a CSV table.")
     return items

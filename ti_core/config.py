@@ -8,11 +8,13 @@ puts the real number there before anything is keyed or run. This module knows no
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from ti_core.errors import InputError
 
 BackboneKind = Literal["miniature", "sd1", "sd2", "sdxl"]
+Sampler = Literal["ddim", "dpmsolver++"]
+ProtocolName = Literal["standard", "quick", "textual-inversion-paper", "dreambench"]
 
 _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _SLUG_LENGTH = 64
@@ -158,14 +160,58 @@ class TrainingConfig(_Config):
         return type(self).model_validate(chosen)
 
 
+class Prompts(_Config):
+    """Prompts of one set, each with one `{}` where the word stands."""
+
+    plain: tuple[str, ...] = _field(
+        (), "Plain prompts", "Say nothing but the word: a photo of a {}. Likeness is judged on these.", 0
+    )
+    edit: tuple[str, ...] = _field(
+        (), "Edit prompts", "Ask for something: a {} on a beach. Obedience is judged on these.", 1
+    )
+
+    @field_validator("plain", "edit")
+    @classmethod
+    def _one_place(cls, prompts: tuple[str, ...]) -> tuple[str, ...]:
+        for prompt in prompts:
+            if prompt.count("{}") != 1 or prompt.count("{") != 1 or prompt.count("}") != 1:
+                raise ValueError(f"{prompt!r} must hold one {{}}, where the word stands")
+        if len(set(prompts)) < len(prompts):
+            raise ValueError("a prompt is there twice")
+        return prompts
+
+
+class OwnPrompts(_Config):
+    """Prompts in place of the protocol's own: all four lists, or none."""
+
+    select: Prompts = _field(Prompts(), "Choosing set", "What the step is chosen by.", 0)
+    report: Prompts = _field(Prompts(), "Reporting set", "What is told of the chosen step; no prompt of the other.", 1)
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Self:
+        lists = [self.select.plain, self.select.edit, self.report.plain, self.report.edit]
+        if any(lists) and not all(lists):
+            raise ValueError("own prompts need plain and edit prompts both for choosing and for reporting")
+        twice = {*lists[0], *lists[1]} & {*lists[2], *lists[3]}
+        if twice:
+            raise ValueError(f"{min(twice)!r} is in the choosing and in the reporting set, which must not meet")
+        return self
+
+    @property
+    def given(self) -> bool:
+        """Whether there are any."""
+        return bool(self.select.plain)
+
+
 class EvaluationConfig(_Config):
-    """How checkpoints are judged. Zeros stand for the default of the base model's kind (`DEFAULTS`)."""
+    """How checkpoints are judged. Zeros stand for the protocol's value, or for the default of the base model's kind
+    (`DEFAULTS`) where the protocol has none."""
 
     seeds: int = _field(
         0, "Seeds per prompt", "Pictures per prompt and checkpoint; 0 takes the base model's default.", 0, ge=0, le=64
     )
     sampler_steps: int = _field(
-        0, "Sampler steps", "DDIM steps per picture; 0 takes the base model's default.", 1, ge=0, le=1000
+        0, "Sampler steps", "Steps per picture; 0 takes the base model's default.", 1, ge=0, le=1000
     )
     guidance: float = _field(
         0.0, "Guidance", "Scale of classifier-free guidance; 0 takes the base model's default.", 2, ge=0.0, le=50.0
@@ -174,10 +220,23 @@ class EvaluationConfig(_Config):
     halving: bool = _field(
         False, "Successive halving", "Judge all steps on few seeds and only the better ones on all: fewer pictures.", 3
     )
+    sampler: Sampler | Literal[""] = _field(
+        "", "Sampler", "ddim or dpmsolver++ (needs about half the steps); empty takes the base model's default.", 4
+    )
+    protocol: ProtocolName | Literal[""] = _field(
+        "", "Protocol", "quick: few pictures. textual-inversion-paper, dreambench: as published. Empty: standard.", 5
+    )
+    data: str = _field(
+        "", "Data of the protocol", "dreambench: the folder that holds prompts_and_classes.txt.", 6
+    )  # fmt: skip
+    prompts: OwnPrompts = _field(OwnPrompts(), "Own prompts", "In place of the protocol's.", 7)
 
     def resolved(self, kind: BackboneKind) -> Self:
         """Return a copy in which no zero stands for a default."""
-        return type(self).model_validate(DEFAULTS[kind]["evaluation"] | _given(self))
+        name: ProtocolName = self.protocol or "standard"
+        return type(self).model_validate(
+            DEFAULTS[kind]["evaluation"] | PROTOCOLS[name] | _given(self) | {"protocol": name}
+        )
 
 
 class SelectionRule(_Config):
@@ -229,7 +288,7 @@ class Packing(_Config):
 
 
 _BY_KIND = {"steps", "batch_size", "learning_rate", "checkpoint_every", "resolution", "seeds", "sampler_steps",
-            "guidance"}  # fmt: skip
+            "guidance", "sampler", "protocol"}  # fmt: skip
 """Fields whose zero stands for the default of the base model's kind."""
 
 
@@ -242,23 +301,34 @@ DEFAULTS: dict[BackboneKind, dict[str, dict[str, Any]]] = {
     # Measured on the miniature's held-out concepts, see docs/held-out.md.
     "miniature": {
         "training": {"steps": 100, "batch_size": 8, "learning_rate": 5e-3, "checkpoint_every": 20},
-        "evaluation": {"seeds": 5, "sampler_steps": 8, "guidance": 4.0},
+        "evaluation": {"seeds": 5, "sampler": "ddim", "sampler_steps": 8, "guidance": 4.0},
     },
     # Not measured here. Training: the diffusers textual-inversion example (3000 steps, batch 1 × accumulation 4,
-    # 5e-4 scaled by 4 = 2e-3). Judging: guidance and sampler of the paper (arXiv 2208.01618, section 4.3).
+    # 5e-4 scaled by 4 = 2e-3). Judging: guidance of the paper (arXiv 2208.01618, section 4.3), and the fast sampler
+    # with the steps that diffusers' documentation gives for it (20 to 30).
     "sd1": {
         "training": {"steps": 3000, "batch_size": 4, "learning_rate": 2e-3, "checkpoint_every": 250},
-        "evaluation": {"seeds": 4, "sampler_steps": 50, "guidance": 5.0},
+        "evaluation": {"seeds": 4, "sampler": "dpmsolver++", "sampler_steps": 25, "guidance": 5.0},
     },
     # Not measured here. The same script serves Stable Diffusion 2.x, with the same example; judging as for sd1.
     "sd2": {
         "training": {"steps": 3000, "batch_size": 4, "learning_rate": 2e-3, "checkpoint_every": 250},
-        "evaluation": {"seeds": 4, "sampler_steps": 50, "guidance": 5.0},
+        "evaluation": {"seeds": 4, "sampler": "dpmsolver++", "sampler_steps": 25, "guidance": 5.0},
     },
     # Not measured here. Training: the diffusers SDXL textual-inversion example (README_sdxl: 500 steps, batch 1 ×
-    # accumulation 4, 5e-4 scaled by 4 = 2e-3). Judging: the stock pipeline's defaults, which are the paper's too.
+    # accumulation 4, 5e-4 scaled by 4 = 2e-3). Judging as for sd1.
     "sdxl": {
         "training": {"steps": 500, "batch_size": 4, "learning_rate": 2e-3, "checkpoint_every": 50},
-        "evaluation": {"seeds": 4, "sampler_steps": 50, "guidance": 5.0},
+        "evaluation": {"seeds": 4, "sampler": "dpmsolver++", "sampler_steps": 25, "guidance": 5.0},
     },
 }
+
+PROTOCOLS: dict[ProtocolName, dict[str, Any]] = {
+    "standard": {},
+    "quick": {"seeds": 2},
+    # arXiv 2208.01618, sections 4.3 and 5.
+    "textual-inversion-paper": {"seeds": 64, "sampler": "ddim", "sampler_steps": 50, "guidance": 5.0},
+    # arXiv 2208.12242, section 4: four pictures of each prompt. It names no sampler: Stable Diffusion's own defaults.
+    "dreambench": {"seeds": 4, "sampler": "ddim", "sampler_steps": 50, "guidance": 7.5},
+}
+"""What a protocol's name says of the numbers; `ti_core.protocols` knows the rest."""

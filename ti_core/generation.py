@@ -12,7 +12,7 @@ from ti_core.backbone.resident import resident
 from ti_core.client import champion
 from ti_core.config import EvaluationConfig
 from ti_core.errors import InputError
-from ti_core.evaluation.sampler import sample
+from ti_core.evaluation.sampler import Sampling, sample
 from ti_core.evaluation.words import encode
 from ti_core.settings import Settings
 from ti_core.store import Store, get_blob
@@ -54,7 +54,8 @@ def generate(
     told = encode(model, [prompt], words)
     jobs = told.repeat_interleave(len(seeds))
     resolved = config.resolved(base.kind)
-    pictures = sample(model, jobs, list(seeds), base.resolution, resolved.sampler_steps, resolved.guidance)
+    how = Sampling(resolved.sampler or "ddim", resolved.sampler_steps, resolved.guidance, base.resolution)
+    pictures = sample(model, jobs, list(seeds), how)
     paths = [out] if len(seeds) == 1 else [out.with_stem(f"{out.stem}-{n + 1}") for n in range(len(seeds))]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from ti_core.config import ConceptSpec, SelectionRule, TrainingConfig
-from ti_core.records import ImageSet, Protocol
+from ti_core.records import ImageSet, JudgeRequest, Protocol
 
 PREPROCESS_VERSION = 1
 """Bump when the same picture file yields another square or another latent."""
@@ -57,6 +57,19 @@ def protocol_digest(protocol: Protocol) -> str:
     told = protocol.model_dump(mode="json")
     unused = {name for name in ("dino", "dino_digest") if not told[name]}
     return digest({name: value for name, value in told.items() if name not in unused})
+
+
+def request_digest(request: JudgeRequest) -> str:
+    """Digest of one set of pictures that are made and scored: equal ones have equal scores."""
+    return digest(
+        {
+            "protocol": request.plan.protocol_digest,
+            "split": request.split,
+            "step": request.step,
+            "vectors": request.vectors,
+            "seeds": request.seeds,
+        }
+    )
 
 
 def judge_key(train_key: str, protocol_digest: str, rule: SelectionRule, halving: bool = False) -> str:

@@ -4,6 +4,7 @@ It checks the words and the base model, takes in the pictures, fills in defaults
 """
 
 from pathlib import Path
+from typing import Any
 
 from ti_core import keys
 from ti_core.backbone.folder import check_class_word, find_base, find_judge
@@ -11,7 +12,7 @@ from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, Trainin
 from ti_core.errors import InputError
 from ti_core.evaluation.opinion import find_opinion
 from ti_core.images.ingest import ingest
-from ti_core.prompts import prompt_sets
+from ti_core.protocols import judges, placeholder_policy, sets_of
 from ti_core.records import BaseModelInfo, ImageSet, JudgeInfo, OpinionInfo, Plan, Protocol
 from ti_core.settings import Settings
 from ti_core.store import Store
@@ -34,8 +35,9 @@ def make_plan(
     if base_model and base_model != settings.base_model and Path(base_model).expanduser().is_dir():
         settings.allowed(Path(base_model))  # a run may name its own model, but not look through the worker's disk
     base = find_base(base_model or settings.base_model)
-    judge = find_judge(settings.clip, base.kind)
-    opinion = find_opinion(settings.dino) if settings.dino else None
+    clip, dino = judges(evaluation, base.kind, settings)
+    judge = find_judge(clip, base.kind)
+    opinion = find_opinion(dino) if dino else None
     check_class_word(concept.class_word, base)
     training = training.resolved(base.kind, base.resolution)
     if training.checkpoint_every > training.steps:
@@ -45,7 +47,7 @@ def make_plan(
         )
     evaluation = evaluation.resolved(base.kind)
     images = ingest(concept.pictures, training.resolution, settings, store)
-    protocol = _protocol(concept, base, judge, opinion, images, training.resolution, evaluation)
+    protocol = _protocol(concept, base, judge, opinion, images, training.resolution, evaluation, settings)
     protocol_digest = keys.protocol_digest(protocol)
     train_key = keys.train_key(concept, images, training, base.digest)
     return Plan(
@@ -67,7 +69,8 @@ def make_plan(
 def replan(plan: Plan, evaluation: EvaluationConfig, rule: SelectionRule, clip: str, settings: Settings) -> Plan:
     """The plan of the same training, judged or chosen in another way.
 
-    Zeros of `evaluation` keep what the plan has; `clip` "" keeps its judge, if that is still to be had. Raises
+    Zeros of `evaluation` keep what the plan has, unless it names a protocol, whose own values they then are; `clip` ""
+    keeps its judge, or takes the named protocol's. Raises
     InputError when the base model is another one now, or for a judge that is none.
     """
     base = find_base(plan.base.name)
@@ -76,11 +79,19 @@ def replan(plan: Plan, evaluation: EvaluationConfig, rule: SelectionRule, clip: 
             f"{plan.concept.name} was trained on other weights than those of {plan.base.name} here (digest "
             f"{plan.base.digest[:12]}, not {base.digest[:12]}): bring those back, or train it anew."
         )
-    judge = find_judge(clip or ("" if plan.judge.name == "miniature" else plan.judge.name), base.kind)
-    opinion = find_opinion(settings.dino) if settings.dino else None
-    kept = plan.evaluation.model_dump() | {name: value for name, value in evaluation if value}
-    evaluation = EvaluationConfig.model_validate(kept).resolved(base.kind)
-    protocol = _protocol(plan.concept, base, judge, opinion, plan.images, plan.training.resolution, evaluation)
+    if evaluation.protocol:  # another protocol brings its own numbers and judges
+        kept: dict[str, Any] = {}
+        names = judges(evaluation, base.kind, settings)
+    else:
+        kept = plan.evaluation.model_dump() | {"sampler": plan.protocol.sampler}
+        names = ("" if plan.judge.name == "miniature" else plan.judge.name), settings.dino
+    evaluation = EvaluationConfig.model_validate(kept | evaluation.model_dump(exclude_defaults=True))
+    evaluation = evaluation.resolved(base.kind)
+    judge = find_judge(clip or names[0], base.kind)
+    opinion = find_opinion(names[1]) if names[1] else None
+    protocol = _protocol(
+        plan.concept, base, judge, opinion, plan.images, plan.training.resolution, evaluation, settings
+    )  # fmt: skip
     digest = keys.protocol_digest(protocol)
     return plan.model_copy(
         update={
@@ -104,9 +115,10 @@ def _protocol(
     images: ImageSet,
     resolution: int,
     evaluation: EvaluationConfig,
+    settings: Settings,
 ) -> Protocol:
     """How the plan's checkpoints are judged; `evaluation` is resolved, `resolution` the training pictures'."""
-    select, report = prompt_sets(base.kind, concept.kind, evaluation.seeds)
+    select, report = sets_of(evaluation, base.kind, concept, settings)
     return Protocol(
         base_digest=base.digest,
         clip=judge.name,
@@ -114,6 +126,8 @@ def _protocol(
         references=tuple(sorted(picture.sha256 for picture in images.pictures)),
         preprocessing=keys.preprocess_key(resolution),
         class_word=concept.class_word,
+        placeholder_policy=placeholder_policy(evaluation),
+        sampler=evaluation.sampler or "ddim",
         sampler_steps=evaluation.sampler_steps,
         guidance=evaluation.guidance,
         resolution=base.resolution,

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ti_core.config import BackboneKind, ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
+from ti_core.config import BackboneKind, ConceptSpec, EvaluationConfig, Sampler, SelectionRule, TrainingConfig
 from ti_core.errors import IntegrityError
 
 Layout = Literal["diffusers", "a1111"]
@@ -139,8 +139,9 @@ class Protocol(Record):
     preprocessing: str
     class_word: str
     pairing: Literal["all-pairs"] = "all-pairs"
-    placeholder_policy: Literal["class-word"] = "class-word"
-    sampler: Literal["ddim"] = "ddim"
+    placeholder_policy: Literal["class-word", "removed"] = "class-word"
+    """What stands in a prompt, where CLIP-T reads it, in place of the new word: the class word, or nothing."""
+    sampler: Sampler = "ddim"
     sampler_steps: int
     guidance: float
     resolution: int
@@ -241,6 +242,12 @@ class JudgeRequest(Record):
     split: Split
     seeds: tuple[int, ...] = ()
     """Some of the split's seeds; empty means all."""
+
+
+class KeptScores(Document):
+    """Scores in the store, so that no picture is judged twice under one protocol."""
+
+    scores: Scores
 
 
 class Anchors(Record):
@@ -432,6 +439,12 @@ def outcome_key(plan: Plan) -> str:
     return f"{run_prefix(plan.concept.name, plan.base.slug, plan.train_key)}/outcome-{plan.judge_key}.json"
 
 
+def scores_key(request: JudgeRequest, digest: str) -> str:
+    """Key of a request's kept scores; `digest` is `keys.request_digest`."""
+    plan = request.plan
+    return f"{run_prefix(plan.concept.name, plan.base.slug, plan.train_key)}/scores/{digest}.json"
+
+
 def champion_key(concept: str, base: str) -> str:
     """Key of the champion pointer."""
     return f"{concept_prefix(concept, base)}/champion.json"
@@ -461,5 +474,11 @@ class BatchRow(Record):
     """CLIP-I over the class word on the reporting set."""
     strip: str | None = None
     """Blob of the chosen step's strip (`Scores.strip`)."""
+    figures: dict[str, float] = {}
+    """What a published protocol averages, by name (`ti_core.protocols`); empty where the run follows none."""
+    protocol: str = ""
+    """Name of the protocol that it was judged by."""
+    caveats: tuple[str, ...] = ()
+    """What to know before comparing the figures with published ones."""
     page: str | None = None
     """Where the concept's page lies: a link for a browser, relative to the batch page or absolute."""

@@ -36,8 +36,8 @@ def _scores(old: Manifest, plan: Plan, settings: Settings, store: Store) -> tupl
     whole = all(one.clip_i.seeds == plan.protocol.select.seeds for one in old.scores)
     if plan.protocol_digest == old.plan.protocol_digest and whole:
         return old.anchors, old.scores
-    contest = Contest(plan, old.prepared, old.checkpoints)
-    judge_contests([contest], settings, store)
+    begun = Contest(plan=plan, prepared=old.prepared, checkpoints=old.checkpoints)
+    (contest,) = judge_contests([begun], settings, store)
     if contest.ends is None:
         raise InputError(f"There is no checkpoint of {plan.concept.name} to judge.")
     return contest.ends, tuple(contest.scores.values())

@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ti_core.curves import COLOURS, Panel, curves, plane
 from ti_core.formats import diffusers_lines
+from ti_core.protocols import averages, caveats, figures, published
 from ti_core.records import Anchors, BatchRow, Decision, Manifest, Plan, Scores, blob_key
 
 Load = Callable[[str], bytes]
@@ -71,6 +72,10 @@ def page(manifest: Manifest, load: Load) -> bytes:
         grid=_grid(manifest.anchors, manifest.scores, decision, load),
         report_grid=_grid(report.anchors, [report.chosen], decision, load),
         panels=drawn,
+        protocol=published(manifest.plan.evaluation.protocol),
+        figures=figures(manifest),
+        caveats=caveats(manifest.plan),
+        judging=[(name, value) for name, value in manifest.plan.evaluation if name != "prompts" and value != ""],
         blob_key=blob_key,
         load_lines=partial(_load_lines, manifest.plan),
         example=manifest.plan.protocol.report.edit[0].replace("{}", manifest.plan.concept.placeholder),
@@ -115,7 +120,16 @@ def batch_page(rows: Iterable[BatchRow], load: Load, title: str = "Batch") -> by
     ordered = worst_first(rows)
     strips = {row.strip: _data_uri(_open(load(row.strip)), side=_TILE // 2) for row in ordered if row.strip}
     template = _environment().get_template("batch.html")
-    return template.render(title=title, rows=ordered, strips=strips).encode()
+    told = [row for row in ordered if row.figures]
+    return template.render(
+        title=title,
+        rows=ordered,
+        strips=strips,
+        told=told,
+        protocol=published(told[0].protocol) if told else None,
+        averages=averages(ordered),
+        caveats=list(dict.fromkeys(text for row in told for text in row.caveats)),
+    ).encode()
 
 
 def worst_first(rows: Iterable[BatchRow]) -> list[BatchRow]:

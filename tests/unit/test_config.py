@@ -7,7 +7,9 @@ from ti_core.config import (
     DEFAULTS,
     ConceptSpec,
     EvaluationConfig,
+    OwnPrompts,
     Packing,
+    Prompts,
     SelectionRule,
     TrainingConfig,
     base_slug,
@@ -89,8 +91,10 @@ def test_zeros_become_the_defaults_of_the_kind(kind: str) -> None:
            "stop_early": False}  # fmt: skip
     assert training.model_dump() == DEFAULTS[kind]["training"] | {"resolution": 512, "mirror": True, "seed": 0} | off
     evaluation = EvaluationConfig().resolved(kind)
-    assert evaluation.model_dump() == DEFAULTS[kind]["evaluation"] | {"halving": False}
-    assert all(value > 0 for value in evaluation.model_dump(exclude={"halving"}).values())
+    assert evaluation.model_dump() == DEFAULTS[kind]["evaluation"] | {
+        "halving": False, "protocol": "standard", "data": "", "prompts": OwnPrompts().model_dump()
+    }  # fmt: skip
+    assert evaluation.seeds > 0 and evaluation.sampler_steps > 0 and evaluation.guidance > 0 and evaluation.sampler
     assert all(value > 0 for name, value in training if name in DEFAULTS[kind]["training"])
 
 
@@ -100,8 +104,31 @@ def test_what_was_said_is_kept(kind: str) -> None:
         steps=7, batch_size=3, learning_rate=1e-4, checkpoint_every=5, resolution=64, mirror=False, seed=9
     )
     assert said.resolved(kind, 512) == said
-    judging = EvaluationConfig(seeds=1, sampler_steps=2, guidance=3.5)
+    judging = EvaluationConfig(seeds=1, sampler="ddim", sampler_steps=2, guidance=3.5, protocol="quick")
     assert judging.resolved(kind) == judging
+    assert EvaluationConfig(protocol="textual-inversion-paper", guidance=3.5).resolved(kind) == EvaluationConfig(
+        protocol="textual-inversion-paper", guidance=3.5, seeds=64, sampler="ddim", sampler_steps=50
+    )
+
+
+OWN = {
+    "select": {"plain": ["a {}"], "edit": ["a red {}", "a blue {}"]},
+    "report": {"plain": ["one {}"], "edit": ["a green {}"]},
+}
+
+
+def test_own_prompts_are_whole_disjoint_and_hold_one_place_for_the_word() -> None:
+    assert OwnPrompts.model_validate(OWN).given and not OwnPrompts().given
+    wrong: list[tuple[dict[str, object], str]] = [
+        ({"select": OWN["select"]}, "both for choosing and for reporting"),
+        (OWN | {"report": {"plain": ["one {}"], "edit": ["a red {}"]}}, "'a red {}' is in the choosing and in the"),
+        (OWN | {"report": {"plain": ["one cat"], "edit": ["a red {}"]}}, "'one cat' must hold one {}"),
+        (OWN | {"report": {"plain": ["one {} {}"], "edit": ["a {0}"]}}, "must hold one {}"),
+        (OWN | {"report": {"plain": ["one {}", "one {}"], "edit": ["a {}x"]}}, "twice"),
+    ]
+    for given, reason in wrong:
+        with pytest.raises(ValidationError, match=reason.replace("{", r"\{")):
+            OwnPrompts.model_validate(given)
 
 
 def test_resolving_twice_changes_nothing() -> None:
@@ -109,7 +136,9 @@ def test_resolving_twice_changes_nothing() -> None:
     assert once.resolved("miniature", 64) == once
 
 
-@pytest.mark.parametrize("model", [ConceptSpec, TrainingConfig, EvaluationConfig, SelectionRule, Packing])
+@pytest.mark.parametrize(
+    "model", [ConceptSpec, TrainingConfig, EvaluationConfig, SelectionRule, Packing, OwnPrompts, Prompts]
+)
 def test_every_field_has_a_title_a_description_and_its_own_place(model: type[BaseModel]) -> None:
     properties = model.model_json_schema()["properties"]
     for name, shown in properties.items():
@@ -117,6 +146,6 @@ def test_every_field_has_a_title_a_description_and_its_own_place(model: type[Bas
     assert sorted(shown["position"] for shown in properties.values()) == list(range(len(properties)))
 
 
-@pytest.mark.parametrize("model", [TrainingConfig, EvaluationConfig, SelectionRule])
+@pytest.mark.parametrize("model", [TrainingConfig, EvaluationConfig, SelectionRule, OwnPrompts])
 def test_a_form_can_be_sent_as_it_is(model: type[BaseModel]) -> None:
     assert model.model_validate({}) == model()

@@ -11,7 +11,7 @@ from ti_core import formats
 from ti_core.backbone.folder import find_base
 from ti_core.config import EvaluationConfig
 from ti_core.errors import InputError, NotFoundError
-from ti_core.evaluation.sampler import sample
+from ti_core.evaluation.sampler import Sampling, sample
 from ti_core.evaluation.words import encode
 from ti_core.generation import generate
 from ti_core.records import Champion, champion_key
@@ -49,7 +49,9 @@ def words(store: Store) -> dict[str, dict[str, np.ndarray]]:
 
 
 def expected(prompt: str, words: dict[str, dict[str, np.ndarray]], seed: int) -> np.ndarray:
-    return sample(miniature(), encode(miniature(), [prompt], words), [seed], 64, 4, 4.0)[0].astype(int)
+    return sample(miniature(), encode(miniature(), [prompt], words), [seed], Sampling("ddim", 4, 4.0, 64))[0].astype(
+        int
+    )
 
 
 def read(path: Path) -> np.ndarray:

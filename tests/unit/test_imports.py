@@ -38,7 +38,7 @@ def test_light_commands_load_neither_torch_nor_prefect_nor_mlflow(command: str, 
 
 LIGHT = (
     "client", "config", "errors", "formats", "keys", "planning", "prompts", "publishing", "records", "selection",
-    "settings", "store", "images.ingest", "backbone.folder", "batch",
+    "settings", "store", "images.ingest", "backbone.folder", "batch", "dreambench", "protocols",
 )  # fmt: skip
 
 
@@ -59,8 +59,8 @@ def test_the_client_imports_no_boto3_for_a_folder(tmp_path: Path) -> None:
 PUBLIC = {
     "ti_core.client": "champion concepts get",
     "ti_core.config": (
-        "BackboneKind ConceptSpec DEFAULTS EvaluationConfig Packing SelectionRule Slug TrainingConfig "
-        "base_slug check_slug"
+        "BackboneKind ConceptSpec DEFAULTS EvaluationConfig OwnPrompts PROTOCOLS Packing Prompts ProtocolName Sampler "
+        "SelectionRule Slug TrainingConfig base_slug check_slug"
     ),
     "ti_core.errors": (
         "ConflictError InputError IntegrityError NotFoundError PausedError PseudowordError ServiceError TrainingError"
@@ -68,9 +68,10 @@ PUBLIC = {
     "ti_core.formats": "LAYOUTS Vectors diffusers_lines filename read_checkpoint write write_checkpoint",
     "ti_core.records": (
         "Anchors BaseModelInfo BatchRow Candidate Cells Champion Checkpoint Decision Document ImageSet Interval "
-        "JudgeInfo JudgeRequest Layout Manifest OpinionInfo Outcome Picture Plan PreparedSet PromptSet Protocol "
-        "PublishedFile Record Report Scale Scores Split Status Trained blob_key champion_key concept_prefix "
-        "former_champion_key manifest_key now outcome_key run_prefix"
+        "JudgeInfo JudgeRequest KeptScores Layout Manifest OpinionInfo Outcome Picture Plan PreparedSet PromptSet "
+        "Protocol PublishedFile Record Report Scale Scores Split Status Trained blob_key champion_key concept_prefix "
+        "former_champion_key manifest_key now outcome_key run_prefix "
+        "scores_key"
     ),
     "ti_core.store": "Store Stored get_blob lease open_store put_blob",
 }

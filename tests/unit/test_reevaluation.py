@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ti_core import formats, planning, reevaluation
+from ti_core import formats, protocols, reevaluation
 from ti_core.assembly import assemble
 from ti_core.backbone.folder import MINIATURE
 from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
@@ -38,7 +38,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "prompt_sets", short_sets)
+    monkeypatch.setattr(protocols, "prompt_sets", short_sets)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def store(settings: Settings) -> Store:
 def old(settings: Settings, store: Store) -> Manifest:
     """Four checkpoints of made-up vectors, judged and kept."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planning, "prompt_sets", short_sets)
+        patch.setattr(protocols, "prompt_sets", short_sets)
         concept = ConceptSpec(name="fox", pictures="examples/concepts/fox", class_word="animal")
         plan = make_plan(
             concept, TrainingConfig(steps=40, checkpoint_every=10), EvaluationConfig(seeds=2, sampler_steps=2),
@@ -62,8 +62,8 @@ def old(settings: Settings, store: Store) -> Manifest:
         rows = np.random.default_rng(step).normal(0, 0.05, (1, 128)).astype(np.float32)
         blob = put_blob(store, formats.write_checkpoint({"clip_l": rows}))
         checkpoints.append(Checkpoint(step=step, vectors=blob, norm=1.0, loss=0.1))
-    contest = Contest(plan, prepared, checkpoints)
-    judge_contests([contest], settings, store)
+    begun = Contest(plan=plan, prepared=prepared, checkpoints=tuple(checkpoints))
+    (contest,) = judge_contests([begun], settings, store)
     assert contest.ends is not None
     decision = choose(list(contest.scores.values()), contest.ends, plan.rule)
     vectors = next(one.vectors for one in checkpoints if one.step == decision.step)

@@ -8,17 +8,20 @@ C latent channels, H×W pixels, h×w latents.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor, nn
 
 from ti_core.backbone.conditioning import Conditioning, Tokens
 from ti_core.backbone.loading import load_parts
+from ti_core.config import Sampler
 from ti_core.records import BaseModelInfo
 
+SAMPLERS: dict[Sampler, Any] = {"ddim": DDIMScheduler, "dpmsolver++": DPMSolverMultistepScheduler}
 DECODED_AT_ONCE = 2**20
 """Pixels that `decode` makes in one call: one picture of 1024² (2 GB of activations), or 256 of the miniature's."""
 
@@ -150,6 +153,31 @@ class Backbone(ABC):
             return self.noise.get_velocity(latents_BChw, noise_BChw, timesteps_B)
         return noise_BChw
 
-    def ddim(self) -> DDIMScheduler:
-        """A fresh DDIM sampler on this model's noise schedule (arXiv 2010.02502)."""
-        return DDIMScheduler.from_config(self.noise.config)
+    @contextmanager
+    def prompts_kept(self) -> Iterator[None]:
+        """Within it every `denoise` must be told the same prompts: what cross-attention makes of them (its keys and
+        values) is computed in the first call alone."""
+        layers = [layer for name, layer in self.unet.named_modules() if name.endswith(("attn2.to_k", "attn2.to_v"))]
+        try:
+            for layer in layers:
+                layer.forward = _only_once(layer.forward)
+            yield
+        finally:
+            for layer in layers:
+                del layer.forward  # the class's own comes to light again
+
+    def sampler(self, name: Sampler) -> Any:
+        """A fresh scheduler of diffusers on this model's noise schedule: DDIM (arXiv 2010.02502) or DPM-Solver++
+        (arXiv 2211.01095)."""
+        return SAMPLERS[name].from_config(self.noise.config)
+
+
+def _only_once(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    kept: list[Tensor] = []
+
+    def first_time(told: Tensor) -> Tensor:
+        if not kept:
+            kept.append(forward(told))
+        return kept[0]
+
+    return first_time

@@ -5,25 +5,29 @@ decides nothing but which steps go on, by the plan's rule.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from pydantic import Field
 
 from ti_core.evaluation.station import anchors, judge_round
 from ti_core.halving import Rung, ladder, merged
-from ti_core.records import Anchors, Checkpoint, JudgeRequest, Plan, PreparedSet, Scores
+from ti_core.records import Anchors, Checkpoint, JudgeRequest, Plan, PreparedSet, Record, Scores
 from ti_core.selection import survivors
 from ti_core.settings import Settings
 from ti_core.store import Store
 
 
-@dataclass
-class Contest:
-    """One concept whose checkpoints are judged; `ends` and `scores` are filled in round by round."""
+class Contest(Record):
+    """One concept whose checkpoints are judged, and how far that came."""
 
     plan: Plan
     prepared: PreparedSet
-    checkpoints: Sequence[Checkpoint]
+    checkpoints: tuple[Checkpoint, ...]
     ends: Anchors | None = None
-    scores: dict[int, Scores] = field(default_factory=dict)
+    """None before the first round."""
+    scores: dict[int, Scores] = Field(default_factory=dict)
+    """By step."""
+    out: frozenset[int] = frozenset()
+    """Steps that halving let go out."""
 
     def rungs(self) -> tuple[Rung, ...]:
         """The rounds it takes."""
@@ -31,43 +35,55 @@ class Contest:
         return ladder(seeds, len(self.checkpoints)) if self.plan.evaluation.halving else (Rung(seeds, 0),)
 
 
-def judge_contests(contests: Sequence[Contest], settings: Settings, store: Store) -> None:
-    """Judge all checkpoints of all contests on the choosing set, and fill in their ends and scores.
+def judge_contests(contests: Sequence[Contest], settings: Settings, store: Store) -> list[Contest]:
+    """Judge all checkpoints of all contests on the choosing set; returns the contests with their ends and scores.
 
     Raises what `judge_round` raises, and InputError where scores do not compare.
     """
-    still = {number: [one.step for one in contest.checkpoints] for number, contest in enumerate(contests)}
-    for round_number in range(max((len(contest.rungs()) for contest in contests), default=0)):
-        requests, owners = [], []
-        for number, contest in enumerate(contests):
-            if round_number >= len(contest.rungs()):
-                continue
-            made = _requests(contest, round_number, still[number])
-            requests += made
-            owners += [number] * len(made)
-        for number, scores in zip(owners, judge_round(requests, settings, store), strict=True):
-            contest = contests[number]
-            if scores.step == 0:
-                contest.ends = anchors(contest.plan, contest.prepared, scores, settings, store)
-            elif scores.step in contest.scores:
-                contest.scores[scores.step] = merged(contest.scores[scores.step], scores)
+    for number in range(rounds_of(contests)):
+        contests = judge_next(contests, number, settings, store)
+    return list(contests)
+
+
+def rounds_of(contests: Sequence[Contest]) -> int:
+    """How many rounds judge all contests."""
+    return max((len(contest.rungs()) for contest in contests), default=0)
+
+
+def judge_next(contests: Sequence[Contest], number: int, settings: Settings, store: Store) -> list[Contest]:
+    """Judge round `number`, counted from 0, of all contests that have one; returns all contests as they are then."""
+    requests = [_requests(contest, number) for contest in contests]
+    made = iter(judge_round([one for of_contest in requests for one in of_contest], settings, store))
+    after = []
+    for contest, of_contest in zip(contests, requests, strict=True):
+        ends, scores = contest.ends, dict(contest.scores)
+        for one in [next(made) for _ in of_contest]:
+            if one.step == 0:
+                ends = anchors(contest.plan, contest.prepared, one, settings, store)
             else:
-                contest.scores[scores.step] = scores
-        for number, contest in enumerate(contests):
-            keep = contest.rungs()[round_number].keep if round_number < len(contest.rungs()) else 0
-            if keep and contest.ends:
-                present = [contest.scores[step] for step in still[number]]
-                still[number] = survivors(present, contest.ends, contest.plan.rule, keep)
+                scores[one.step] = merged(scores[one.step], one) if one.step in scores else one
+        out, keep = contest.out, contest.rungs()[number].keep if of_contest else 0
+        if keep and ends:
+            present = [scores[step] for step in sorted(scores) if step not in out]
+            out |= {one.step for one in present} - set(survivors(present, ends, contest.plan.rule, keep))
+        after.append(contest.model_copy(update={"ends": ends, "scores": scores, "out": out}))
+    return after
 
 
-def _requests(contest: Contest, round_number: int, still: Sequence[int]) -> list[JudgeRequest]:
-    plan, prepared = contest.plan, contest.prepared
-    seeds = contest.rungs()[round_number].seeds
+def _requests(contest: Contest, number: int) -> list[JudgeRequest]:
+    """What round `number` of a contest judges; nothing after its last one."""
+    rungs, plan, prepared = contest.rungs(), contest.plan, contest.prepared
+    if number >= len(rungs):
+        return []
+    whole = len(rungs) == 1  # then a request says "all seeds" as a judging without rounds does, and finds its scores
     made = [
-        JudgeRequest(plan=plan, prepared=prepared, step=one.step, vectors=one.vectors, split="select", seeds=seeds)
+        JudgeRequest(
+            plan=plan, prepared=prepared, step=one.step, vectors=one.vectors, split="select",
+            seeds=() if whole else rungs[number].seeds,
+        )
         for one in contest.checkpoints
-        if one.step in still
-    ]
-    if round_number == 0:  # the class word ends both scales, so it is judged on all seeds at once
+        if one.step not in contest.out
+    ]  # fmt: skip
+    if number == 0:  # the class word ends both scales, so it is judged on all seeds at once
         made.insert(0, JudgeRequest(plan=plan, prepared=prepared, step=0, vectors=None, split="select"))
     return made

@@ -12,6 +12,7 @@ Shapes: P prompts, S seeds, N reference pictures, E embedding width.
 """
 
 import io
+import logging
 from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
@@ -26,12 +27,26 @@ from ti_core import formats
 from ti_core.backbone.base import Backbone
 from ti_core.backbone.conditioning import Conditioning
 from ti_core.backbone.resident import resident
-from ti_core.evaluation import sampler
+from ti_core.errors import IntegrityError, NotFoundError
 from ti_core.evaluation.clip import Clip, resident_clip
 from ti_core.evaluation.dino import resident_dino
+from ti_core.evaluation.sampler import Sampling, sample_batch
 from ti_core.evaluation.words import encode
 from ti_core.images.preprocess import png
-from ti_core.records import Anchors, Cells, JudgeRequest, Plan, PreparedSet, PromptSet, Scores, Split
+from ti_core.keys import request_digest
+from ti_core.records import (
+    Anchors,
+    Cells,
+    JudgeRequest,
+    KeptScores,
+    Plan,
+    PreparedSet,
+    PromptSet,
+    Protocol,
+    Scores,
+    Split,
+    scores_key,
+)
 from ti_core.settings import Settings
 from ti_core.store import Store, get_blob, put_blob
 
@@ -39,6 +54,8 @@ TILE = 160
 """Longest side of a tile in the contact sheet, in pixels."""
 
 Features = NDArray[np.float32]
+
+log = logging.getLogger(__name__)
 
 
 class Eye(Shape):
@@ -79,22 +96,44 @@ def judge_round(requests: Sequence[JudgeRequest], settings: Settings, store: Sto
     """Generate and score the pictures of all requests, and return their scores in the same order.
 
     Requests may be of different concepts, steps, splits and protocols; those that share base model, judges and sampler
-    share batches. Raises InputError when a model does not load, NotFoundError or IntegrityError for a checkpoint that
-    cannot be read.
+    share batches. Scores are kept in the store, and what was judged before is not judged again. Raises InputError when
+    a model does not load, NotFoundError or IntegrityError for a checkpoint that cannot be read.
     """
+    found: dict[int, Scores] = {}
     groups: dict[tuple[object, ...], list[int]] = {}
     for number, request in enumerate(requests):
+        kept = _kept(request, store)
+        if kept is not None:
+            found[number] = kept
+            continue
         plan, protocol = request.plan, request.plan.protocol
         key = (
             plan.base.digest, plan.judge.digest, protocol.dino_digest,
             protocol.resolution, protocol.sampler, protocol.sampler_steps, protocol.guidance,
         )  # fmt: skip
         groups.setdefault(key, []).append(number)
-    found: dict[int, Scores] = {}
     for numbers in groups.values():
-        scores = _judge_alike([requests[number] for number in numbers], settings, store)
-        found.update(zip(numbers, scores, strict=True))
+        alike = [requests[number] for number in numbers]
+        for number, request, scores in zip(numbers, alike, _judge_alike(alike, settings, store), strict=True):
+            store.put(_place(request), KeptScores(scores=scores).to_bytes())
+            found[number] = scores
     return [found[number] for number in range(len(requests))]
+
+
+def _place(request: JudgeRequest) -> str:
+    return scores_key(request, request_digest(request))
+
+
+def _kept(request: JudgeRequest, store: Store) -> Scores | None:
+    """Scores of the same pictures, if there are any that can be read."""
+    place = _place(request)
+    try:
+        return KeptScores.from_bytes(store.get(place).data, store.url(place)).scores
+    except NotFoundError:
+        return None
+    except IntegrityError as error:
+        log.warning("%s It is judged again.", error)
+        return None
 
 
 def anchors(plan: Plan, prepared: PreparedSet, class_word: Scores, settings: Settings, store: Store) -> Anchors:
@@ -102,7 +141,7 @@ def anchors(plan: Plan, prepared: PreparedSet, class_word: Scores, settings: Set
     clip = resident_clip(plan.judge, settings.device)
     references_NE = _references(clip, store, prepared.squares)
     prompts: PromptSet = getattr(plan.protocol, class_word.split)
-    wanted_PE = clip.text_features([text.format(plan.concept.class_word) for text in prompts.edit])
+    wanted_PE = clip.text_features(_read(plan.protocol, prompts.edit))
     dino = resident_dino(plan.opinion, settings.device) if plan.opinion else None
     return Anchors(
         class_word=class_word,
@@ -129,9 +168,9 @@ def _judge_alike(requests: Sequence[JudgeRequest], settings: Settings, store: St
     told: dict[int, Conditioning] = {}
     seen: list[list[Features]] = [[] for _ in eyes]
     tiles: list[list[Image.Image]] = [[] for _ in requests]
-    protocol = plan.protocol
-    for first in range(0, len(jobs), sampler.BATCH):
-        batch = jobs[first : first + sampler.BATCH]
+    how = Sampling.of(plan.protocol)
+    for first in range(0, len(jobs), how.at_once):
+        batch = jobs[first : first + how.at_once]
         present = {job.request for job in batch}
         # Jobs come request by request, so what an earlier batch was told and this one is not is done with.
         told = {number: told.get(number) or _told(model, requests[number], store) for number in sorted(present)}
@@ -141,10 +180,7 @@ def _judge_alike(requests: Sequence[JudgeRequest], settings: Settings, store: St
                 for number, of_request in groupby(batch, key=lambda job: job.request)
             ]
         )
-        made = sampler.sample_batch(
-            model, prompts, empty, [grids[job.request][1][job.seed] for job in batch],
-            protocol.resolution, protocol.sampler_steps, protocol.guidance,
-        )  # fmt: skip
+        made = sample_batch(model, prompts, empty, [grids[job.request][1][job.seed] for job in batch], how)
         pictures = [Image.fromarray(picture) for picture in made]
         for features, eye in zip(seen, eyes, strict=True):
             features.append(eye.image_features(pictures))
@@ -172,7 +208,7 @@ def _scores(
         (features @ _references(eye, store, request.prepared.squares).T).mean(axis=-1)
         for features, eye in zip(seen_PSE, eyes, strict=True)
     ]
-    wanted_PE = clip.text_features([text.format(plan.concept.class_word) for text in texts])
+    wanted_PE = clip.text_features(_read(plan.protocol, texts))
     follows_PS = np.einsum("pse,pe->ps", seen_PSE[0], wanted_PE)
     return Scores(
         step=request.step,
@@ -185,6 +221,12 @@ def _scores(
         clip_t_plain=_cells(prompts.plain, seeds, follows_PS[:plain]),
         dino=_cells(texts, seeds, likeness[1]) if len(eyes) > 1 else None,
     )
+
+
+def _read(protocol: Protocol, texts: Sequence[str]) -> list[str]:
+    """Prompts as CLIP-T reads them: with the class word in place of the new word, or without it."""
+    word = protocol.class_word if protocol.placeholder_policy == "class-word" else ""
+    return [" ".join(text.format(word).split()) for text in texts]
 
 
 def _texts(request: JudgeRequest) -> tuple[str, ...]:

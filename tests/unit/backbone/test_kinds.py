@@ -16,7 +16,7 @@ from ti_core.backbone.base import Backbone
 from ti_core.backbone.conditioning import Conditioning
 from ti_core.backbone.folder import find_base
 from ti_core.backbone.resident import load
-from ti_core.evaluation.sampler import sample
+from ti_core.evaluation.sampler import Sampling, sample
 from ti_core.evaluation.words import encode
 from ti_core.training.events import CheckpointReady
 from ti_core.training.trainer import train
@@ -113,7 +113,7 @@ def test_pictures_are_the_stock_ones(case: str, tmp_path: Path) -> None:
     pipeline = stock_pipeline(model.info.folder)
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
     prompts, seeds = ["a photo of a cat", "a red toy"], [3, 4]
-    made = sample(model, encode(model, prompts, {}), seeds, 16, 5, 4.0).astype(int)
+    made = sample(model, encode(model, prompts, {}), seeds, Sampling("ddim", 5, 4.0, 16)).astype(int)
     for picture, prompt, seed in zip(made, prompts, seeds, strict=True):
         stock = pipeline(
             prompt, num_inference_steps=5, guidance_scale=4.0, generator=torch.Generator("cpu").manual_seed(seed),

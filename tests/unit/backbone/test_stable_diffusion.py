@@ -148,7 +148,7 @@ def test_target_follows_the_prediction_type(folder: Path) -> None:
 def test_ddim_is_what_a_stock_pipeline_would_make_of_its_scheduler(base: str, folder: Path) -> None:
     # The sd1 folder brings a PNDM scheduler, as SD 1.5 does; the trainer reads it as DDPM, the sampler as DDIM.
     info = find_base("miniature" if base == "miniature" else str(folder))
-    ours = load(info, torch.device("cpu")).ddim()
+    ours = load(info, torch.device("cpu")).sampler("ddim")
     stock = DDIMScheduler.from_config(stock_pipeline(info.folder).scheduler.config)
     for scheduler in (ours, stock):
         scheduler.set_timesteps(10)

@@ -13,12 +13,13 @@ from PIL import Image
 from tests.tiny import miniature, save_vit, stock_pipeline
 from ti_core import formats
 from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
-from ti_core.evaluation import sampler
+from ti_core.evaluation import sampler, station
 from ti_core.evaluation.clip import resident_clip
 from ti_core.evaluation.dino import resident_dino
-from ti_core.evaluation.sampler import sample
+from ti_core.evaluation.sampler import Sampling, sample
 from ti_core.evaluation.station import anchors, judge, judge_round
 from ti_core.evaluation.words import encode
+from ti_core.keys import request_digest
 from ti_core.planning import make_plan
 from ti_core.records import JudgeRequest, Plan, PreparedSet, PromptSet, Scores, Split
 from ti_core.settings import Settings
@@ -47,12 +48,17 @@ class Bench:
         self.word = {"clip_l": rows}
         self.blob = put_blob(self.store, formats.write_checkpoint(self.word))
 
+    def forget(self) -> None:
+        """Remove what was judged, so that it is judged again."""
+        for place in [key for key in self.store.keys("") if "/scores/" in key]:
+            self.store.delete(place)
+
     def judge(self, step: int, blob: str | None, split: Split = "select") -> Scores:
         return judge(self.plan, self.prepared, step, blob, split, self.settings, self.store)
 
     def one_picture(self, prompt: str, seed: int) -> np.ndarray:
         told = encode(miniature(), [prompt], {"<fox>": self.word})
-        return sample(miniature(), told, [seed], 64, 3, self.plan.protocol.guidance)[0]
+        return sample(miniature(), told, [seed], Sampling.of(self.plan.protocol))[0]
 
     def references(self) -> list[np.ndarray]:
         squares = [Image.open(io.BytesIO(get_blob(self.store, blob))) for blob in self.prepared.squares]
@@ -108,8 +114,30 @@ def test_the_strip_shows_the_first_seed_of_every_prompt(scores: Scores, bench: B
         assert np.abs(tile - bench.one_picture(text.format("<fox>"), SELECT.seeds[0])).max() <= 2
 
 
-def test_judging_twice_gives_the_same(scores: Scores, bench: Bench) -> None:
-    assert bench.judge(40, bench.blob) == scores
+def test_what_was_judged_is_kept_and_not_judged_again(
+    scores: Scores, bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as nothing_made:
+        nothing_made.setattr(station, "sample_batch", lambda *_: pytest.fail("pictures were made again"))
+        assert bench.judge(40, bench.blob) == scores
+    bench.forget()
+    close(bench.judge(40, bench.blob), scores)
+    (place,) = [key for key in bench.store.keys("") if "/scores/" in key]
+    bench.store.put(place, bench.store.get(place).data[:-20])
+    close(bench.judge(40, bench.blob), scores)
+    assert "is damaged" in caplog.text and "judged again" in caplog.text
+
+
+@pytest.mark.parametrize("change", ["protocol_digest", "step", "seeds", "vectors"])
+def test_other_pictures_are_not_taken_for_kept_ones(bench: Bench, scores: Scores, change: str) -> None:
+    asked = request(bench, 40)
+    other = {
+        "protocol_digest": asked.model_copy(update={"plan": asked.plan.model_copy(update={change: "r" * 32})}),
+        "step": asked.model_copy(update={"step": 41}),
+        "seeds": asked.model_copy(update={"seeds": (5,)}),
+        "vectors": asked.model_copy(update={"vectors": None}),
+    }[change]
+    assert request_digest(other) != request_digest(asked)
 
 
 def test_the_class_word_alone_is_step_0_and_what_its_own_embedding_earns(bench: Bench) -> None:
@@ -182,9 +210,11 @@ def test_a_round_of_many_concepts_and_steps_is_what_each_gets_alone(
 ) -> None:
     requests = [request(bench, 40), request(zebra, 20), request(zebra, 0), request(bench, 40, "report")]
     alone = [judge_round([one], bench.settings, bench.store)[0] for one in requests]
-    monkeypatch.setattr(sampler, "BATCH", 7)  # batches end in the middle of requests
+    bench.forget()
+    monkeypatch.setattr(sampler, "MOST", 7)  # batches end in the middle of requests
     for together, single in zip(judge_round(requests, bench.settings, bench.store), alone, strict=True):
         close(together, single)
+    bench.forget()
     turned = judge_round(requests[::-1], bench.settings, bench.store)[::-1]
     for together, single in zip(turned, alone, strict=True):
         close(together, single)
@@ -206,7 +236,8 @@ def test_a_round_s_pictures_are_those_of_stock_pipelines_with_the_published_file
     bench: Bench, zebra: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """fp32, 2/255: one resident U-Net in mixed batches against one pipeline per checkpoint and one picture a call."""
-    monkeypatch.setattr(sampler, "BATCH", 5)
+    bench.forget()
+    monkeypatch.setattr(sampler, "MOST", 5)
     scores = judge_round([request(bench, 40), request(zebra, 20)], bench.settings, bench.store)
     for one, given in zip((bench, zebra), scores, strict=True):
         word = one.plan.concept.placeholder
@@ -250,9 +281,11 @@ def test_reference_pictures_are_looked_at_once(bench: Bench, monkeypatch: pytest
     looked: list[int] = []
     stock = clip.image_features
     monkeypatch.setattr(clip, "image_features", lambda pictures: looked.append(len(pictures)) or stock(pictures))
+    bench.forget()
     few = [request(bench, 40, seeds=(5,)), request(bench, 0, seeds=(5,))]
     first = judge_round(few, bench.settings, bench.store)
     anchors(bench.plan, bench.prepared, first[1], bench.settings, bench.store)
+    bench.forget()
     judge_round(few, bench.settings, bench.store)
     assert looked.count(5) == 1 and sum(looked) == 5 + 2 * 6
 
@@ -275,3 +308,22 @@ def test_a_second_opinion_sees_all_pictures_of_a_request(tmp_path: Path) -> None
     ends = anchors(bench.plan, bench.prepared, scores, bench.settings, bench.store)
     pairs = references @ references.T
     assert ends.real_dino == pytest.approx((pairs.sum() - 5) / 20, abs=1e-5)
+
+
+# --- what CLIP-T reads ------------------------------------------------------------------------------------------------
+
+
+def test_a_protocol_may_leave_the_word_out_of_what_clip_t_reads(bench: Bench, scores: Scores) -> None:
+    protocol = bench.plan.protocol.model_copy(update={"placeholder_policy": "removed"})
+    plan = bench.plan.model_copy(update={"protocol": protocol, "protocol_digest": "s" * 32})
+    asked = JudgeRequest(plan=plan, prepared=bench.prepared, step=40, vectors=bench.blob, split="select", seeds=(5,))
+    (given,) = judge_round([asked], bench.settings, bench.store)
+    made = bench.one_picture("a <fox> on a blue background", 5)
+    assert given.clip_t.values[0][0] == pytest.approx(
+        float(bench.features(made) @ bench.text("a on a blue background")), abs=2e-3
+    )
+    assert abs(given.clip_t.values[0][0] - scores.clip_t.values[0][0]) > 1e-3
+    ends = anchors(plan, bench.prepared, given, bench.settings, bench.store)
+    assert ends.real_text == pytest.approx(
+        float(np.mean([one @ bench.text("a on a blue background") for one in bench.references()])), abs=1e-5
+    )

@@ -12,7 +12,7 @@ from miniature.art import EXAMPLES, HELD_OUT
 from ti_core.backbone.folder import find_base, find_judge
 from ti_core.backbone.sd1 import StableDiffusion1
 from ti_core.evaluation.clip import Clip
-from ti_core.evaluation.sampler import sample
+from ti_core.evaluation.sampler import Sampling, sample
 from ti_core.evaluation.words import encode
 
 CAPTIONS = (
@@ -45,7 +45,7 @@ def model() -> Iterator[StableDiffusion1]:
 def similarity(judge: Clip, model: StableDiffusion1) -> NDArray[np.float32]:
     """[captions × SEEDS, captions]: the judge's cosine of every generated picture to every caption."""
     prompts = [caption for caption in CAPTIONS for _ in range(SEEDS)]
-    made = sample(model, encode(model, prompts, {}), range(len(prompts)), 64, 8, 4.0)
+    made = sample(model, encode(model, prompts, {}), range(len(prompts)), Sampling("ddim", 8, 4.0, 64))
     return judge.image_features([Image.fromarray(one) for one in made]) @ judge.text_features(CAPTIONS).T
 
 

@@ -1,0 +1,160 @@
+"""Protocols by name: what each asks for, that choosing and reporting never meet, what is quoted and what is warned of."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.judged_run import JudgedRun
+from tests.unit.test_dreambench import write
+from ti_core import keys, protocols
+from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
+from ti_core.errors import InputError
+from ti_core.planning import make_plan, replan
+from ti_core.protocols import averages, caveats, figures
+from ti_core.records import BatchRow, Cells, Manifest, Plan
+from ti_core.settings import Settings
+
+NAMES = ("standard", "quick", "textual-inversion-paper", "dreambench")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    write(tmp_path)
+    return Settings(home=tmp_path / "home", allowed_roots=(Path.cwd(), tmp_path))
+
+
+def plan(settings: Settings, tmp_path: Path, **evaluation: object) -> Plan:
+    """Plan the fox, with dreambench's text at hand."""
+    concept = ConceptSpec(name="fox", pictures="examples/concepts/fox", class_word="animal")
+    given = EvaluationConfig.model_validate({"data": str(tmp_path)} | evaluation)
+    return make_plan(concept, TrainingConfig(), given, SelectionRule(), "miniature", settings, None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_prompt_and_no_seed_is_in_both_sets(name: str, settings: Settings, tmp_path: Path) -> None:
+    protocol = plan(settings, tmp_path, protocol=name).protocol
+    chosen, told = protocol.select, protocol.report
+    assert not {*chosen.plain, *chosen.edit} & {*told.plain, *told.edit}
+    assert not set(chosen.seeds) & set(told.seeds)
+    assert chosen.plain and chosen.edit and told.plain and told.edit
+
+
+def test_standard_is_what_no_name_means(settings: Settings, tmp_path: Path) -> None:
+    named, plain = plan(settings, tmp_path, protocol="standard"), plan(settings, tmp_path)
+    assert named.protocol_digest == plain.protocol_digest and named.judge_key == plain.judge_key
+
+
+def test_quick_makes_a_fifth_of_the_pictures(settings: Settings, tmp_path: Path) -> None:
+    def pictures(name: str) -> int:
+        told = plan(settings, tmp_path, protocol=name).protocol.select
+        return (len(told.plain) + len(told.edit)) * len(told.seeds)
+
+    assert pictures("quick") == 12 and pictures("standard") == 60
+
+
+def test_the_paper_s_protocol_is_the_paper_s(settings: Settings, tmp_path: Path) -> None:
+    protocol = plan(settings, tmp_path, protocol="textual-inversion-paper").protocol
+    assert (protocol.sampler, protocol.sampler_steps, protocol.guidance) == ("ddim", 50, 5.0)
+    assert len(protocol.report.seeds) == 64 and protocol.report.plain == ("a photo of {}",)
+    assert protocol.placeholder_policy == "removed" and protocol.pairing == "all-pairs"
+    assert len(protocol.select.seeds) == 5, "every checkpoint is judged on few seeds, the chosen one on all"
+
+
+def test_dreambench_is_the_data_set_s(settings: Settings, tmp_path: Path) -> None:
+    protocol = plan(settings, tmp_path, protocol="dreambench").protocol
+    assert protocol.report.edit == ("a {} in the jungle", "a red {}") and len(protocol.report.seeds) == 4
+    assert protocol.placeholder_policy == "class-word"
+    for missing in ("", str(tmp_path / "nowhere")):
+        with pytest.raises(InputError, match=r"prompts_and_classes\.txt .*--data"):
+            plan(settings, tmp_path, protocol="dreambench", data=missing)
+
+
+def test_published_protocols_ask_for_their_own_judges_but_not_of_the_miniature(tmp_path: Path) -> None:
+    none, named = Settings(home=tmp_path), Settings(home=tmp_path, clip="my/clip", dino="my/vit")
+    bench = EvaluationConfig(protocol="dreambench")
+    assert protocols.judges(bench, "sd1", none) == ("ViT-B-32/openai", "facebook/dino-vits16")
+    assert protocols.judges(bench, "sd1", named) == ("my/clip", "my/vit")
+    assert protocols.judges(bench, "miniature", none) == ("", "")
+    assert protocols.judges(EvaluationConfig(protocol="textual-inversion-paper"), "sdxl", none) == (
+        "ViT-B-32/openai", ""
+    )  # fmt: skip
+    assert protocols.judges(EvaluationConfig(), "sd1", none) == ("", "")
+
+
+def test_own_prompts_take_the_place_of_the_protocol_s(settings: Settings, tmp_path: Path) -> None:
+    own = {
+        "select": {"plain": ["a {}"], "edit": ["a wet {}"]},
+        "report": {"plain": ["one {}"], "edit": ["a dry {}", "a cold {}"]},
+    }
+    protocol = plan(settings, tmp_path, prompts=own, seeds=3).protocol
+    assert (protocol.select.plain, protocol.select.edit) == (("a {}",), ("a wet {}",))
+    assert protocol.report.edit == ("a dry {}", "a cold {}") and len(protocol.report.seeds) == 3
+
+
+def test_judging_again_takes_a_named_protocol_s_numbers_and_otherwise_keeps_the_old(
+    settings: Settings, tmp_path: Path
+) -> None:
+    old = plan(settings, tmp_path, seeds=3, guidance=2.0)
+    kept = replan(old, EvaluationConfig(sampler_steps=4), SelectionRule(), "", settings)
+    assert (kept.evaluation.seeds, kept.evaluation.guidance, kept.evaluation.sampler_steps) == (3, 2.0, 4)
+    paper = EvaluationConfig(protocol="textual-inversion-paper", seeds=2)
+    named = replan(old, paper, SelectionRule(), "", settings)
+    assert (named.evaluation.seeds, named.evaluation.guidance, named.protocol.sampler_steps) == (2, 5.0, 50)
+    assert named.train_key == old.train_key
+    again = replan(named, EvaluationConfig(), SelectionRule(), "", settings)
+    assert again.protocol_digest == named.protocol_digest
+
+
+def judged(name: str, **changes: object) -> Manifest:
+    """A made-up judged run said to be of protocol `name`; `changes` are of its evaluation."""
+    manifest = JudgedRun().manifest
+    evaluation = EvaluationConfig.model_validate({"protocol": name} | changes).resolved("miniature")
+    plan = manifest.plan.model_copy(update={"evaluation": evaluation})
+    told = manifest.report.chosen
+    p, e, s = len(told.clip_i.prompts), len(told.clip_t.prompts), len(told.clip_i.seeds)
+    edit = Cells(prompts=told.clip_t.prompts, seeds=told.clip_t.seeds, values=((0.25,) * s,) * e)
+    dino = Cells(
+        prompts=(*told.clip_i.prompts, *told.clip_t.prompts), seeds=told.clip_t.seeds,
+        values=((0.9,) * s,) * p + ((0.4,) * s,) * e,
+    )  # fmt: skip
+    chosen = told.model_copy(update={"clip_i_edit": edit, "dino": dino})
+    return manifest.model_copy(update={"plan": plan, "report": manifest.report.model_copy(update={"chosen": chosen})})
+
+
+def test_figures_are_of_the_pictures_that_the_protocol_averages() -> None:
+    told = judged("dreambench").report.chosen
+    bench = figures(judged("dreambench"))
+    assert bench == {"DINO": pytest.approx(0.4), "CLIP-I": pytest.approx(0.25), "CLIP-T": told.clip_t.mean}
+    assert figures(judged("textual-inversion-paper")) == {"CLIP-I": told.clip_i.mean, "CLIP-T": told.clip_t.mean}
+    assert figures(judged("standard")) == figures(judged("quick")) == {}
+
+
+def test_a_reader_is_told_what_does_not_compare() -> None:
+    told = " ".join(caveats(judged("dreambench").plan))
+    for words in ("miniature, no Stable Diffusion", "not ViT-B-32/openai", "no DINO", "chosen, on other prompts"):
+        assert words in told
+    assert "Changed" not in told
+    changed = " ".join(caveats(judged("textual-inversion-paper", seeds=2, guidance=7.0).plan))
+    assert "Changed: seeds 2 instead of 64, guidance 7.0 instead of 5.0." in changed and "DINO" not in changed
+    assert caveats(judged("standard").plan) == []
+
+
+def test_averages_over_concepts_stand_beside_the_published_ones() -> None:
+    rows = [
+        BatchRow(concept=name, status="published", reason="", protocol="dreambench", figures={"CLIP-I": value})
+        for name, value in (("a", 0.5), ("b", 0.7))
+    ]
+    (one,) = averages([*rows, BatchRow(concept="c", status="failed", reason="broken")])
+    assert (one.name, one.mean, one.quoted) == ("CLIP-I", pytest.approx(0.6), 0.780)
+    assert one.reach == pytest.approx(12.706 * 0.1, rel=1e-3)  # t(0.975, 1) × standard error
+    (single,) = averages(rows[:1])
+    assert single.reach is None
+    assert averages([]) == []
+
+
+def test_the_name_is_no_part_of_the_digest(settings: Settings, tmp_path: Path) -> None:
+    protocol = plan(settings, tmp_path).protocol
+    assert "name" not in type(protocol).model_fields
+    assert keys.protocol_digest(protocol) != keys.protocol_digest(
+        protocol.model_copy(update={"placeholder_policy": "removed"})
+    )
