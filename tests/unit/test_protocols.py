@@ -1,4 +1,4 @@
-"""Protocols by name: what each asks for, that choosing and reporting never meet, what is quoted and what is warned of."""
+"""Protocols by name: what each asks for, disjoint sets, what is quoted and what is warned of."""
 
 from pathlib import Path
 
