@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Create the work pool, its queues and the automation, and register both deployments. May be run again after every
+# Create the work pool, its queues and the automation, and register the deployments. May be run again after every
 # change.
 #
 #   PREFECT_API_URL=http://127.0.0.1:4200/api PSEUDOWORD_SOURCE=s3://words/pictures deployments/setup.sh

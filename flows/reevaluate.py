@@ -1,4 +1,4 @@
-"""Judge stored checkpoints again: another CLIP, other seeds or sampler, or another rule. Nothing is trained."""
+"""Judge stored checkpoints again: another protocol, prompts, CLIP, sampler or rule. Nothing is trained."""
 
 from typing import Annotated
 

@@ -1,5 +1,5 @@
-"""Many concepts: trained in packs, then judged one after the other. What fails is told and stops nobody, what has an
-outcome is not done again."""
+"""Many concepts: trained and judged in packs, then chosen and published one after the other. What fails is told and
+stops nobody, what has an outcome is not done again."""
 
 from collections import Counter
 from typing import Annotated

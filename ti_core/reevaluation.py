@@ -1,4 +1,5 @@
-"""Judging stored checkpoints again: another CLIP, other seeds, another sampler or another rule, and no training.
+"""Judging stored checkpoints again: another protocol, prompts, CLIP, sampler or rule, and no
+training.
 
 The result is a manifest of its own under its own judge_key, beside the old one; what readers get does not change.
 Scores that are there already under the same protocol are not made again.

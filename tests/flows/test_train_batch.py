@@ -9,13 +9,15 @@ from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
     FlowRunFilter,
+    FlowRunFilterId,
     FlowRunFilterParentFlowRunId,
 )
 
 from flows.train_batch import train_batch
 from tests.flows.octopus import EVALUATION, OCTOPUS, TRAINING, Run
-from ti_core.config import Packing, TrainingConfig
+from ti_core.config import EvaluationConfig, Packing, TrainingConfig
 from ti_core.errors import InputError
+from ti_core.evaluation import station
 from ti_core.records import BatchRow
 
 
@@ -102,6 +104,35 @@ def test_a_batch_trains_its_concepts_together(prefect_api: None, three: Path) ->
     assert set(by_name) == {"empty", "fox", "lion", "train together"}
     pack = by_name["train together"]
     assert pack.state and "2 of 2 trained" in str(pack.state.message)
+    with get_client(sync_client=True) as client:
+        tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[pack.id])))
+    assert [one.name for one in tasks if one.name.startswith("judge")] == ["judge all checkpoints"]
+
+
+def test_with_halving_a_pack_is_judged_in_rounds_whose_pictures_are_not_made_again(
+    prefect_api: None, three: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    stock = station.sample_batch
+    monkeypatch.setattr(station, "sample_batch", lambda *given: made.append(len(given[3])) or stock(*given))
+    evaluation = EvaluationConfig(protocol="quick", halving=True, sampler_steps=2)
+    training = TrainingConfig(steps=6, checkpoint_every=1, batch_size=2)
+    state = train_batch(str(three), "animal", training, evaluation, return_state=True)
+    rows = {row.concept: row for row in state.result()}
+    assert {rows[name].status for name in ("fox", "lion")} <= {"published", "rejected"}
+    # Of six prompts, each concept: the class word on two seeds, six steps on one, three on the other; then the report
+    # of the class word and of the chosen step.
+    assert sum(made) == 2 * 6 * (2 + 6 + 3 + 2 + 2)
+    with get_client(sync_client=True) as client:
+        below = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[state.state_details.flow_run_id])
+            )
+        )
+        (pack,) = [run.id for run in below if run.name == "train together"]
+        tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[pack])))
+    judged = {one.name for one in tasks if one.name.startswith("judge")}
+    assert judged == {"judge round 1 of 2", "judge round 2 of 2"}
 
 
 def test_what_a_pack_cannot_train_is_named_and_not_tried_again(prefect_api: None, three: Path) -> None:
