@@ -4,8 +4,9 @@
     python benchmarks/early_stop.py --only fox owl # some of them; writes no table
 
 All concepts are trained to the end in one pack, with a checkpoint wherever the early stop would evaluate its fixed batch; where
-it would have stopped is then read off the losses of those checkpoints. Stopping and last step are judged on the reporting
-set. Writes docs/benchmarks/early-stop.md; results lie in work/early-stop until they are removed.
+it would have stopped, with the paper's window and with shorter ones, is then read off the losses of those checkpoints.
+Stopping and last step are judged on the reporting set. Writes docs/benchmarks/early-stop.md; results lie in
+work/early-stop until they are removed.
 """
 
 import argparse
@@ -36,6 +37,8 @@ CONCEPTS = ROOT / "examples" / "concepts"
 WORK = ROOT / "work" / "early-stop"
 SAMPLES = 4
 EVERY = early_stop.evaluate_every(SAMPLES)
+WINDOWS = (early_stop.WINDOW, 161, 115, 69)
+"""Steps whose variance is compared with that of all: the paper's, and shorter ones for runs as short as these."""
 COST = early_stop.SAMPLES * early_stop.PASSES_PER_EVALUATION / (EVERY * SAMPLES)
 """Part of the training's compute that evaluating the fixed batch adds."""
 
@@ -49,20 +52,30 @@ def plan_of(folder: Path, steps: int, settings: Settings, store: Store) -> Plan:
 
 
 @torch.no_grad()
-def stop_of(plan: Plan, prepared: PreparedSet, trained: Trained, settings: Settings, store: Store) -> int:
-    """The step at which training would have stopped; the last one where it would not have."""
+def losses_by_step(
+    plan: Plan, prepared: PreparedSet, trained: Trained, settings: Settings, store: Store
+) -> dict[int, float]:
+    """Loss on the fixed batch at every step at which it would have been evaluated."""
     model = resident(plan.base, settings.device)
-    losses: list[float] = []
+    losses = dict[int, float]()
     for checkpoint in trained.checkpoints:
         if checkpoint.step % EVERY:
             continue
         word = formats.read_checkpoint(get_blob(store, checkpoint.vectors), str(checkpoint.step))
         rows = {name: torch.from_numpy(vectors.copy()) for name, vectors in word.items()}
         slot = Slot(concept_job(plan, prepared, TrainingState(checkpoint.step, rows, rows, rows)), model)
-        losses.append(losses_of([slot], [slot.fixed_batch()], model)[0].item())
-        if early_stop.has_settled(losses, EVERY):
-            return checkpoint.step
-    return plan.training.steps
+        losses[checkpoint.step] = losses_of([slot], [slot.fixed_batch()], model)[0].item()
+    return losses
+
+
+def stop_of(losses: dict[int, float], window: int, steps: int) -> int:
+    """The step at which training would have stopped; the last one where it would not have."""
+    seen: list[float] = []
+    for step, loss in losses.items():
+        seen.append(loss)
+        if early_stop.has_settled(seen, EVERY, window):
+            return step
+    return steps
 
 
 def main() -> None:
@@ -77,44 +90,64 @@ def main() -> None:
     plans = [plan_of(folder, options.steps, settings, store) for folder in folders]
     work = [(plan, prepare(plan, settings, store)) for plan in plans]
     made = run_training(work, Packing(), settings, store, lambda event: print(event.concept, event.step), print)
-    rows = []
+    rows: dict[int, list[tuple[str, int, float, float]]] = {window: [] for window in WINDOWS}
     for (plan, prepared), trained in zip(work, made, strict=True):
-        stop = stop_of(plan, prepared, trained, settings, store)
+        losses = losses_by_step(plan, prepared, trained, settings, store)
+        stops = {window: stop_of(losses, window, options.steps) for window in WINDOWS}
         blobs = {one.step: one.vectors for one in trained.checkpoints}
-        at_stop, at_end = judge_round(
-            [JudgeRequest(plan=plan, prepared=prepared, step=step, vectors=blobs[step], split="report")
-             for step in (stop, options.steps)], settings, store,
-        )  # fmt: skip
-        rows.append((plan.concept.name, stop, at_stop.clip_i.mean, at_end.clip_i.mean))
-        print(*rows[-1], flush=True)
+        wanted = sorted({*stops.values(), options.steps})
+        scores = judge_round(
+            [
+                JudgeRequest(plan=plan, prepared=prepared, step=step, vectors=blobs[step], split="report")
+                for step in wanted
+            ],
+            settings,
+            store,
+        )
+        means = {one.step: one.clip_i.mean for one in scores}
+        for window, stop in stops.items():
+            rows[window].append((plan.concept.name, stop, means[stop], means[options.steps]))
+        print(plan.concept.name, stops, flush=True)
     if not options.only:
         target = ROOT / "docs" / "benchmarks" / "early-stop.md"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(table(rows, options.steps))
 
 
-def table(rows: list[tuple[str, int, float, float]], steps: int) -> str:
+def table(rows: dict[int, list[tuple[str, int, float, float]]], steps: int) -> str:
     """The figures as Markdown."""
-    differences = [at_stop - at_end for _, _, at_stop, at_end in rows]
-    mean, count = statistics.mean(differences), len(rows)
-    reach = t_quantile(0.975, count - 1) * statistics.stdev(differences) / count**0.5
-    saved = 1 - statistics.mean(min(stop, steps) * (1 + COST) for _, stop, _, _ in rows) / steps
+    summary = []
+    for window, of_window in rows.items():
+        differences = [at_stop - at_end for _, _, at_stop, at_end in of_window]
+        mean, count = statistics.mean(differences), len(of_window)
+        reach = t_quantile(0.975, count - 1) * statistics.stdev(differences) / count**0.5
+        saved = 1 - statistics.mean(min(stop, steps) * (1 + COST) for _, stop, _, _ in of_window) / steps
+        stopped = sum(stop < steps for _, stop, _, _ in of_window)
+        summary.append(
+            f"| {window}{' (the paper)' if window == early_stop.WINDOW else ''} | {stopped} of {count} | {saved:+.1%} | "
+            f"{mean:+.4f} ({mean - reach:+.4f} to {mean + reach:+.4f}) |"
+        )
+    windows = list(rows)
     lines = [
         "# Early stopping (DVAR) on the held-out concepts",
         "",
-        f"`python benchmarks/early_stop.py`: {count} concepts, {steps} steps of {SAMPLES} samples, miniature, reporting set.",
-        f"Fixed batch of {early_stop.SAMPLES} samples every {EVERY} steps ({COST:.1%} of the compute), n = {early_stop.WINDOW} steps, "
-        f"ε = {early_stop.THRESHOLD}.",
+        f"Made by `python benchmarks/early_stop.py`: {len(rows[windows[0]])} concepts, {steps} steps of {SAMPLES} samples, "
+        f"miniature, reporting set. Fixed batch of {early_stop.SAMPLES} samples every {EVERY} steps ({COST:.1%} of the compute, "
+        f"counted below), ε = {early_stop.THRESHOLD}.",
         "",
-        f"Compute saved, evaluating counted: **{saved:.1%}**. CLIP-I at the stop less CLIP-I at the last step: "
-        f"**{mean:+.4f}** (95% interval {mean - reach:+.4f} to {mean + reach:+.4f}).",
-        "",
-        "| concept | stop | CLIP-I there | CLIP-I at the end |",
+        "| window n, steps | stopped early | compute saved | CLIP-I at the stop − at the last step (95%) |",
         "|---|---|---|---|",
-        *(f"| {name} | {stop} | {at_stop:.3f} | {at_end:.3f} |" for name, stop, at_stop, at_end in rows),
+        *summary,
         "",
+        "## Stops by concept",
+        "",
+        f"| concept | {' | '.join(f'n = {window}' for window in windows)} | CLIP-I at the end |",
+        f"|---|{'---|' * len(windows)}---|",
     ]
-    return "\n".join(lines)
+    for of_concept in zip(*rows.values(), strict=True):
+        stops = " | ".join(f"{stop}: {at_stop:.3f}" for _, stop, at_stop, _ in of_concept)
+        lines.append(f"| {of_concept[0][0]} | {stops} | {of_concept[0][3]:.3f} |")
+    return "\n".join([*lines, ""])
 
 
 if __name__ == "__main__":

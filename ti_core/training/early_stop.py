@@ -32,12 +32,12 @@ def evaluate_every(samples_per_step: int) -> int:
     return max(1, round(SAMPLES * PASSES_PER_EVALUATION / (SHARE * samples_per_step) + 0.5))
 
 
-def has_settled(losses: Sequence[float], every: int) -> bool:
-    """Whether var(last n) / var(all) < `THRESHOLD`, the last n being those of `WINDOW` steps.
+def has_settled(losses: Sequence[float], every: int, window: int = WINDOW) -> bool:
+    """Whether var(last n) / var(all) < `THRESHOLD`, the last n being those of `window` steps.
 
     `losses` are those of every `every`-th step since the start; no more than n of them say nothing yet.
     """
-    last = max(2, round(WINDOW / every))
+    last = max(2, round(window / every))
     if len(losses) <= last:
         return False
     of_all = float(np.var(losses))
