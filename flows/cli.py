@@ -422,6 +422,8 @@ def _validated(model: Any, given: dict[str, Any]) -> Any:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]).replace("_", "-")
         reason = first["msg"].removeprefix("Value error, ")
+        if where.startswith("prompts"):
+            raise InputError(f"--prompts: {reason}.") from None
         raise InputError(reason if where == "name" else f"--{where} is {first['input']!r}: {reason}.") from None
 
 

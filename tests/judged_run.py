@@ -179,3 +179,25 @@ def _clip_t(step: int) -> float:
 
 def _cells(prompts: tuple[str, ...], seeds: tuple[int, ...], value: float) -> Cells:
     return Cells(prompts=prompts, seeds=seeds, values=tuple(tuple(value for _ in seeds) for _ in prompts))
+
+
+def by_protocol(manifest: Manifest, name: str, **changes: object) -> Manifest:
+    """The run as if it had been judged by protocol `name`, with a second opinion; `changes` are of its evaluation.
+
+    On the reporting set its edit prompts have CLIP-I 0.25 and DINO 0.4, its plain ones DINO 0.9.
+    """
+    evaluation = EvaluationConfig.model_validate({"protocol": name} | changes).resolved("miniature")
+    told = manifest.report.chosen
+    p, e, s = len(told.clip_i.prompts), len(told.clip_t.prompts), len(told.clip_i.seeds)
+    edit = Cells(prompts=told.clip_t.prompts, seeds=told.clip_t.seeds, values=((0.25,) * s,) * e)
+    dino = Cells(
+        prompts=(*told.clip_i.prompts, *told.clip_t.prompts), seeds=told.clip_t.seeds,
+        values=((0.9,) * s,) * p + ((0.4,) * s,) * e,
+    )  # fmt: skip
+    chosen = told.model_copy(update={"clip_i_edit": edit, "dino": dino})
+    return manifest.model_copy(
+        update={
+            "plan": manifest.plan.model_copy(update={"evaluation": evaluation}),
+            "report": manifest.report.model_copy(update={"chosen": chosen}),
+        }
+    )

@@ -43,7 +43,7 @@ PUBLISHED: dict[ProtocolName, Published] = {
         "the textual-inversion paper's", "Gal et al. 2022, arXiv 2208.01618, section 5", removed=True
     ),
     "dreambench": Published(
-        "DreamBench", "Ruiz et al. 2022, arXiv 2208.12242, section 4.2 and table 1", dino=True,
+        "the DreamBench", "Ruiz et al. 2022, arXiv 2208.12242, section 4.2 and table 1", dino=True,
         quoted={"DINO": 0.569, "CLIP-I": 0.780, "CLIP-T": 0.255},
     ),
 }  # fmt: skip

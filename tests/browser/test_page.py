@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.judged_run import JudgedRun
+from tests.judged_run import JudgedRun, by_protocol
 from ti_core.records import BatchRow
 from ti_core.report import batch_page, page
 
@@ -32,7 +32,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator["api.BrowserCo
         context.close()
 
 
-@pytest.fixture(scope="module", params=["accepted", "rejected", "long-name", "batch"])
+@pytest.fixture(scope="module", params=["accepted", "rejected", "long-name", "protocol", "batch"])
 def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     long = request.param == "long-name"
     run = JudgedRun(
@@ -46,10 +46,23 @@ def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         rows = [
             BatchRow(concept="cat-toy", status="published", reason="First.", step=80, score=0.7, strip=strip),
             BatchRow(concept="b" * 64, status="failed", reason="x" * 300),
+            BatchRow(
+                concept="c" * 64,
+                status="published",
+                reason="Judged.",
+                step=80,
+                score=0.8,
+                protocol="dreambench",
+                figures={"DINO": 0.4, "CLIP-I": 0.7, "CLIP-T": 0.2},
+                caveats=("w" * 200, "Not comparable."),
+            ),
         ]
         data = batch_page(rows, run.load)
     else:
-        data = page(run.manifest, run.load)
+        manifest = run.manifest
+        if request.param == "protocol":
+            manifest = by_protocol(manifest, "dreambench", seeds=2)
+        data = page(manifest, run.load)
     path = tmp_path_factory.mktemp("page") / "page.html"
     path.write_bytes(data)
     return path

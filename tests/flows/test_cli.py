@@ -256,6 +256,52 @@ def test_a_run_is_judged_again_by_another_rule(shell: Shell, octopus: Run) -> No
     assert Path(told["page"]).is_file()
 
 
+OWN_PROMPTS = """[select]
+plain = ["a photo of a {}", "a {}"]
+edit = ["a {} on a blue background"]
+[report]
+plain = ["a picture of a {}"]
+edit = ["a {} on a red background"]
+"""
+
+
+def test_a_run_is_judged_again_by_prompts_of_one_s_own(shell: Shell, octopus: Run) -> None:
+    file = shell.folder / "prompts.toml"
+    file.write_text(OWN_PROMPTS)
+    again = ["judge", "octopus", "--prompts", str(file), "--seeds", "2", "--home", str(octopus.home), "--json"]
+    done = shell.run(*again)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = json.loads(done.stdout)
+    assert "the choosing prompts or seeds" in told["differences"] and told["figures"] == {}
+    assert "a picture of a &lt;octopus&gt;" in Path(told["page"]).read_text().replace("<wbr>", "")
+
+
+def test_prompts_that_cannot_be_used_are_told(shell: Shell) -> None:
+    file = shell.folder / "prompts.toml"
+    for text, reason in (
+        (OWN_PROMPTS.replace("red", "blue"), "is in the choosing and in the reporting set"),
+        (OWN_PROMPTS.replace("a picture of a {}", "a picture"), "must hold one {}"),
+        ("[select]\nplain = ['a {}']\n", "both for choosing and for reporting"),
+        ("[select", "are damaged"),
+    ):
+        file.write_text(text)
+        assert reason in shell.refuses("train", *GOOD, "--prompts", str(file))
+    assert "cannot be read" in shell.refuses("judge", "nothing", "--prompts", "nowhere.toml")
+
+
+def test_a_run_is_judged_again_by_a_published_protocol(shell: Shell, octopus: Run) -> None:
+    few = ["--seeds", "2", "--sampler-steps", "2", "--home", str(octopus.home)]
+    done = shell.run("judge", "octopus", "--protocol", "textual-inversion-paper", *few, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    told = json.loads(done.stdout)
+    assert set(told["figures"]) == {"CLIP-I", "CLIP-T"}
+    assert "what stands for the new word (class-word and removed)" in told["differences"]
+    words = shell.run("judge", "octopus", "--protocol", "textual-inversion-paper", *few)
+    assert "By the protocol textual-inversion-paper: CLIP-I" in words.stdout
+    assert "no Stable Diffusion" in " ".join(words.stdout.split())
+    assert "--data" in shell.refuses("train", *GOOD, "--protocol", "dreambench")
+
+
 # --- a known outcome, and Ctrl-C --------------------------------------------------------------------------------------
 
 

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.judged_run import JudgedRun
+from tests.judged_run import JudgedRun, by_protocol
 from tests.unit.test_dreambench import write
 from ti_core import keys, protocols
 from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
 from ti_core.errors import InputError
 from ti_core.planning import make_plan, replan
 from ti_core.protocols import averages, caveats, figures
-from ti_core.records import BatchRow, Cells, Manifest, Plan
+from ti_core.records import BatchRow, Manifest, Plan
 from ti_core.settings import Settings
 
 NAMES = ("standard", "quick", "textual-inversion-paper", "dreambench")
@@ -106,19 +106,7 @@ def test_judging_again_takes_a_named_protocol_s_numbers_and_otherwise_keeps_the_
 
 
 def judged(name: str, **changes: object) -> Manifest:
-    """A made-up judged run said to be of protocol `name`; `changes` are of its evaluation."""
-    manifest = JudgedRun().manifest
-    evaluation = EvaluationConfig.model_validate({"protocol": name} | changes).resolved("miniature")
-    plan = manifest.plan.model_copy(update={"evaluation": evaluation})
-    told = manifest.report.chosen
-    p, e, s = len(told.clip_i.prompts), len(told.clip_t.prompts), len(told.clip_i.seeds)
-    edit = Cells(prompts=told.clip_t.prompts, seeds=told.clip_t.seeds, values=((0.25,) * s,) * e)
-    dino = Cells(
-        prompts=(*told.clip_i.prompts, *told.clip_t.prompts), seeds=told.clip_t.seeds,
-        values=((0.9,) * s,) * p + ((0.4,) * s,) * e,
-    )  # fmt: skip
-    chosen = told.model_copy(update={"clip_i_edit": edit, "dino": dino})
-    return manifest.model_copy(update={"plan": plan, "report": manifest.report.model_copy(update={"chosen": chosen})})
+    return by_protocol(JudgedRun().manifest, name, **changes)
 
 
 def test_figures_are_of_the_pictures_that_the_protocol_averages() -> None:

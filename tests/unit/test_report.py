@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.judged_run import EDIT, PLAIN, STEPS, JudgedRun
+from tests.judged_run import EDIT, PLAIN, STEPS, JudgedRun, by_protocol
 from ti_core.config import SelectionRule
 from ti_core.curves import COLOURS, curves, plane
 from ti_core.records import BatchRow, Cells, Interval, Manifest
@@ -301,3 +301,33 @@ def test_batch_page_shows_links_gains_and_pictures(run: JudgedRun) -> None:
 
 def test_an_empty_batch_has_a_page() -> None:
     assert "0 concepts" in Reader(batch_page([], {}.__getitem__)).text
+
+
+def test_page_tells_a_published_protocol_s_figures_and_what_does_not_compare(run: JudgedRun, html: bytes) -> None:
+    assert "protocol</h2>" not in html.decode()
+    told = Reader(page(by_protocol(run.manifest, "dreambench", seeds=2), run.load))
+    assert "DINO 0.400 0.569" in told.lines() and "CLIP-I 0.250 0.780" in told.lines()
+    for words in (
+        "By the DreamBench protocol",
+        "arXiv 2208.12242",
+        "no Stable Diffusion",
+        "Changed: seeds 2 instead of 4",
+    ):
+        assert words in told.text
+    paper = Reader(page(by_protocol(run.manifest, "textual-inversion-paper"), run.load))
+    assert "By the textual-inversion paper's protocol" in paper.text and "Published for" not in paper.text
+
+
+def test_batch_page_averages_a_published_protocol_beside_its_published_figures() -> None:
+    rows = [
+        BatchRow(
+            concept=name, status="published", reason="", protocol="dreambench", figures={"CLIP-I": value},
+            caveats=("Judged by another CLIP.",),
+        )
+        for name, value in (("one", 0.5), ("two", 0.7))
+    ]  # fmt: skip
+    told = Reader(batch_page([*rows, BatchRow(concept="three", status="failed", reason="broken")], lambda _: b""))
+    assert "Means over 2 of 3 concepts" in told.text and told.text.count("Judged by another CLIP.") == 1
+    assert any(line.startswith("mean 0.600 ± 1.271") for line in told.lines("chosen"))
+    assert any(line.endswith("0.780") and "published" in line for line in told.lines())
+    assert {"one 0.500", "two 0.700"} <= set(told.lines())
