@@ -104,7 +104,12 @@ def random_model(size: str, folder: Path, device: str) -> int:
         _filled(part, device).to(torch.bfloat16 if device == "cuda" else torch.float32).save_pretrained(folder / name)
         del part
     DDPMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000, clip_sample=False
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        num_train_timesteps=1000,
+        clip_sample=False,
+        steps_offset=1,
     ).save_pretrained(folder / "scheduler")
     parts = {
         "scheduler": ["diffusers", "DDPMScheduler"], "tokenizer": ["transformers", "CLIPTokenizer"],

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The training benchmark on one CUDA card (80 GB), full-size shapes with random weights, in under ten minutes:
+# The benchmarks on one CUDA card (80 GB), full-size shapes with random weights, each call in under ten minutes:
 #
-#     EXAMPLES=PATH/examples/textual_inversion OUT=folder benchmarks/gpu.sh
+#     EXAMPLES=PATH/examples/textual_inversion OUT=folder benchmarks/gpu.sh training
+#     OUT=folder benchmarks/gpu.sh judging
 #
 # EXAMPLES holds diffusers' textual_inversion.py and textual_inversion_sdxl.py. PYTHON names an interpreter with torch
 # (python3); where packages are missing, WHEELS names a folder of wheels for them. Writes tables, plots, raw figures
@@ -9,13 +10,20 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
-: "${EXAMPLES:?name the folder of the two scripts}" "${OUT:?name the folder for the results}"
+what=${1:?name what to measure: training or judging}
+: "${OUT:?name the folder for the results}"
 export PYTHONPATH=$PWD HF_HUB_OFFLINE=1
 if [ -n "${WHEELS:-}" ]; then
     "$PYTHON" -m pip install --quiet --no-index --no-deps "$WHEELS"/*.whl
 fi
 "$PYTHON" -c 'import boto3, diffusers, open_clip, pydantic_settings, transformers' || exit 1
 
+if [ "$what" = judging ]; then
+    timeout "${JUDGING_SECONDS:-570}" "$PYTHON" benchmarks/judging.py --full-size "${SIZE:-sd15}" --only fox \
+        --checkpoints 2 --seeds "${SEEDS:-2}" --repeats 1 2>&1 | tee "$OUT/judging.log"
+    exit
+fi
+: "${EXAMPLES:?name the folder of the two scripts}"
 # A time limit each, so that the first cannot eat the second's.
 timeout "${SD15_SECONDS:-300}" "$PYTHON" benchmarks/training.py --device cuda --full-size sd15 \
     --diffusers-script "$EXAMPLES/textual_inversion.py" --batch 4 --slots 1 4 8 --repeats 1 --seconds 5 \

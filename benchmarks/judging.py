@@ -3,6 +3,7 @@
     python benchmarks/judging.py                       # the miniature, 2 concepts × 3 checkpoints, about 3 minutes on two cores
     python benchmarks/judging.py --checkpoints 2 --seeds 1 --only fox
     python benchmarks/judging.py --base-model FOLDER   # a Stable Diffusion 1.x folder, on a GPU where there is one
+    python benchmarks/judging.py --full-size sd15      # its shapes with random weights; the miniature's CLIP judges
 
 The stock way is what a script with diffusers does: for each checkpoint `load_textual_inversion` into a pipeline (which is
 kept: not even its loading is counted), then one call for each prompt and seed, then CLIP on that picture. Both ways make
@@ -21,10 +22,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline
 from PIL import Image
 
+from benchmarks.folders import random_model
 from ti_core import formats
+from ti_core.backbone.base import SAMPLERS
+from ti_core.backbone.folder import MINIATURE
 from ti_core.backbone.resident import choose_device, resident
 from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
 from ti_core.evaluation.clip import resident_clip
@@ -67,7 +71,8 @@ class Stock:
         base, device = request.plan.base, choose_device(settings.device)
         types = torch.bfloat16 if device.type == "cuda" else torch.float32
         self.pipeline = StableDiffusionPipeline.from_pretrained(base.folder, torch_dtype=types).to(device)
-        self.pipeline.scheduler = DDIMScheduler.from_config(self.pipeline.scheduler.config)
+        scheduler = SAMPLERS[request.plan.protocol.sampler]
+        self.pipeline.scheduler = scheduler.from_config(self.pipeline.scheduler.config)
         self.pipeline.set_progress_bar_config(disable=True)
         self.settings = settings
 
@@ -125,10 +130,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=0, help="0 is the base model's default")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--base-model", default="miniature")
+    parser.add_argument("--full-size", default="", choices=["", "sd15", "tiny"])
     given = parser.parse_args()
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as home:
-        settings = Settings(home=Path(home), allowed_roots=(ROOT, Path(given.base_model).absolute()))
+        if given.full_size:
+            given.base_model = f"{home}/{given.full_size}"
+            random_model(given.full_size, Path(given.base_model), choose_device("").type)
+        settings = Settings(
+            home=Path(home), clip=str(MINIATURE / "mini-clip"),
+            allowed_roots=(ROOT, Path(home), Path(given.base_model).absolute()),
+        )  # fmt: skip
         store = open_store(settings)
         requests = requests_of(given.only, given.checkpoints, given.seeds, given.base_model, settings, store)
         prompts = requests[0].plan.protocol.select
