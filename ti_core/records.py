@@ -440,9 +440,9 @@ def outcome_key(plan: Plan) -> str:
 
 
 def scores_key(request: JudgeRequest, digest: str) -> str:
-    """Key of a request's kept scores; `digest` is `keys.request_digest`."""
-    plan = request.plan
-    return f"{run_prefix(plan.concept.name, plan.base.slug, plan.train_key)}/scores/{digest}.json"
+    """Key of a request's kept scores; `digest` is `keys.request_digest`. They do not lie with a training run: the class
+    word's serve all runs of a concept."""
+    return f"{concept_prefix(request.plan.concept.name, request.plan.base.slug)}/scores/{digest}.json"
 
 
 def champion_key(concept: str, base: str) -> str:
