@@ -20,6 +20,8 @@ from ti_core.errors import InputError
 from ti_core.evaluation import station
 from ti_core.records import BatchRow
 
+DREAMBENCH = Path(__file__).parents[3] / "shared/data/dreambench"
+
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
@@ -107,6 +109,27 @@ def test_a_batch_trains_its_concepts_together(prefect_api: None, three: Path) ->
     with get_client(sync_client=True) as client:
         tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[pack.id])))
     assert [one.name for one in tasks if one.name.startswith("judge")] == ["judge all checkpoints"]
+
+
+@pytest.mark.skipif(not DREAMBENCH.is_dir(), reason=f"the DreamBooth data set is not at {DREAMBENCH}")
+def test_the_dreambooth_data_set_runs_by_its_own_protocol(
+    prefect_api: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PSEUDOWORD_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PSEUDOWORD_ALLOWED_ROOTS", str(DREAMBENCH))
+    training = TrainingConfig(steps=2, checkpoint_every=2, batch_size=1)
+    evaluation = EvaluationConfig(protocol="dreambench", data=str(DREAMBENCH), seeds=1, sampler_steps=2)
+    rows = {
+        row.concept: row for row in train_batch(str(DREAMBENCH), "", training, evaluation, return_state=True).result()
+    }
+    failed = {name for name, row in rows.items() if row.status == "failed"}
+    assert failed == {"can", "teapot", "vase"}, "the miniature does not know these words"
+    assert all("Unknown class word" in rows[name].reason for name in failed)
+    assert "duck-toy" in rows and all(set(row.figures) == {"CLIP-I", "CLIP-T"} for row in rows.values() if row.figures)
+    page = (tmp_path / "home/pages/batch.html").read_text()
+    assert "Means over 7 of 10 concepts" in page and "0.780" in page and "no DINO" in page
+    cat = (tmp_path / "home/pages/cat.miniature.html").read_text().replace("<wbr>", "")
+    assert "wearing a red hat" in cat, "a live subject's prompts"
 
 
 def test_with_halving_a_pack_is_judged_in_rounds_whose_pictures_are_not_made_again(
