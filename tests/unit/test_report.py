@@ -315,7 +315,7 @@ def test_page_tells_a_published_protocol_s_figures_and_what_does_not_compare(run
     ):
         assert words in told.text
     paper = Reader(page(by_protocol(run.manifest, "textual-inversion-paper"), run.load))
-    assert "By the textual-inversion paper's protocol" in paper.text and "Published for" not in paper.text
+    assert "By the textual-inversion paper's protocol" in paper.text and "Published:" not in paper.text
 
 
 def test_batch_page_averages_a_published_protocol_beside_its_published_figures() -> None:
