@@ -212,9 +212,10 @@ def batch(
         masked=masked,
         stop_early=stop_early,
     )
-    if protocol == "dreambench":
-        data = data or source  # the data set brings its own prompts
     evaluation = _evaluation(prompts, seeds=seeds, protocol=protocol, data=data, halving=halving)
+    from ti_core.protocols import with_data
+
+    with_data(evaluation, source, settings)
     packing = _packing(slots, keep_shape, compile_unet, minutes)
     with _interruptible():
         _start_services(settings)
@@ -251,12 +252,14 @@ def judge(
     ] = "",
     data: Data = "",
     prompts: PromptFile = None,
-    seeds: Annotated[int, typer.Option("--seeds", help="Pictures per prompt; 0 as before.")] = 0,
+    seeds: Annotated[int, typer.Option("--seeds", help="Pictures per prompt; 0 as before, or as --protocol says.")] = 0,
     sampler: Annotated[
         Literal["", "ddim", "dpmsolver++"], typer.Option("--sampler", help="Another sampler [default: the same].")
     ] = "",
-    sampler_steps: Annotated[int, typer.Option("--sampler-steps", help="Sampler steps; 0 as before.")] = 0,
-    guidance: Annotated[float, typer.Option("--guidance", help="Guidance; 0 as before.")] = 0.0,
+    sampler_steps: Annotated[
+        int, typer.Option("--sampler-steps", help="Sampler steps; 0 as before, or as --protocol says.")
+    ] = 0,
+    guidance: Annotated[float, typer.Option("--guidance", help="Guidance; 0 as before, or as --protocol says.")] = 0.0,
     halving: Halving = False,
     base: Annotated[str, typer.Option("--base", help="Base model of the word.")] = "miniature",
     home: Home = None,
@@ -423,7 +426,8 @@ def _validated(model: Any, given: dict[str, Any]) -> Any:
         where = ".".join(str(part) for part in first["loc"]).replace("_", "-")
         reason = first["msg"].removeprefix("Value error, ")
         if where.startswith("prompts"):
-            raise InputError(f"--prompts: {reason}.") from None
+            place = where.removeprefix("prompts").removeprefix(".") or "the file"
+            raise InputError(f"--prompts, {place}: {reason}.") from None
         raise InputError(reason if where == "name" else f"--{where} is {first['input']!r}: {reason}.") from None
 
 

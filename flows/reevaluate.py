@@ -12,7 +12,11 @@ from ti_core.config import EvaluationConfig, SelectionRule
 from ti_core.records import Manifest
 
 Again = Annotated[
-    EvaluationConfig, field("Judging", "How checkpoints are judged; a 0 keeps what the run was judged by.")
+    EvaluationConfig,
+    field(
+        "Judging",
+        "How checkpoints are judged; a 0 keeps what the run was judged by, or takes what a named protocol says.",
+    ),
 ]
 
 
@@ -24,7 +28,12 @@ def reevaluate(
         str, field("Run", "The judge key of a run, or its beginning. Empty takes the champion's, or the last one.")
     ] = "",
     clip: Annotated[
-        str, field("Judge", "A CLIP: a folder on the worker, or ARCHITECTURE/PRETRAINED. Empty keeps the run's.")
+        str,
+        field(
+            "Judge",
+            "A CLIP: a folder on the worker, or ARCHITECTURE/PRETRAINED. Empty keeps the run's, or takes a published "
+            "protocol's.",
+        ),
     ] = "",
     evaluation: Again = EvaluationConfig(),
     rule: Choosing = SelectionRule(),

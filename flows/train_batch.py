@@ -11,7 +11,7 @@ from flows.form import field
 from flows.train_concept import BaseModel, Choosing, HowPacked, Judging, Training, train_concept
 from flows.train_pack import train_pack
 from tasks import progress
-from tasks.batch import abandon, list_concepts, row_of, summarise
+from tasks.batch import abandon, judged_as, list_concepts, row_of, summarise
 from ti_core.config import EvaluationConfig, Packing, SelectionRule, TrainingConfig
 from ti_core.records import BatchRow
 
@@ -36,6 +36,7 @@ def train_batch(
     rows = []
     try:
         items = list_concepts(source, class_word)
+        evaluation = judged_as(evaluation, source)
         specs = [item.spec for item in items if item.spec]
         ended = {}
         if len(specs) > 1 and packing.slots != 1:

@@ -10,8 +10,9 @@ from prefect.cache_policies import NO_CACHE
 from tasks import artifacts
 from tasks.concept import station
 from ti_core.batch import BatchItem, read_batch
+from ti_core.config import EvaluationConfig
 from ti_core.errors import PausedError, PseudowordError, ServiceError
-from ti_core.protocols import caveats, figures
+from ti_core.protocols import caveats, figures, with_data
 from ti_core.records import BatchRow, Manifest, Outcome
 from ti_core.settings import load_settings
 from ti_core.store import get_blob, open_store
@@ -23,6 +24,11 @@ log = logging.getLogger(__name__)
 def list_concepts(source: str, class_word: str) -> list[BatchItem]:
     """The concepts at the source."""
     return read_batch(source, class_word, load_settings())
+
+
+def judged_as(evaluation: EvaluationConfig, source: str) -> EvaluationConfig:
+    """How the concepts of a batch are judged."""
+    return with_data(evaluation, source, load_settings())
 
 
 def row_of(name: str, state: Any) -> BatchRow:

@@ -184,7 +184,8 @@ def _cells(prompts: tuple[str, ...], seeds: tuple[int, ...], value: float) -> Ce
 def by_protocol(manifest: Manifest, name: str, **changes: object) -> Manifest:
     """The run as if it had been judged by protocol `name`, with a second opinion; `changes` are of its evaluation.
 
-    On the reporting set its edit prompts have CLIP-I 0.25 and DINO 0.4, its plain ones DINO 0.9.
+    On the reporting set its edit prompts have CLIP-I 0.25, CLIP-T of the mean 0.3 and DINO 0.4, its plain ones DINO
+    0.9.
     """
     evaluation = EvaluationConfig.model_validate({"protocol": name} | changes).resolved("miniature")
     told = manifest.report.chosen
@@ -194,7 +195,7 @@ def by_protocol(manifest: Manifest, name: str, **changes: object) -> Manifest:
         prompts=(*told.clip_i.prompts, *told.clip_t.prompts), seeds=told.clip_t.seeds,
         values=((0.9,) * s,) * p + ((0.4,) * s,) * e,
     )  # fmt: skip
-    chosen = told.model_copy(update={"clip_i_edit": edit, "dino": dino})
+    chosen = told.model_copy(update={"clip_i_edit": edit, "dino": dino, "clip_t_of_mean": (0.3,) * e})
     return manifest.model_copy(
         update={
             "plan": manifest.plan.model_copy(update={"evaluation": evaluation}),

@@ -208,26 +208,39 @@ class EvaluationConfig(_Config):
     (`DEFAULTS`) where the protocol has none."""
 
     seeds: int = _field(
-        0, "Seeds per prompt", "Pictures per prompt and checkpoint; 0 takes the base model's default.", 0, ge=0, le=64
+        0,
+        "Seeds per prompt",
+        "Pictures per prompt and checkpoint; 0: the protocol's, or the base model's.",
+        0,
+        ge=0,
+        le=64,
     )
     sampler_steps: int = _field(
-        0, "Sampler steps", "Steps per picture; 0 takes the base model's default.", 1, ge=0, le=1000
+        0, "Sampler steps", "Steps per picture; 0: the protocol's, or the base model's.", 1, ge=0, le=1000
     )
     guidance: float = _field(
-        0.0, "Guidance", "Scale of classifier-free guidance; 0 takes the base model's default.", 2, ge=0.0, le=50.0
+        0.0,
+        "Guidance",
+        "Of classifier-free guidance; 0: the protocol's, or the base model's.",
+        2,
+        ge=0.0,
+        le=50.0,
     )
 
     halving: bool = _field(
         False, "Successive halving", "Judge all steps on few seeds and only the better ones on all: fewer pictures.", 3
     )
-    sampler: Sampler | Literal[""] = _field(
-        "", "Sampler", "ddim or dpmsolver++ (needs about half the steps); empty takes the base model's default.", 4
+    sampler: Literal["", "ddim", "dpmsolver++"] = _field(
+        "",
+        "Sampler",
+        "ddim, or dpmsolver++ with about half the steps; empty: the protocol's, or the base model's.",
+        4,
     )
-    protocol: ProtocolName | Literal[""] = _field(
+    protocol: Literal["", "standard", "quick", "textual-inversion-paper", "dreambench"] = _field(
         "", "Protocol", "quick: few pictures. textual-inversion-paper, dreambench: as published. Empty: standard.", 5
     )
     data: str = _field(
-        "", "Data of the protocol", "dreambench: the folder that holds prompts_and_classes.txt.", 6
+        "", "Data of the protocol", "dreambench: folder with prompts_and_classes.txt; empty: the batch's source.", 6
     )  # fmt: skip
     prompts: OwnPrompts = _field(OwnPrompts(), "Own prompts", "In place of the protocol's.", 7)
 

@@ -24,14 +24,19 @@ class DreamBench:
     objects: tuple[str, ...]
     live: tuple[str, ...]
 
-    def prompts(self, class_word: str) -> tuple[str, ...]:
-        """The prompts for a subject of this class."""
-        return self.live if class_word in LIVE else self.objects
+    def prompts(self, concept: str, class_word: str) -> tuple[str, ...]:
+        """The prompts for a subject: by its class in the data set, or, for a concept that is none of its subjects, by
+        its class word."""
+        class_name = self.classes.get(concept.replace("-", "_"), class_word)
+        return self.live if class_name.lower() in LIVE else self.objects
 
 
 def read_dreambench(folder: str, settings: Settings) -> DreamBench | None:
     """Read the text at `folder` (or s3:// prefix), None where there is none. Raises InputError when it is damaged."""
-    text = read_text(folder, FILE, settings)
+    try:
+        text = read_text(folder, FILE, settings)
+    except UnicodeDecodeError:
+        raise InputError(f"{folder}/{FILE} is damaged: it is no UTF-8 text.") from None
     if text is None:
         return None
     classes_text, _, prompts_text = text.partition("\nPrompts")

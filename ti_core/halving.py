@@ -54,7 +54,7 @@ def merged(earlier: Scores, more: Scores) -> Scores:
             "protocol, on different seeds."
         )
     cells = {name: _joined(getattr(earlier, name), getattr(more, name)) for name in _GRIDS}
-    return earlier.model_copy(update=cells)
+    return earlier.model_copy(update=cells | {"clip_t_of_mean": None})
 
 
 def restricted(scores: Scores, seeds: Sequence[int]) -> Scores:

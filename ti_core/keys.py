@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from ti_core.config import ConceptSpec, SelectionRule, TrainingConfig
-from ti_core.records import ImageSet, JudgeRequest, Protocol
+from ti_core.records import ImageSet, JudgeRequest, PromptSet, Protocol
 
 PREPROCESS_VERSION = 1
 """Bump when the same picture file yields another square or another latent."""
@@ -61,13 +61,14 @@ def protocol_digest(protocol: Protocol) -> str:
 
 def request_digest(request: JudgeRequest) -> str:
     """Digest of one set of pictures that are made and scored: equal ones have equal scores."""
+    whole: PromptSet = getattr(request.plan.protocol, request.split)
     return digest(
         {
             "protocol": request.plan.protocol_digest,
             "split": request.split,
             "step": request.step,
             "vectors": request.vectors,
-            "seeds": request.seeds,
+            "seeds": () if request.seeds == whole.seeds else request.seeds,
         }
     )
 

@@ -3,6 +3,7 @@
 It checks the words and the base model, takes in the pictures, fills in defaults and computes the keys. No torch.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, Trainin
 from ti_core.errors import InputError
 from ti_core.evaluation.opinion import find_opinion
 from ti_core.images.ingest import ingest
-from ti_core.protocols import judges, placeholder_policy, sets_of
-from ti_core.records import BaseModelInfo, ImageSet, JudgeInfo, OpinionInfo, Plan, Protocol
+from ti_core.protocols import PUBLISHED, judges, placeholder_policy, reseeded, sets_of
+from ti_core.records import BaseModelInfo, ImageSet, JudgeInfo, OpinionInfo, Plan, PromptSet, Protocol
 from ti_core.settings import Settings
 from ti_core.store import Store
+
+log = logging.getLogger(__name__)
 
 
 def make_plan(
@@ -37,7 +40,7 @@ def make_plan(
     base = find_base(base_model or settings.base_model)
     clip, dino = judges(evaluation, base.kind, settings)
     judge = find_judge(clip, base.kind)
-    opinion = find_opinion(dino) if dino else None
+    opinion = _opinion(dino, settings)
     check_class_word(concept.class_word, base)
     training = training.resolved(base.kind, base.resolution)
     if training.checkpoint_every > training.steps:
@@ -47,7 +50,10 @@ def make_plan(
         )
     evaluation = evaluation.resolved(base.kind)
     images = ingest(concept.pictures, training.resolution, settings, store)
-    protocol = _protocol(concept, base, judge, opinion, images, training.resolution, evaluation, settings)
+    if evaluation.data and "://" not in evaluation.data:
+        evaluation = evaluation.model_copy(update={"data": str(settings.allowed(Path(evaluation.data)))})
+    sets = sets_of(evaluation, base.kind, concept, settings)
+    protocol = _protocol(concept, base, judge, opinion, images, training.resolution, evaluation, sets)
     protocol_digest = keys.protocol_digest(protocol)
     train_key = keys.train_key(concept, images, training, base.digest)
     return Plan(
@@ -70,7 +76,7 @@ def replan(plan: Plan, evaluation: EvaluationConfig, rule: SelectionRule, clip: 
     """The plan of the same training, judged or chosen in another way.
 
     Zeros of `evaluation` keep what the plan has, unless it names a protocol, whose own values they then are; `clip` ""
-    keeps its judge, or takes the named protocol's. Raises
+    keeps the plan's judge, or takes that of a published protocol. Raises
     InputError when the base model is another one now, or for a judge that is none.
     """
     base = find_base(plan.base.name)
@@ -79,19 +85,25 @@ def replan(plan: Plan, evaluation: EvaluationConfig, rule: SelectionRule, clip: 
             f"{plan.concept.name} was trained on other weights than those of {plan.base.name} here (digest "
             f"{plan.base.digest[:12]}, not {base.digest[:12]}): bring those back, or train it anew."
         )
-    if evaluation.protocol:  # another protocol brings its own numbers and judges
-        kept: dict[str, Any] = {}
-        names = judges(evaluation, base.kind, settings)
+    was = plan.evaluation.protocol
+    if evaluation.protocol:  # another protocol brings its own numbers
+        kept: dict[str, Any] = {"data": plan.evaluation.data} if evaluation.protocol == was else {}
     else:
         kept = plan.evaluation.model_dump() | {"sampler": plan.protocol.sampler}
-        names = ("" if plan.judge.name == "miniature" else plan.judge.name), settings.dino
+    same_texts = not evaluation.protocol and not evaluation.prompts.given
+    published = evaluation.protocol in PUBLISHED
     evaluation = EvaluationConfig.model_validate(kept | evaluation.model_dump(exclude_defaults=True))
     evaluation = evaluation.resolved(base.kind)
+    names = "" if plan.judge.name == "miniature" else plan.judge.name, plan.opinion.name if plan.opinion else ""
+    if published:
+        names = judges(evaluation, base.kind, settings)
     judge = find_judge(clip or names[0], base.kind)
-    opinion = find_opinion(names[1]) if names[1] else None
-    protocol = _protocol(
-        plan.concept, base, judge, opinion, plan.images, plan.training.resolution, evaluation, settings
-    )  # fmt: skip
+    opinion = _opinion(settings.dino or names[1], settings)
+    if same_texts:
+        sets = reseeded((plan.protocol.select, plan.protocol.report), evaluation, base.kind)
+    else:
+        sets = sets_of(evaluation, base.kind, plan.concept, settings)
+    protocol = _protocol(plan.concept, base, judge, opinion, plan.images, plan.training.resolution, evaluation, sets)
     digest = keys.protocol_digest(protocol)
     return plan.model_copy(
         update={
@@ -107,6 +119,20 @@ def replan(plan: Plan, evaluation: EvaluationConfig, rule: SelectionRule, clip: 
     )
 
 
+def _opinion(name: str, settings: Settings) -> OpinionInfo | None:
+    """The second opinion of this name. Where only the protocol asks for it and it is not to be had, there is none, and
+    the report says so."""
+    if not name:
+        return None
+    try:
+        return find_opinion(name)
+    except InputError as error:
+        if name == settings.dino:
+            raise
+        log.warning("%s The figures come without it; PSEUDOWORD_DINO may name a folder.", error)
+        return None
+
+
 def _protocol(
     concept: ConceptSpec,
     base: BaseModelInfo,
@@ -115,10 +141,10 @@ def _protocol(
     images: ImageSet,
     resolution: int,
     evaluation: EvaluationConfig,
-    settings: Settings,
+    sets: tuple[PromptSet, PromptSet],
 ) -> Protocol:
     """How the plan's checkpoints are judged; `evaluation` is resolved, `resolution` the training pictures'."""
-    select, report = sets_of(evaluation, base.kind, concept, settings)
+    select, report = sets
     return Protocol(
         base_digest=base.digest,
         clip=judge.name,

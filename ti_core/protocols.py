@@ -7,6 +7,7 @@ are chosen on the base model's own choosing set, whose prompts and seeds have no
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from ti_core.config import DEFAULTS, PROTOCOLS, BackboneKind, ConceptSpec, EvaluationConfig, ProtocolName
@@ -28,10 +29,15 @@ PAPER_EDIT = ("a photo of {} on the moon", "an oil painting of {}", "Elmo holdin
 
 @dataclass(frozen=True)
 class Published:
-    """A published protocol: where it comes from, its judges, and what its authors report for textual inversion."""
+    """A published protocol: where it comes from, its base model and judges, and what its authors report for textual
+    inversion."""
 
     title: str
     source: str
+    base: str
+    """What the published figures are of."""
+    kinds: tuple[BackboneKind, ...] = ()
+    """Kinds of base model that are the same."""
     dino: bool = False
     removed: bool = False
     """Whether the new word is left out of prompts where CLIP-T reads them; else the class word stands for it."""
@@ -40,11 +46,12 @@ class Published:
 
 PUBLISHED: dict[ProtocolName, Published] = {
     "textual-inversion-paper": Published(
-        "the textual-inversion paper's", "Gal et al. 2022, arXiv 2208.01618, section 5", removed=True
+        "the textual-inversion paper's", "Gal et al. 2022, arXiv 2208.01618, section 5", "Latent Diffusion (LDM)",
+        removed=True,
     ),
     "dreambench": Published(
-        "the DreamBench", "Ruiz et al. 2022, arXiv 2208.12242, section 4.2 and table 1", dino=True,
-        quoted={"DINO": 0.569, "CLIP-I": 0.780, "CLIP-T": 0.255},
+        "the DreamBench", "Ruiz et al. 2022, arXiv 2208.12242, section 4.2 and table 1", "Stable Diffusion 1.x",
+        ("sd1",), dino=True, quoted={"DINO": 0.569, "CLIP-I": 0.780, "CLIP-T": 0.255},
     ),
 }  # fmt: skip
 
@@ -72,41 +79,80 @@ def sets_of(
 ) -> tuple[PromptSet, PromptSet]:
     """The (choosing, reporting) sets of a concept; `evaluation` is resolved. They share no prompt and no seed.
 
-    Raises InputError for dreambench without a folder that holds its prompts, and for own prompts that meet.
+    Raises InputError for dreambench without a folder that holds its prompts, or where those are in the choosing set.
     """
     name, own = evaluation.protocol, evaluation.prompts
-    select, report = prompt_sets(kind, concept.kind, evaluation.seeds)
+    select, report = reseeded(prompt_sets(kind, concept.kind, 1), evaluation, kind)
     if own.given:
-        return _own(own.select.plain, own.select.edit, select), _own(own.report.plain, own.report.edit, report)
-    if name == "quick":
-        return tuple(_own(one.plain[:3], one.edit[:3], one) for one in (select, report))  # type: ignore[return-value]
-    if name not in PUBLISHED:
-        return select, report
-    seeds = min(evaluation.seeds, DEFAULTS[kind]["evaluation"]["seeds"])
-    select, told = prompt_sets(kind, concept.kind, seeds)
-    if name == "textual-inversion-paper":
-        return select, _own(PAPER_PLAIN, PAPER_EDIT, report)
-    data = read_dreambench(evaluation.data, settings) if evaluation.data else None
-    if data is None:
-        raise InputError(
-            f"The protocol dreambench reads its prompts from {FILE} in {evaluation.data or 'a folder'}: name the "
-            "folder of the DreamBooth data set with --data."
+        select, report = (
+            _with(select, own.select.plain, own.select.edit),
+            _with(report, own.report.plain, own.report.edit),
         )
-    # The plain prompts beside the published ones put the score on its scale; no published figure reads them.
-    return select, _own(told.plain, data.prompts(concept.class_word), report)
+    elif name == "quick":
+        select, report = (_with(one, one.plain[:3], one.edit[:3]) for one in (select, report))
+    elif name == "textual-inversion-paper":
+        report = _with(report, PAPER_PLAIN, PAPER_EDIT)
+    elif name == "dreambench":
+        data = read_dreambench(evaluation.data, settings) if evaluation.data else None
+        if data is None:
+            raise InputError(
+                f"The protocol dreambench reads its prompts from {FILE} in {evaluation.data or 'a folder'}: name the "
+                "folder of the DreamBooth data set (--data, or Data of the protocol in the form)."
+            )
+        # The plain prompts beside the published ones put the score on its scale; no published figure reads them.
+        report = _with(report, report.plain, data.prompts(concept.name, concept.class_word))
+    twice = {*select.plain, *select.edit} & {*report.plain, *report.edit}
+    if twice:
+        raise InputError(f"The prompt {min(twice)!r} is in the choosing and in the reporting set, which must not meet.")
+    return select, report
+
+
+def reseeded(
+    sets: tuple[PromptSet, PromptSet], evaluation: EvaluationConfig, kind: BackboneKind
+) -> tuple[PromptSet, PromptSet]:
+    """The (choosing, reporting) sets with as many seeds as `evaluation`, resolved, says.
+
+    Under a published protocol every step is judged on no more seeds than the kind's default; only the chosen one is
+    judged on as many as the protocol asks for.
+    """
+    few = evaluation.seeds
+    if evaluation.protocol in PUBLISHED:
+        few = min(few, DEFAULTS[kind]["evaluation"]["seeds"])
+    counts = few, evaluation.seeds
+    select, report = (
+        one.model_copy(update={"seeds": tuple(range(one.seeds[0], one.seeds[0] + count))})
+        for one, count in zip(sets, counts, strict=True)
+    )
+    return select, report
+
+
+def with_data(evaluation: EvaluationConfig, source: str, settings: Settings) -> EvaluationConfig:
+    """How the batch at `source` is judged: under dreambench the data set's folder is the source, if none is said.
+
+    Raises InputError where dreambench is asked for and there are no prompts of it.
+    """
+    if evaluation.protocol != "dreambench":
+        return evaluation
+    data = evaluation.data or source
+    if "://" not in data:
+        data = str(settings.allowed(Path(data)))
+    if read_dreambench(data, settings) is None:
+        raise InputError(f"The protocol dreambench reads its prompts from {FILE}, and there is none in {data}.")
+    return evaluation.model_copy(update={"data": data})
 
 
 def figures(manifest: Manifest) -> dict[str, float]:
     """What the protocol is quoted by, for the chosen step on the reporting set; empty where it is not a published one.
 
-    The paper's: CLIP-I of plain prompts, CLIP-T of edit prompts. DreamBench: DINO, CLIP-I and CLIP-T of its prompts;
-    DINO only where there was one.
+    The paper's: CLIP-I of plain prompts; CLIP-T of edit prompts, the cosine of a prompt's mean feature. DreamBench:
+    DINO, CLIP-I and CLIP-T of its prompts; DINO only where there was one.
     """
     named, told = _published(manifest.plan.evaluation), manifest.report.chosen
     if named is None:
         return {}
     if not named.dino:
-        return {"CLIP-I": told.clip_i.mean, "CLIP-T": told.clip_t.mean}
+        of_mean = told.clip_t_of_mean
+        return {"CLIP-I": told.clip_i.mean} | ({"CLIP-T": statistics.fmean(of_mean)} if of_mean else {})
     likeness = {"CLIP-I": told.clip_i_edit.mean} if told.clip_i_edit else {}
     if told.dino:
         rows = told.dino.values[len(told.clip_i.prompts) :]
@@ -157,6 +203,9 @@ def caveats(plan: Plan) -> list[str]:
             "The base model is the miniature, no Stable Diffusion: the figures show that the protocol runs, not how "
             "good textual inversion is."
         )
+    elif plan.base.kind not in named.kinds:
+        here = f"{plan.base.name} ({plan.base.kind})"
+        told.append(f"Published figures are of {named.base}; the base model here is {here}.")
     if plan.judge.name != CLIP:
         told.append(f"CLIP is {plan.judge.name}, not {CLIP}: figures of two judges do not compare.")
     if named.dino and plan.opinion is None:
@@ -184,5 +233,5 @@ def _published(evaluation: EvaluationConfig) -> Published | None:
     return published(evaluation.protocol)
 
 
-def _own(plain: tuple[str, ...], edit: tuple[str, ...], seeds_of: PromptSet) -> PromptSet:
-    return PromptSet(plain=plain, edit=edit, seeds=seeds_of.seeds)
+def _with(one: PromptSet, plain: tuple[str, ...], edit: tuple[str, ...]) -> PromptSet:
+    return one.model_copy(update={"plain": plain, "edit": edit})

@@ -227,6 +227,9 @@ class Scores(Record):
     """CLIP-I on the edit prompts; None in older records. No rule reads this or what follows."""
     clip_t_plain: Cells | None = None
     """CLIP-T on the plain prompts; None in older records."""
+    clip_t_of_mean: tuple[float, ...] | None = None
+    """Edit prompts: cosine of the mean feature of a prompt's pictures to the prompt (the textual-inversion paper's
+    figure); None in older records and where rungs of halving were put together."""
     dino: Cells | None = None
     """All prompts, plain first: mean DINO cosine of each generated picture to all reference pictures. None: no DINO."""
 
@@ -245,7 +248,7 @@ class JudgeRequest(Record):
 
 
 class KeptScores(Document):
-    """Scores in the store, so that no picture is judged twice under one protocol."""
+    """Scores in the store, so that the same set of pictures is not judged twice under one protocol."""
 
     scores: Scores
 

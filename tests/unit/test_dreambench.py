@@ -43,14 +43,17 @@ def test_classes_and_both_lists_of_prompts_are_read(tmp_path: Path) -> None:
     data = read_dreambench(str(tmp_path), write(tmp_path))
     assert data is not None
     assert data.classes == {"duck_toy": "toy", "cat2": "cat", "grey_sloth_plushie": "stuffed animal"}
-    assert data.prompts("toy") == ("a {} in the jungle", "a red {}")
-    assert data.prompts("cat") == data.prompts("dog") == ("a {} in a chef outfit",)
+    assert data.prompts("duck-toy", "animal") == data.prompts("mine", "toy") == ("a {} in the jungle", "a red {}")
+    assert data.prompts("cat2", "kitten") == data.prompts("rex", "Dog") == ("a {} in a chef outfit",)
 
 
 def test_a_folder_without_the_text_is_none_and_a_damaged_one_is_told(tmp_path: Path) -> None:
     settings = write(tmp_path, "Classes\n\nduck_toy,toy\n")
     with pytest.raises(InputError, match=f"{FILE} is damaged"):
         read_dreambench(str(tmp_path), settings)
+    (tmp_path / FILE).write_bytes(b"Classes\n\xff")
+    with pytest.raises(InputError, match="no UTF-8"):
+        read_batch(str(tmp_path), "thing", settings)
     (tmp_path / FILE).unlink()
     assert read_dreambench(str(tmp_path), settings) is None
 

@@ -1,13 +1,17 @@
 """Protocols by name: what each asks for, disjoint sets, what is quoted and what is warned of."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.judged_run import JudgedRun, by_protocol
-from tests.unit.test_dreambench import write
+from tests.tiny import save_vit
+from tests.unit.test_dreambench import DATA, TEXT, write
 from ti_core import keys, protocols
-from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
+from ti_core.backbone.folder import MINIATURE
+from ti_core.config import BackboneKind, ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
+from ti_core.dreambench import FILE
 from ti_core.errors import InputError
 from ti_core.planning import make_plan, replan
 from ti_core.protocols import averages, caveats, figures
@@ -60,6 +64,22 @@ def test_the_paper_s_protocol_is_the_paper_s(settings: Settings, tmp_path: Path)
     assert len(protocol.select.seeds) == 5, "every checkpoint is judged on few seeds, the chosen one on all"
 
 
+def test_the_published_prompts_are_in_no_choosing_set(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text(TEXT.replace("in the jungle", "on a blue background"))
+    with pytest.raises(InputError, match=r"on a blue background' is in the choosing and in the reporting set"):
+        plan(settings, tmp_path, protocol="dreambench")
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"the DreamBooth data set is not at {DATA}")
+@pytest.mark.parametrize("kind", ["miniature", "sd1"])
+@pytest.mark.parametrize("class_word", ["toy", "dog"])
+def test_the_data_set_s_own_prompts_meet_no_choosing_set(kind: BackboneKind, class_word: str) -> None:
+    evaluation = EvaluationConfig(protocol="dreambench", data=str(DATA)).resolved(kind)
+    concept = ConceptSpec(name="mine", pictures="p", class_word=class_word)
+    select, report = protocols.sets_of(evaluation, kind, concept, Settings(allowed_roots=(DATA,)))
+    assert len(report.edit) == 25 and not {*select.plain, *select.edit} & {*report.plain, *report.edit}
+
+
 def test_dreambench_is_the_data_set_s(settings: Settings, tmp_path: Path) -> None:
     protocol = plan(settings, tmp_path, protocol="dreambench").protocol
     assert protocol.report.edit == ("a {} in the jungle", "a red {}") and len(protocol.report.seeds) == 4
@@ -67,6 +87,66 @@ def test_dreambench_is_the_data_set_s(settings: Settings, tmp_path: Path) -> Non
     for missing in ("", str(tmp_path / "nowhere")):
         with pytest.raises(InputError, match=r"prompts_and_classes\.txt .*--data"):
             plan(settings, tmp_path, protocol="dreambench", data=missing)
+
+
+def test_a_batch_of_the_data_set_is_judged_by_its_own_prompts(settings: Settings, tmp_path: Path) -> None:
+    bench, plain = EvaluationConfig(protocol="dreambench"), EvaluationConfig()
+    assert protocols.with_data(bench, str(tmp_path), settings).data == str(tmp_path)
+    assert protocols.with_data(plain, str(tmp_path), settings) == plain
+    other = tmp_path / "other"
+    other.mkdir()
+    assert protocols.with_data(bench.model_copy(update={"data": str(tmp_path)}), str(other), settings).data == str(
+        tmp_path
+    )
+    with pytest.raises(InputError, match=f"there is none in {other}"):
+        protocols.with_data(bench, str(other), settings)
+
+
+def test_a_run_by_dreambench_is_judged_again_without_the_data_set(settings: Settings, tmp_path: Path) -> None:
+    old = plan(settings, tmp_path, protocol="dreambench")
+    (tmp_path / FILE).unlink()
+    again = replan(old, EvaluationConfig(seeds=2), SelectionRule(), "", settings)
+    assert again.protocol.report.edit == old.protocol.report.edit and len(again.protocol.report.seeds) == 2
+    write(tmp_path)
+    named = replan(old, EvaluationConfig(protocol="dreambench"), SelectionRule(), "", settings)
+    assert named.protocol_digest == old.protocol_digest
+
+
+def test_own_prompts_do_not_put_every_step_on_a_published_protocol_s_seeds(settings: Settings, tmp_path: Path) -> None:
+    own = {"select": {"plain": ["a {}"], "edit": ["a wet {}"]}, "report": {"plain": ["one {}"], "edit": ["a dry {}"]}}
+    protocol = plan(settings, tmp_path, protocol="textual-inversion-paper", prompts=own).protocol
+    assert (len(protocol.select.seeds), len(protocol.report.seeds)) == (5, 64)
+
+
+def test_judging_again_keeps_judge_and_second_opinion_unless_a_published_protocol_names_others(
+    settings: Settings, tmp_path: Path
+) -> None:
+    clip = shutil.copytree(MINIATURE / "mini-clip", tmp_path / "clip")
+    vit = save_vit(tmp_path / "vit")
+    own = settings.model_copy(update={"clip": str(clip), "dino": str(vit)})
+    old = plan(own, tmp_path)
+    for evaluation in (EvaluationConfig(), EvaluationConfig(protocol="quick")):
+        again = replan(old, evaluation, SelectionRule(), "", settings)
+        assert again.judge == old.judge and again.opinion == old.opinion
+    named = replan(old, EvaluationConfig(protocol="textual-inversion-paper"), SelectionRule(), "", settings)
+    assert named.judge.name == "miniature" and named.opinion is None
+
+
+def test_a_second_opinion_that_only_the_protocol_asks_for_may_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path)
+    folder = shutil.copytree(MINIATURE / "mini-sd", tmp_path / "my-sd")
+    bench = EvaluationConfig(protocol="dreambench", data=str(tmp_path))
+    concept = ConceptSpec(name="fox", pictures="examples/concepts/fox", class_word="animal")
+    settings = Settings(home=tmp_path / "home", allowed_roots=(Path.cwd(), tmp_path))
+    made = make_plan(concept, TrainingConfig(), bench, SelectionRule(), str(folder), settings, None)
+    assert made.opinion is None and made.judge.name == "ViT-B-32/openai"
+    assert "PSEUDOWORD_DINO may name a folder" in caplog.text
+    assert "There was no DINO" in " ".join(caveats(made))
+    named = settings.model_copy(update={"dino": "owner/nothing"})
+    with pytest.raises(InputError, match="owner/nothing"):
+        make_plan(concept, TrainingConfig(), bench, SelectionRule(), str(folder), named, None)
 
 
 def test_published_protocols_ask_for_their_own_judges_but_not_of_the_miniature(tmp_path: Path) -> None:
@@ -113,7 +193,7 @@ def test_figures_are_of_the_pictures_that_the_protocol_averages() -> None:
     told = judged("dreambench").report.chosen
     bench = figures(judged("dreambench"))
     assert bench == {"DINO": pytest.approx(0.4), "CLIP-I": pytest.approx(0.25), "CLIP-T": told.clip_t.mean}
-    assert figures(judged("textual-inversion-paper")) == {"CLIP-I": told.clip_i.mean, "CLIP-T": told.clip_t.mean}
+    assert figures(judged("textual-inversion-paper")) == {"CLIP-I": told.clip_i.mean, "CLIP-T": pytest.approx(0.3)}
     assert figures(judged("standard")) == figures(judged("quick")) == {}
 
 
@@ -125,6 +205,11 @@ def test_a_reader_is_told_what_does_not_compare() -> None:
     changed = " ".join(caveats(judged("textual-inversion-paper", seeds=2, guidance=7.0).plan))
     assert "Changed: seeds 2 instead of 64, guidance 7.0 instead of 5.0." in changed and "DINO" not in changed
     assert caveats(judged("standard").plan) == []
+    plan = judged("dreambench").plan
+    large = plan.model_copy(update={"base": plan.base.model_copy(update={"kind": "sdxl", "name": "my/xl"})})
+    assert any("of Stable Diffusion 1.x; the base model here is my/xl (sdxl)" in text for text in caveats(large))
+    first = plan.model_copy(update={"base": plan.base.model_copy(update={"kind": "sd1"})})
+    assert not any("base model" in text for text in caveats(first))
 
 
 def test_averages_over_concepts_stand_beside_the_published_ones() -> None:
@@ -142,7 +227,12 @@ def test_averages_over_concepts_stand_beside_the_published_ones() -> None:
 
 def test_the_name_is_no_part_of_the_digest(settings: Settings, tmp_path: Path) -> None:
     protocol = plan(settings, tmp_path).protocol
-    assert "name" not in type(protocol).model_fields
+    own = {
+        "select": {"plain": protocol.select.plain, "edit": protocol.select.edit},
+        "report": {"plain": protocol.report.plain, "edit": protocol.report.edit},
+    }
+    same = plan(settings, tmp_path, protocol="quick", prompts=own, seeds=5)
+    assert keys.protocol_digest(same.protocol) == keys.protocol_digest(protocol)
     assert keys.protocol_digest(protocol) != keys.protocol_digest(
         protocol.model_copy(update={"placeholder_policy": "removed"})
     )

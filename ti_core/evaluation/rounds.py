@@ -75,11 +75,10 @@ def _requests(contest: Contest, number: int) -> list[JudgeRequest]:
     rungs, plan, prepared = contest.rungs(), contest.plan, contest.prepared
     if number >= len(rungs):
         return []
-    whole = len(rungs) == 1  # then a request says "all seeds" as a judging without rounds does, and finds its scores
     made = [
         JudgeRequest(
             plan=plan, prepared=prepared, step=one.step, vectors=one.vectors, split="select",
-            seeds=() if whole else rungs[number].seeds,
+            seeds=rungs[number].seeds,
         )
         for one in contest.checkpoints
         if one.step not in contest.out

@@ -13,7 +13,7 @@ Shapes: P prompts, S seeds, N reference pictures, E embedding width.
 
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 from typing import Protocol as Shape
@@ -32,6 +32,7 @@ from ti_core.evaluation.clip import Clip, resident_clip
 from ti_core.evaluation.dino import resident_dino
 from ti_core.evaluation.sampler import Sampling, sample_batch
 from ti_core.evaluation.words import encode
+from ti_core.formats import Vectors
 from ti_core.images.preprocess import png
 from ti_core.keys import request_digest
 from ti_core.records import (
@@ -114,9 +115,9 @@ def judge_round(requests: Sequence[JudgeRequest], settings: Settings, store: Sto
         groups.setdefault(key, []).append(number)
     for numbers in groups.values():
         alike = [requests[number] for number in numbers]
-        for number, request, scores in zip(numbers, alike, _judge_alike(alike, settings, store), strict=True):
-            store.put(_place(request), KeptScores(scores=scores).to_bytes())
-            found[number] = scores
+        for place, scores in _judge_alike(alike, settings, store):  # kept one by one: a stopped round goes on
+            store.put(_place(alike[place]), KeptScores(scores=scores).to_bytes())
+            found[numbers[place]] = scores
     return [found[number] for number in range(len(requests))]
 
 
@@ -151,9 +152,11 @@ def anchors(plan: Plan, prepared: PreparedSet, class_word: Scores, settings: Set
     )
 
 
-def _judge_alike(requests: Sequence[JudgeRequest], settings: Settings, store: Store) -> list[Scores]:
-    """Judge requests that share base model, judges and sampler."""
+def _judge_alike(requests: Sequence[JudgeRequest], settings: Settings, store: Store) -> Iterator[tuple[int, Scores]]:
+    """Judge requests that share base model, judges and sampler; yields the place and the scores of each as its last
+    picture is seen."""
     plan = requests[0].plan
+    words = [_vectors(one, store) for one in requests]  # a checkpoint that cannot be read is told before any picture
     model = resident(plan.base, settings.device)
     clip = resident_clip(plan.judge, settings.device)
     eyes: list[Eye] = [clip] + ([resident_dino(plan.opinion, settings.device)] if plan.opinion else [])
@@ -167,13 +170,13 @@ def _judge_alike(requests: Sequence[JudgeRequest], settings: Settings, store: St
     ]
     told: dict[int, Conditioning] = {}
     seen: list[list[Features]] = [[] for _ in eyes]
-    tiles: list[list[Image.Image]] = [[] for _ in requests]
+    tiles: list[Image.Image] = []
     how = Sampling.of(plan.protocol)
     for first in range(0, len(jobs), how.at_once):
         batch = jobs[first : first + how.at_once]
         present = {job.request for job in batch}
         # Jobs come request by request, so what an earlier batch was told and this one is not is done with.
-        told = {number: told.get(number) or _told(model, requests[number], store) for number in sorted(present)}
+        told = {number: told.get(number) or _told(model, requests[number], words[number]) for number in sorted(present)}
         prompts = Conditioning.cat(
             [
                 told[number].take(torch.tensor([job.prompt for job in of_request]))
@@ -182,19 +185,18 @@ def _judge_alike(requests: Sequence[JudgeRequest], settings: Settings, store: St
         )
         made = sample_batch(model, prompts, empty, [grids[job.request][1][job.seed] for job in batch], how)
         pictures = [Image.fromarray(picture) for picture in made]
-        for features, eye in zip(seen, eyes, strict=True):
-            features.append(eye.image_features(pictures))
-        for job, picture in zip(batch, pictures, strict=True):
+        features = [eye.image_features(pictures) for eye in eyes]
+        for place, (job, picture) in enumerate(zip(batch, pictures, strict=True)):
+            for one, every in zip(seen, features, strict=True):
+                one.append(every[place])
             if job.seed == 0:
-                tiles[job.request].append(picture)
-    flat = [np.concatenate(features) for features in seen]
-    scores, first = [], 0
-    for request, (texts, seeds), strip in zip(requests, grids, tiles, strict=True):
-        count = len(texts) * len(seeds)
-        of_request = [every[first : first + count].reshape(len(texts), len(seeds), -1) for every in flat]
-        scores.append(_scores(request, clip, eyes, of_request, put_blob(store, _strip(strip)), store))
-        first += count
-    return scores
+                tiles.append(picture)
+            texts, seeds = grids[job.request]
+            if len(seen[0]) == len(texts) * len(seeds):
+                request = requests[job.request]
+                of_request = [np.stack(one).reshape(len(texts), len(seeds), -1) for one in seen]
+                yield job.request, _scores(request, clip, eyes, of_request, put_blob(store, _strip(tiles)), store)
+                seen, tiles = [[] for _ in eyes], []
 
 
 def _scores(
@@ -210,6 +212,8 @@ def _scores(
     ]
     wanted_PE = clip.text_features(_read(plan.protocol, texts))
     follows_PS = np.einsum("pse,pe->ps", seen_PSE[0], wanted_PE)
+    mean_PE = seen_PSE[0].mean(axis=1)
+    of_mean_P = np.einsum("pe,pe->p", mean_PE, wanted_PE) / np.linalg.norm(mean_PE, axis=1)
     return Scores(
         step=request.step,
         split=request.split,
@@ -219,6 +223,7 @@ def _scores(
         strip=strip,
         clip_i_edit=_cells(prompts.edit, seeds, likeness[0][plain:]),
         clip_t_plain=_cells(prompts.plain, seeds, follows_PS[:plain]),
+        clip_t_of_mean=tuple(map(float, of_mean_P[plain:])),
         dino=_cells(texts, seeds, likeness[1]) if len(eyes) > 1 else None,
     )
 
@@ -239,13 +244,19 @@ def _seeds(request: JudgeRequest) -> tuple[int, ...]:
     return request.seeds or prompts.seeds
 
 
-def _told(model: Backbone, request: JudgeRequest, store: Store) -> Conditioning:
+def _vectors(request: JudgeRequest, store: Store) -> Vectors | None:
+    """The checkpoint of a request; None for the class word."""
+    if request.vectors is None:
+        return None
+    source = f"checkpoint {request.step} of {request.plan.concept.name}"
+    return formats.read_checkpoint(get_blob(store, request.vectors), source)
+
+
+def _told(model: Backbone, request: JudgeRequest, vectors: Vectors | None) -> Conditioning:
     """Conditionings of a request's prompts."""
     concept, texts = request.plan.concept, _texts(request)
-    if request.vectors is None:
+    if vectors is None:
         return encode(model, [text.format(concept.class_word) for text in texts], {})
-    source = f"checkpoint {request.step} of {concept.name}"
-    vectors = formats.read_checkpoint(get_blob(store, request.vectors), source)
     return encode(model, [text.format(concept.placeholder) for text in texts], {concept.placeholder: vectors})
 
 

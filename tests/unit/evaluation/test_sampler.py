@@ -122,3 +122,23 @@ def test_where_memory_is_short_half_of_the_jobs_go_on(
     monkeypatch.setattr(Backbone, "denoise", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("none at all")))
     with pytest.raises(torch.OutOfMemoryError):
         pictures(model, PROMPTS[:1], SEEDS[:1])
+
+
+def test_what_is_the_same_for_several_jobs_or_steps_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, calls, rows = miniature(), [], []
+    (layer, *_) = [part for name, part in model.unet.named_modules() if name.endswith("attn2.to_k")]
+    stock = type(layer).forward
+
+    def counted(self: torch.nn.Module, told: torch.Tensor) -> torch.Tensor:
+        if self is layer:
+            calls.append(1)
+        return stock(self, told)
+
+    monkeypatch.setattr(type(layer), "forward", counted)
+    plain = Backbone.denoise
+    monkeypatch.setattr(
+        Backbone, "denoise", lambda self, noisy, *rest: (rows.append(len(noisy)), plain(self, noisy, *rest))[1]
+    )
+    pictures(model, PROMPTS * 2, (7, 7, 7, 8, 8, 8), steps=5)
+    assert rows == [2 + 6, 12, 12, 12, 12], "two seeds without a prompt and six jobs first, then every job twice"
+    assert len(calls) == 2, "keys of the prompts: at the first step, and once for all later ones"

@@ -13,6 +13,7 @@ from PIL import Image
 from tests.tiny import miniature, save_vit, stock_pipeline
 from ti_core import formats
 from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
+from ti_core.errors import NotFoundError
 from ti_core.evaluation import sampler, station
 from ti_core.evaluation.clip import resident_clip
 from ti_core.evaluation.dino import resident_dino
@@ -327,3 +328,50 @@ def test_a_protocol_may_leave_the_word_out_of_what_clip_t_reads(bench: Bench, sc
     assert ends.real_text == pytest.approx(
         float(np.mean([one @ bench.text("a on a blue background") for one in bench.references()])), abs=1e-5
     )
+
+
+def test_clip_t_of_a_prompt_s_mean_feature_is_kept(bench: Bench, scores: Scores) -> None:
+    seen = np.mean(
+        [bench.features(bench.one_picture(SELECT.edit[0].format("<fox>"), seed)) for seed in (5, 6, 7)], axis=0
+    )
+    slow = seen @ bench.text(SELECT.edit[0].format("animal")) / np.linalg.norm(seen)
+    assert scores.clip_t_of_mean == pytest.approx((slow,), abs=2e-3)
+    assert scores.clip_t_of_mean[0] > scores.clip_t.mean + 1e-3
+
+
+# --- a round that is stopped ------------------------------------------------------------------------------------------
+
+
+def test_a_stopped_round_keeps_what_was_judged(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.forget()
+    monkeypatch.setattr(sampler, "MOST", 9)  # one request of 3 prompts × 3 seeds a call
+    calls, stock = [], station.sample_batch
+
+    def stopped(*given: object) -> np.ndarray:
+        calls.append(given)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return stock(*given)
+
+    requests = [request(bench, step) for step in (0, 40, 41)]
+    with monkeypatch.context() as patch:
+        patch.setattr(station, "sample_batch", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            judge_round(requests, bench.settings, bench.store)
+        assert len([key for key in bench.store.keys("") if "/scores/" in key]) == 2
+        assert [one.step for one in judge_round(requests, bench.settings, bench.store)] == [0, 40, 41]
+    assert len(calls) == 4, "the third alone was judged again"
+
+
+def test_a_checkpoint_that_is_gone_is_told_before_any_picture_is_made(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.forget()
+    monkeypatch.setattr(station, "sample_batch", lambda *_: pytest.fail("pictures were made"))
+    gone = request(bench, 40).model_copy(update={"vectors": "0" * 64})
+    with pytest.raises(NotFoundError):
+        judge_round([request(bench, 0), gone], bench.settings, bench.store)
+
+
+def test_all_seeds_said_one_by_one_are_the_same_request(bench: Bench) -> None:
+    assert request_digest(request(bench, 40, seeds=SELECT.seeds)) == request_digest(request(bench, 40))
