@@ -36,6 +36,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CONCEPTS = ROOT / "examples" / "concepts"
 WORK = ROOT / "work" / "early-stop"
 SAMPLES = 4
+SEEDS = 2
+"""Seeds per prompt of the reporting set: it has 12 prompts, and concepts are averaged."""
 EVERY = early_stop.evaluate_every(SAMPLES)
 WINDOWS = (early_stop.WINDOW, 161, 115, 69)
 """Steps whose variance is compared with that of all: the paper's, and shorter ones for runs as short as these."""
@@ -132,7 +134,7 @@ def table(rows: dict[int, list[tuple[str, int, float, float]]], steps: int) -> s
         "# Early stopping (DVAR) on the held-out concepts",
         "",
         f"Made by `python benchmarks/early_stop.py`: {len(rows[windows[0]])} concepts, {steps} steps of {SAMPLES} samples, "
-        f"miniature, reporting set. Fixed batch of {early_stop.SAMPLES} samples every {EVERY} steps ({COST:.1%} of the compute, "
+        f"miniature, reporting set with {SEEDS} seeds. Fixed batch of {early_stop.SAMPLES} samples every {EVERY} steps ({COST:.1%} of the compute, "
         f"counted below), ε = {early_stop.THRESHOLD}.",
         "",
         "| window n, steps | stopped early | compute saved | CLIP-I at the stop − at the last step (95%) |",

@@ -280,7 +280,8 @@ def test_prompts_that_cannot_be_used_are_told(shell: Shell) -> None:
     file = shell.folder / "prompts.toml"
     for text, reason in (
         (OWN_PROMPTS.replace("red", "blue"), "is in the choosing and in the reporting set"),
-        (OWN_PROMPTS.replace("a picture of a {}", "a picture"), "must hold one {}"),
+        (OWN_PROMPTS.replace("a picture of a {}", "a picture"), "--prompts, report.plain: 'a picture' must hold"),
+        (OWN_PROMPTS.replace("edit", "edits", 1), "--prompts, select.edits"),
         ("[select]\nplain = ['a {}']\n", "both for choosing and for reporting"),
         ("[select", "are damaged"),
     ):
@@ -300,6 +301,8 @@ def test_a_run_is_judged_again_by_a_published_protocol(shell: Shell, octopus: Ru
     assert "By the protocol textual-inversion-paper: CLIP-I" in words.stdout
     assert "no Stable Diffusion" in " ".join(words.stdout.split())
     assert "--data" in shell.refuses("train", *GOOD, "--protocol", "dreambench")
+    (shell.folder / "mine/toy").mkdir(parents=True)
+    assert "there is none in" in shell.refuses("batch", "mine", "--protocol", "dreambench")
 
 
 # --- a known outcome, and Ctrl-C --------------------------------------------------------------------------------------
