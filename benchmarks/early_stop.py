@@ -100,7 +100,14 @@ def main() -> None:
         wanted = sorted({*stops.values(), options.steps})
         scores = judge_round(
             [
-                JudgeRequest(plan=plan, prepared=prepared, step=step, vectors=blobs[step], split="report")
+                JudgeRequest(
+                    plan=plan,
+                    prepared=prepared,
+                    step=step,
+                    vectors=blobs[step],
+                    split="report",
+                    seeds=plan.protocol.report.seeds[:SEEDS],
+                )
                 for step in wanted
             ],
             settings,
