@@ -44,11 +44,12 @@ setup: $(VENV)/.dev
 demo: $(VENV)/.train
 	$(BIN)/ti train examples/concepts/$(CONCEPT) --name $(CONCEPT) --class-word $(CLASS_WORD)
 
-test: $(VENV)/.dev
-	$(BIN)/python -m pytest tests
+test: test-unit
+	$(BIN)/python -m pytest tests --ignore tests/unit
 
+# Networks this small gain nothing from a second thread, so files run side by side, one thread each.
 test-unit: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/unit
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
