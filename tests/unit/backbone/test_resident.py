@@ -1,5 +1,9 @@
 """One loaded base model per process: the same one while its files are the same, another after a change."""
 
+import platform
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,3 +43,28 @@ def test_devices() -> None:
     for wish in ("cuda:99", "toaster"):
         with pytest.raises(InputError, match=rf"PSEUDOWORD_DEVICE is '{wish}'"):
             choose_device(wish)
+
+
+COUNT = """
+import resource, torch
+from ti_core.backbone.resident import keep_blocks
+
+def faults(times):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        torch.empty(16 * 2**20, dtype=torch.float32).fill_(1.0)  # 64 MiB, more than glibc ever keeps by itself
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+before = faults(4)
+assert keep_blocks() and keep_blocks()
+faults(1)
+print(before, faults(4))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_blocks_that_were_freed_are_kept() -> None:
+    done = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True, timeout=120, check=True)
+    before, after = map(int, done.stdout.split())
+    pages = 64 * 2**20 // resource.getpagesize()
+    assert after < before / 4 and after < pages
