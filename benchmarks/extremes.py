@@ -1,7 +1,7 @@
 """What does judging say of runs that went wrong? An overfitted one, one on another concept's pictures, one that learned
 nothing.
 
-    python benchmarks/extremes.py            # about 6 minutes on two idle cores; resumable
+    python benchmarks/extremes.py            # about 5 minutes on two idle cores; resumable
 
 - Overfitted: two vectors, twice the learning rate and the steps. It should start to look bad, and an earlier step
   be chosen.
