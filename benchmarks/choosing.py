@@ -12,19 +12,19 @@ it would have judged. Writes docs/benchmarks/choosing.md and .png; scores lie in
 
 import argparse
 import statistics
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
+from ti_core.batch import read_batch
 from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
 from ti_core.evaluation.station import anchors, judge_round
 from ti_core.evaluation.statistics import t_quantile
 from ti_core.halving import ladder, restricted
 from ti_core.planning import make_plan
-from ti_core.records import Anchors, Candidate, Decision, JudgeRequest, Scores, Split
+from ti_core.records import Anchors, Candidate, Decision, JudgeRequest, Plan, PreparedSet, Scores, Split, Trained
 from ti_core.selection import balanced, choose, survivors
 from ti_core.settings import Settings
 from ti_core.store import Store, open_store
@@ -52,12 +52,10 @@ class Run(NamedTuple):
     """Step → balanced score on the reporting set."""
 
 
-def judged_runs(folders: Sequence[Path], seed: int, settings: Settings, store: Store) -> list[Run]:
+def judged_runs(specs: Sequence[ConceptSpec], seed: int, settings: Settings, store: Store) -> list[Run]:
     """Train and judge all concepts with one training seed."""
     work = []
-    for folder in folders:
-        described = tomllib.loads((folder / "concept.toml").read_text())
-        concept = ConceptSpec.model_validate(described | {"name": folder.name, "pictures": str(folder)})
+    for concept in specs:
         training = TrainingConfig(steps=STEPS, checkpoint_every=EVERY, seed=seed)
         plan = make_plan(concept, training, EvaluationConfig(), SelectionRule(), "miniature", settings, store)
         work.append((plan, prepare(plan, settings, store)))
@@ -66,24 +64,29 @@ def judged_runs(folders: Sequence[Path], seed: int, settings: Settings, store: S
     for (plan, prepared), trained in zip(work, made, strict=True):
         if trained.reason:
             raise SystemExit(trained.reason)
-
-        def request(step: int, vectors: str | None, split: Split, plan=plan, prepared=prepared) -> JudgeRequest:  # type: ignore[no-untyped-def]
-            few = plan.protocol.report.seeds[:REPORT_SEEDS] if split == "report" else ()
-            return JudgeRequest(plan=plan, prepared=prepared, step=step, vectors=vectors, split=split, seeds=few)
-
-        wanted = [(0, None), *((one.step, one.vectors) for one in trained.checkpoints)]
-        scores = judge_round(
-            [request(*one, split) for split in ("select", "report") for one in wanted],  # type: ignore[arg-type]
-            settings,
-            store,
-        )
-        select, report = scores[: len(wanted)], scores[len(wanted) :]
-        ends = anchors(plan, prepared, select[0], settings, store)
-        told = anchors(plan, prepared, report[0], settings, store)
+        select = all_steps(plan, prepared, trained, "select", settings, store)
+        report = all_steps(plan, prepared, trained, "report", settings, store)
+        ends, told = (anchors(plan, prepared, scores[0], settings, store) for scores in (select, report))
         truth = {one.step: balanced(one, told, plan.rule) for one in report[1:]}
         runs.append(Run(plan.concept.name, seed, ends, select[1:], truth))
         print(f"seed {seed}: {plan.concept.name} judged ({len(runs)} of {len(work)})", flush=True)
     return runs
+
+
+def all_steps(
+    plan: Plan, prepared: PreparedSet, trained: Trained, split: Split, settings: Settings, store: Store
+) -> list[Scores]:
+    """Scores of the class word and of every checkpoint on one set; on few seeds of the reporting set."""
+    seeds = plan.protocol.report.seeds[:REPORT_SEEDS] if split == "report" else ()
+    wanted = [(0, None), *((one.step, one.vectors) for one in trained.checkpoints)]
+    return judge_round(
+        [
+            JudgeRequest(plan=plan, prepared=prepared, step=step, vectors=vectors, split=split, seeds=seeds)
+            for step, vectors in wanted
+        ],
+        settings,
+        store,
+    )
 
 
 def halved(run: Run, rule: SelectionRule) -> tuple[Decision, float]:
@@ -207,8 +210,9 @@ def main() -> None:
     given = parser.parse_args()
     settings = Settings(home=WORK, clip="", allowed_roots=(CONCEPTS,))
     store = open_store(settings)
-    folders = [folder for folder in sorted(CONCEPTS.iterdir()) if not given.only or folder.name in given.only]
-    runs = [run for seed in range(given.seeds) for run in judged_runs(folders, seed, settings, store)]
+    specs = [item.spec for item in read_batch(str(CONCEPTS), "", settings) if item.spec]
+    specs = [spec for spec in specs if not given.only or spec.name in given.only]
+    runs = [run for seed in range(given.seeds) for run in judged_runs(specs, seed, settings, store)]
     if given.only:
         for run in runs:
             decision = choose(run.select, run.ends, SelectionRule())

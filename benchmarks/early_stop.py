@@ -11,7 +11,6 @@ work/early-stop until they are removed.
 
 import argparse
 import statistics
-import tomllib
 from pathlib import Path
 
 import torch
@@ -19,6 +18,7 @@ import torch
 from ti_core import formats
 from ti_core.backbone.folder import MINIATURE
 from ti_core.backbone.resident import resident
+from ti_core.batch import read_batch
 from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
 from ti_core.evaluation.station import judge_round
 from ti_core.evaluation.statistics import t_quantile
@@ -45,10 +45,8 @@ COST = early_stop.SAMPLES * early_stop.PASSES_PER_EVALUATION / (EVERY * SAMPLES)
 """Part of the training's compute that evaluating the fixed batch adds."""
 
 
-def plan_of(folder: Path, steps: int, settings: Settings, store: Store) -> Plan:
+def plan_of(concept: ConceptSpec, steps: int, settings: Settings, store: Store) -> Plan:
     """The run of one concept: a checkpoint at every evaluation, otherwise the miniature's defaults."""
-    described = tomllib.loads((folder / "concept.toml").read_text())
-    concept = ConceptSpec.model_validate(described | {"name": folder.name, "pictures": str(folder)})
     training = TrainingConfig(steps=steps, batch_size=SAMPLES, checkpoint_every=EVERY)
     return make_plan(concept, training, EvaluationConfig(), SelectionRule(), "miniature", settings, store)
 
@@ -88,8 +86,9 @@ def main() -> None:
     options = parser.parse_args()
     settings = Settings(home=WORK, clip=str(MINIATURE / "mini-clip"), allowed_roots=(CONCEPTS,))
     store = open_store(settings)
-    folders = [folder for folder in sorted(CONCEPTS.iterdir()) if not options.only or folder.name in options.only]
-    plans = [plan_of(folder, options.steps, settings, store) for folder in folders]
+    specs = [item.spec for item in read_batch(str(CONCEPTS), "", settings) if item.spec]
+    specs = [spec for spec in specs if not options.only or spec.name in options.only]
+    plans = [plan_of(spec, options.steps, settings, store) for spec in specs]
     work = [(plan, prepare(plan, settings, store)) for plan in plans]
     made = run_training(work, Packing(), settings, store, lambda event: print(event.concept, event.step), print)
     rows: dict[int, list[tuple[str, int, float, float]]] = {window: [] for window in WINDOWS}

@@ -15,13 +15,13 @@ last step in two columns without a mark, for a reader who has seen nothing else;
 import io
 import json
 import random
-import tomllib
 from pathlib import Path
 
 from PIL import Image
 
 from ti_core.assembly import assemble
-from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
+from ti_core.batch import read_batch
+from ti_core.config import EvaluationConfig, Packing, SelectionRule, TrainingConfig
 from ti_core.evaluation.rounds import Contest, judge_contests
 from ti_core.evaluation.station import anchors, judge
 from ti_core.planning import make_plan
@@ -43,9 +43,8 @@ NOTHING = TrainingConfig(learning_rate=1e-9)
 
 def planned(name: str, training: TrainingConfig, settings: Settings, store: Store, vectors: int = 1) -> Plan:
     """The run of one held-out concept."""
-    described = tomllib.loads((CONCEPTS / name / "concept.toml").read_text())
-    given = described | {"name": name, "pictures": str(CONCEPTS / name), "vectors": vectors}
-    concept = ConceptSpec.model_validate(given)
+    (concept,) = [item.spec for item in read_batch(str(CONCEPTS), "", settings) if item.spec and item.name == name]
+    concept = concept.model_copy(update={"vectors": vectors})
     return make_plan(concept, training, EvaluationConfig(), SelectionRule(), "miniature", settings, store)
 
 

@@ -13,7 +13,6 @@ import io
 import logging
 import statistics
 import time
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from PIL import Image
 
 from ti_core.assembly import assemble
 from ti_core.backbone.folder import MINIATURE
+from ti_core.batch import read_batch
 from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
 from ti_core.evaluation.station import anchors, judge
 from ti_core.evaluation.statistics import t_quantile
@@ -59,12 +59,10 @@ class Result(Document):
         return self.manifest.report.gain.value <= 0 or not self.manifest.decision.accepted
 
 
-def measure(folder: Path, settings: Settings, store: Store) -> Result:
+def measure(concept: ConceptSpec, settings: Settings, store: Store) -> Result:
     """Take one concept through the line up to the choice, and judge chosen and last step on the reporting set."""
-    described = tomllib.loads((folder / "concept.toml").read_text())
-    concept = ConceptSpec.model_validate(described | {"name": folder.name, "pictures": str(folder)})
     plan = make_plan(concept, TrainingConfig(), EvaluationConfig(), SelectionRule(), "miniature", settings, store)
-    kept = WORK / "results" / f"{folder.name}-{plan.judge_key}.json"
+    kept = WORK / "results" / f"{concept.name}-{plan.judge_key}.json"
     if kept.is_file():
         return Result.from_bytes(kept.read_bytes(), str(kept))
     prepared = prepare(plan, settings, store)
@@ -184,15 +182,16 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)
     settings = Settings(home=WORK, allowed_roots=(ROOT, MINIATURE))
     store = open_store(settings)
-    folders = [folder for folder in sorted(CONCEPTS.iterdir()) if not wanted or folder.name in wanted]
+    specs = [item.spec for item in read_batch(str(CONCEPTS), "", settings) if item.spec]
+    specs = [spec for spec in specs if not wanted or spec.name in wanted]
     results = []
-    for number, folder in enumerate(folders, 1):
+    for number, concept in enumerate(specs, 1):
         began = time.monotonic()
-        result = measure(folder, settings, store)
+        result = measure(concept, settings, store)
         results.append(result)
         told = result.manifest.report
         print(
-            f"{number}/{len(folders)} {result.name}: step {result.manifest.decision.step}, gain {told.gain.value:+.3f}, "
+            f"{number}/{len(specs)} {result.name}: step {result.manifest.decision.step}, gain {told.gain.value:+.3f}, "
             f"score {told.score:.3f}, last {result.last_score:.3f}, {time.monotonic() - began:.0f} s",
             flush=True,
         )
