@@ -46,6 +46,8 @@ class Shell:
             "PSEUDOWORD_HOME": str(self.home),
             "PSEUDOWORD_ALLOWED_ROOTS": f"{self.folder}:{OCTOPUS.parent}",
         }
+        # As from a terminal, however the tests were started: what ignores Ctrl-C hands that on to its children.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         return subprocess.Popen(
             [sys.executable, "-m", "flows.cli", *arguments], text=True, cwd=self.folder, start_new_session=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment | self.environment,

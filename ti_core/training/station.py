@@ -7,6 +7,7 @@ resume it under each run's prefix. It knows the store; it knows neither judging 
 import contextlib
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -134,26 +135,31 @@ def run_training(
                     case _:
                         states.pop(event.concept, None)
         made = {name: keeper.finish() for name, keeper in keepers.items()}
+    why = (
+        f"it was told to ({signal.Signals(pause.signal).name})"
+        if pause.signal
+        else f"{packing.minutes:g} minutes are over"
+    )
     unfinished = {plan.concept.name for plan, _ in open_work} & set(states) - set(reasons)
     return [
         Trained(
             concept=plan.concept.name,
             step=steps[plan.concept.name],
             checkpoints=made[plan.concept.name],
-            reason=reasons.get(plan.concept.name, "") or _pause_reason(plan, steps, unfinished, packing),
+            reason=reasons.get(plan.concept.name, "") or _pause_reason(plan, steps, unfinished, why),
             paused=plan.concept.name in unfinished,
         )
         for plan, _ in work
     ]
 
 
-def _pause_reason(plan: Plan, steps: dict[str, int], unfinished: set[str], packing: Packing) -> str:
+def _pause_reason(plan: Plan, steps: dict[str, int], unfinished: set[str], why: str) -> str:
     name = plan.concept.name
     if name not in unfinished:
         return ""
     return (
-        f"Training of {name} paused at step {steps[name]} of {plan.training.steps}: its {packing.minutes:g} minutes "
-        "are over, and the same work goes on from there when it is asked for again."
+        f"Training of {name} paused at step {steps[name]} of {plan.training.steps}: {why}, "
+        "and the same work goes on from there when it is asked for again."
     )
 
 

@@ -32,7 +32,8 @@ class Pause:
 def noting_signals(pause: Pause) -> Iterator[None]:
     """Note SIGTERM and SIGINT in `pause` while the block runs, and raise a noted one again after it.
 
-    Outside the main thread, where Python allows no handlers, nothing is noted.
+    Outside the main thread, where Python allows no handlers, nothing is noted. A signal that this process ignores stays
+    ignored: a script's `&` starts it so, and Ctrl-C is then not meant for it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -44,7 +45,8 @@ def noting_signals(pause: Pause) -> Iterator[None]:
         signal.signal(number, before[number])
 
     for each in _SIGNALS:
-        before[each] = signal.signal(each, note)
+        if signal.getsignal(each) is not signal.SIG_IGN:
+            before[each] = signal.signal(each, note)
     try:
         yield
     finally:

@@ -39,6 +39,18 @@ def test_a_block_that_fails_does_not_swallow_the_signal() -> None:
         raise OSError("the store is gone")
 
 
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        pause = Pause()
+        with noting_signals(pause):
+            signal.raise_signal(signal.SIGINT)
+            assert not pause() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_second_signal_is_passed_on_at_once() -> None:
     done = False
     with pytest.raises(Passed), noting_signals(Pause()):
