@@ -3,7 +3,7 @@ nothing.
 
     python benchmarks/extremes.py            # about 5 minutes on two idle cores; resumable
 
-- Overfitted: two vectors, twice the learning rate and the steps. It should start to look bad, and an earlier step
+- Overfitted: two vectors, four times the learning rate, three times the steps. It should start to look bad, and an earlier step
   be chosen.
 - Swapped: the fox's checkpoints judged as if they were the zebra's, and the other way round. Rejected.
 - Unlearned: a learning rate near zero. Rejected.
@@ -36,8 +36,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CONCEPTS = ROOT / "examples" / "concepts"
 WORK = ROOT / "work" / "extremes"
 DOCS = ROOT / "docs" / "benchmarks"
-OVERFITTED = "teapot"
-HARD = TrainingConfig(steps=200, checkpoint_every=10, learning_rate=1e-2)
+OVERFITTED = "penguin"
+HARD = TrainingConfig(steps=300, checkpoint_every=20, learning_rate=2e-2)
 NOTHING = TrainingConfig(learning_rate=1e-9)
 
 

@@ -79,6 +79,11 @@ def cosine(done: float, warm: float = 0.02) -> float:
     return 0.5 * (1 + math.cos(math.pi * min((done - warm) / (1 - warm), 1.0)))
 
 
+def plateau(done: float, warm: float = 0.01, falling: float = 0.25) -> float:
+    """Factor of the learning rate: linear up, 1 until the last `falling` of the budget, then linear to 0."""
+    return max(min(done / warm, 1.0, (1 - done) / falling), 0.0)
+
+
 def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Scale every group's `peak` learning rate by `factor`."""
     for group in optimizer.param_groups:

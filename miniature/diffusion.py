@@ -4,7 +4,8 @@
 
 Two things make prompts count from the start: the text encoder begins as a CLIP's text tower, and the pooled text is
 added to the time embedding (`addition_embed_type="text"`). Target: v (arXiv 2202.00512), weighted by min-SNR
-(arXiv 2303.09556); one cosine over the whole budget; the average of the weights (EMA) is what is kept.
+(arXiv 2303.09556). The learning rate stays until the last quarter of the budget (arXiv 2405.18392), so that a longer
+budget can go on from any checkpoint before; the average of the weights (EMA) is what is kept.
 
 Each process has one thread and its own share of every batch; gradients are averaged (gloo), which on two cores is
 faster than one process with two threads. A checkpoint may be resumed with another number of processes.
@@ -23,16 +24,16 @@ from diffusers.training_utils import EMAModel, compute_snr
 from torch import Tensor, multiprocessing, nn
 
 from miniature.clips import TEXT, WIDTH, read_clip, text_encoder, token_ids
-from miniature.common import SEED, WORK, Progress, arguments, budget, cosine, fast, load, save, set_rate, set_up
-from miniature.vae import CHANNELS
+from miniature.common import SEED, WORK, Progress, arguments, budget, fast, load, plateau, save, set_rate, set_up
+from miniature.vae import CHANNELS, LATENT_SIDE
 
-SAMPLES = 300_000
+SAMPLES = 1_200_000
 BATCH = 48
-RATE, TEXT_RATE = 1.2e-3, 2e-4
+RATE, TEXT_RATE = 8e-4, 2e-4
 DROPPED = 0.1
 """Share of captions left out, for classifier-free guidance (arXiv 2207.12598)."""
 GAMMA = 5.0
-EMA = 0.998
+EMA = 0.999
 CHECKPOINT = WORK / "diffusion.pt"
 
 
@@ -48,12 +49,12 @@ def new_unet() -> UNet2DConditionModel:
     """The untrained U-Net."""
     torch.manual_seed(SEED + 3)
     return UNet2DConditionModel(
-        sample_size=8,
+        sample_size=LATENT_SIDE,
         in_channels=CHANNELS,
         out_channels=CHANNELS,
-        down_block_types=("CrossAttnDownBlock2D",) * 2,
-        up_block_types=("CrossAttnUpBlock2D",) * 2,
-        block_out_channels=(128, 160),
+        down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+        block_out_channels=(64, 128, 192),
         layers_per_block=1,
         cross_attention_dim=WIDTH,
         attention_head_dim=4,  # the number of heads, in spite of its name
@@ -124,7 +125,7 @@ def train(scale: float, rank: int, processes: int) -> None:
             for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
                 gradient.copy_(part.view(gradient.shape))
         nn.utils.clip_grad_norm_(parameters, 1.0, foreach=True)
-        set_rate(optimizer, cosine(done / total, warm=0.03))
+        set_rate(optimizer, plateau(done / total))
         optimizer.step()
         average.step(parameters)
         done += share * processes

@@ -2,7 +2,7 @@
 
     python -m miniature.latents
 
-Writes `latents.npy`, float16 [N, 16, 8, 8] (the posterior's mean; its deviation is small beside one), and `ids.npy`,
+Writes `latents.npy`, float16 [N, 6, 16, 16] (the posterior's mean; its deviation is small beside one), and `ids.npy`,
 uint16 [N, CAPTIONS, TOKENS]: several captions of the same scene, which tell more or less of it.
 """
 
@@ -15,11 +15,11 @@ from miniature.captions import caption
 from miniature.clips import token_ids
 from miniature.common import SEED, WORK, arguments, fast, log
 from miniature.compose import VARIANTS, Placed
-from miniature.vae import CHANNELS, FOLDER
+from miniature.vae import CHANNELS, FOLDER, LATENT_SIDE
 
 CAPTIONS = 4
-TAKEN = (0, 1, 2, 5, 6)
-"""Placements of each drawing that are used: three plain ones, two free ones."""
+TAKEN = (0, 1, 2, 3, 5, 6, 7, 8)
+"""Placements of each drawing that are used: four plain ones, four free ones."""
 BATCH = 64
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     rows = placed.rows[np.isin(placed.rows % VARIANTS, TAKEN)]
     rows = np.random.default_rng(SEED).permutation(rows)[: max(BATCH, int(len(rows) * min(1.0, scale * 4)))]
     fresh = not (WORK / "latents-at").is_file()
-    shapes = ((len(rows), CHANNELS, 8, 8), np.float16), ((len(rows), CAPTIONS, 32), np.uint16)
+    shapes = ((len(rows), CHANNELS, LATENT_SIDE, LATENT_SIDE), np.float16), ((len(rows), CAPTIONS, 32), np.uint16)
     latents, ids = (
         np.lib.format.open_memmap(WORK / name, "w+" if fresh else "r+", dtype, shape)
         for name, (shape, dtype) in zip(("latents.npy", "ids.npy"), shapes, strict=True)

@@ -1,11 +1,12 @@
-"""Stage 4, the VAE: 64×64 pictures to 8×8 latents of 16 channels and back.
+"""Stage 4, the VAE: 64×64 pictures to 16×16 latents of 6 channels and back.
 
     python -m miniature.vae
 
-As many numbers per picture as the usual 16×16×4, but a U-Net on 8×8 costs a fraction, and every place sees every
-other after a few layers. Loss: L1 + MSE + L1 of the gradients + a small KL (arXiv 1312.6114); no adversary, no
-perceptual net: on flat art at this size they cost more than they bring. At the end the latents' mean and standard
-deviation are folded into the two 1×1 quant convolutions, so that latents have unit variance and `scaling_factor` is 1.
+A linear map to as many numbers already keeps 25.8 dB of a held-out picture (24.0 dB with 4 channels, 27.2 dB with 8;
+25.5 dB at 8×8×16, which also trains slower). No attention: it cost a fifth of the speed. Loss: L1 + MSE + L1 of the
+gradients + a small KL (arXiv 1312.6114); no adversary, no perceptual net: on flat art at this size they cost more than
+they bring. At the end the latents' mean and standard deviation are folded into the two 1×1 quant convolutions, so that
+latents have unit variance and `scaling_factor` is 1.
 """
 
 from pathlib import Path
@@ -15,14 +16,15 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from miniature.common import SEED, SIDE, WORK, Progress, arguments, budget, cosine, load, log, save, set_rate
+from miniature.common import SEED, SIDE, WORK, Progress, arguments, budget, cosine, fast, load, log, save, set_rate
 from miniature.compose import Placed
 
-SAMPLES = 46_000
+SAMPLES = 110_000
 BATCH = 8
 RATE = 1.5e-3
 KL = 3e-5
-CHANNELS = 16
+CHANNELS = 6
+LATENT_SIDE = SIDE // 4
 FOLDER = WORK / "vae"
 
 
@@ -30,14 +32,15 @@ def new_vae() -> AutoencoderKL:
     """The untrained model."""
     torch.manual_seed(SEED)
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(16, 32, 64, 128),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(16, 32, 64),
         layers_per_block=1,
         latent_channels=CHANNELS,
         norm_num_groups=8,
         sample_size=SIDE,
         scaling_factor=1.0,
+        mid_block_add_attention=False,
     )
 
 
@@ -79,7 +82,6 @@ def fold(vae: AutoencoderKL) -> None:
 
 def train(vae: AutoencoderKL, total: int, checkpoint: Path) -> None:
     """Train in place for `total` samples; goes on from `checkpoint`."""
-    vae.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=RATE, betas=(0.9, 0.99), weight_decay=1e-3)
     for group in optimizer.param_groups:
         group["peak"] = RATE
@@ -94,9 +96,10 @@ def train(vae: AutoencoderKL, total: int, checkpoint: Path) -> None:
         random = np.random.default_rng((SEED, done))
         torch.manual_seed(SEED + done)
         real, _ = placed.batch(random.choice(placed.rows, BATCH), random)
-        real = real.contiguous(memory_format=torch.channels_last)
-        posterior = vae.encode(real).latent_dist
-        loss = loss_of(vae.decode(posterior.sample()).sample, real)
+        with fast():
+            posterior = vae.encode(real).latent_dist
+            made = vae.decode(posterior.sample()).sample
+        loss = loss_of(made.float(), real)
         divergence = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).sum(dim=(1, 2, 3)).mean()
         set_rate(optimizer, cosine(done / total))
         optimizer.zero_grad(set_to_none=True)
