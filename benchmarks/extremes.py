@@ -3,8 +3,8 @@ nothing.
 
     python benchmarks/extremes.py            # about 5 minutes on two idle cores; resumable
 
-- Overfitted: two vectors, four times the learning rate, three times the steps. It should start to look bad, and an earlier step
-  be chosen.
+- Overfitted: two vectors, four times the learning rate, three times the steps. It should start to look bad, and an
+  earlier step be chosen.
 - Swapped: the fox's checkpoints judged as if they were the zebra's, and the other way round. Rejected.
 - Unlearned: a learning rate near zero. Rejected.
 
