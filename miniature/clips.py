@@ -6,7 +6,8 @@
 They share data and code, not weights, seeds or width: a judge related to what it judges would be partial. Only the
 judge ships. Three kinds of batches take turns, each without false negatives:
 
-- *things*: every picture another concept, captions that do not tell the background, so that it cannot help;
+- *things*: every picture another concept, captions that do not tell the background, so that it cannot help; at first
+  most of them are on grey, since a network that must learn to look past backgrounds hardly starts to see things;
 - *mixed*: every picture another concept, captions that tell more or less;
 - *scenes*: few concepts on many backgrounds, or no concept named at all, captions that always tell the background.
 
@@ -34,9 +35,11 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from miniature.captions import caption
 from miniature.common import (
+    DEVICE,
     SEED,
     SIDE,
     TOKENS,
+    WIDER,
     WORK,
     Progress,
     arguments,
@@ -55,6 +58,8 @@ WIDTH, LAYERS, HEADS = 128, 3, 4
 """The text tower of both."""
 PICTURE_SCALE = 12.0
 """Inverse temperature of the picture-picture loss."""
+BARE_UNTIL = 0.5
+"""Share of the budget over which things on grey give way to things on backgrounds."""
 PROXY_SCALE = 20.0
 """Inverse temperature among the proxies, whose lengths are learned."""
 
@@ -95,12 +100,13 @@ def model_config(kind: Kind) -> dict[str, object]:
 def new_clip(kind: Kind) -> open_clip.CLIP:
     """The untrained model."""
     torch.manual_seed(kind.seed)
-    return open_clip.CLIP(**model_config(kind))  # type: ignore[arg-type]
+    return open_clip.CLIP(**model_config(kind)).to(DEVICE)  # type: ignore[arg-type]
 
 
 def token_ids(texts: list[str]) -> Tensor:
     """[N, TOKENS] int64, padded as the stock pipeline pads."""
-    return tokenizer()(texts, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt").input_ids
+    told = tokenizer()(texts, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt")
+    return told.input_ids.to(DEVICE)
 
 
 class Batches:
@@ -114,15 +120,16 @@ class Batches:
             self.by_concept.setdefault(drawing.concept, {}).setdefault(drawing.style, []).append(int(row))
         self.concepts = sorted(self.by_concept)
 
-    def draw(self, count: int, random: np.random.Generator) -> tuple[Tensor, list[str], Tensor, bool]:
-        """One batch of `count` concepts of any kind, and whether its captions name the concepts."""
-        kind = random.choice(["things", "mixed", "scenes"], p=[0.45, 0.25, 0.3])
+    def draw(self, count: int, bare: float, random: np.random.Generator) -> tuple[Tensor, list[str], Tensor, bool]:
+        """One batch of `count` concepts of any kind, and whether its captions name the concepts. The share `bare` of a
+        *things* batch is on grey."""
+        kind = random.choice(["things", "mixed", "scenes"], p=[0.55, 0.2, 0.25])
         few = kind == "scenes"
         chosen = random.choice(len(self.concepts), count // 4 if few else count, replace=False)
         if few:
             chosen = np.repeat(chosen, 4)
         rows = np.array([self._two(int(number), random) for number in chosen]).T.reshape(-1)
-        pictures, scenes = self.placed.batch(rows, random)
+        pictures, scenes = self.placed.batch(rows, random, bare if kind == "things" else 0.0)
         scenes = scenes[: len(chosen)]
         subject = "thing" if few and random.random() < 0.3 else "name"
         told = {"things": 0.0, "mixed": 0.7, "scenes": 1.0}[str(kind)]
@@ -132,7 +139,7 @@ class Batches:
             captions = [
                 f"a picture on a {s.background}{f' and {s.second}' if s.second else ''} background" for s in scenes
             ]
-        return spoil(pictures, random), captions, torch.from_numpy(chosen), subject == "name"
+        return spoil(pictures, random), captions, torch.from_numpy(chosen).to(DEVICE), subject == "name"
 
     def _two(self, concept: int, random: np.random.Generator) -> list[int]:
         by_style = self.by_concept[self.concepts[concept]]
@@ -145,9 +152,11 @@ def spoil(pictures: Tensor, random: np.random.Generator) -> Tensor:
     dx, dy = (int(random.integers(-3, 4)) for _ in range(2))
     pictures = torch.roll(F.pad(pictures, (3, 3, 3, 3), mode="replicate"), (dx, dy), dims=(-1, -2))[..., 3:-3, 3:-3]
     soft = F.interpolate(F.avg_pool2d(pictures, 2), scale_factor=2, mode="bilinear")
-    blurred = torch.from_numpy(random.random(len(pictures)) < 0.3)[:, None, None, None]
-    noise = torch.from_numpy(random.normal(0, 0.04, pictures.shape).astype(np.float32))
-    return (torch.where(blurred, soft, pictures) + noise).clamp(-1, 1)
+    blurred = torch.from_numpy(random.random(len(pictures)) < 0.3).to(DEVICE)[:, None, None, None]
+    noise = torch.randn(
+        pictures.shape, device=DEVICE, generator=torch.Generator(DEVICE).manual_seed(int(random.integers(2**31)))
+    )
+    return (torch.where(blurred, soft, pictures) + 0.04 * noise).clamp(-1, 1)
 
 
 def contrast(a: Tensor, b: Tensor, scale: Tensor | float, same: Tensor) -> Tensor:
@@ -166,7 +175,7 @@ def loss_of(
         seen = model.encode_image(pictures, normalize=True).float()
         read = model.encode_text(token_ids(captions), normalize=True).float()
     one, two = seen.chunk(2)
-    numbers = torch.tensor([captions.index(text) for text in captions])
+    numbers = torch.tensor([captions.index(text) for text in captions], device=DEVICE)
     loss = contrast(one, read, model.logit_scale.exp(), (numbers[:, None] == numbers).float())
     loss = loss + pairs * contrast(one, two, PICTURE_SCALE, (concepts[:, None] == concepts).float())
     loss = loss + F.cross_entropy(PROXY_SCALE * seen @ proxies.T, concepts.tile(2))
@@ -177,7 +186,7 @@ def train(kind: Kind, scale: float) -> open_clip.CLIP:
     """Train one CLIP; goes on from its checkpoint."""
     model, checkpoint, total = new_clip(kind), WORK / f"clip-{kind.name}.pt", budget(kind.samples, scale)
     batches = Batches()
-    proxies = nn.Parameter(F.normalize(torch.randn(len(batches.concepts), kind.embedding), dim=1))
+    proxies = nn.Parameter(F.normalize(torch.randn(len(batches.concepts), kind.embedding), dim=1).to(DEVICE))
     matrices = [p for p in model.parameters() if p.ndim > 1]
     others = [*(p for p in model.parameters() if p.ndim <= 1), proxies]
     optimizer = torch.optim.AdamW(
@@ -196,9 +205,9 @@ def train(kind: Kind, scale: float) -> open_clip.CLIP:
         done = state["done"]
     progress, kept = Progress(f"clip-{kind.name}", total, done), done
     while done < total:
-        loss = loss_of(
-            model, proxies, batches.draw(kind.concepts, np.random.default_rng((kind.seed, done))), kind.pairs
-        )
+        bare = max(0.0, 1 - done / total / BARE_UNTIL)
+        batch = batches.draw(kind.concepts * WIDER, bare, np.random.default_rng((kind.seed, done)))
+        loss = loss_of(model, proxies, batch, kind.pairs)
         set_rate(optimizer, cosine(done / total, warm=0.03))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -206,7 +215,7 @@ def train(kind: Kind, scale: float) -> open_clip.CLIP:
         optimizer.step()
         with torch.no_grad():
             model.logit_scale.clamp_(0, float(np.log(100)))
-        done += 2 * kind.concepts
+        done += len(batch[0])
         progress.step(done, lambda: f"loss {loss.item():.3f}, scale {model.logit_scale.exp().item():.1f}")
         if done - kept >= 5_000 or done >= total:
             kept = done
@@ -253,7 +262,7 @@ def figures(model: open_clip.CLIP) -> str:
     seen = _encode(model, batches.placed, rows, random)
     texts = token_ids([f"a picture of {'an' if c[0] in 'aeiou' else 'a'} {c}" for c in batches.concepts])
     read = torch.cat([model.encode_text(part, normalize=True) for part in texts.split(256)])
-    right = (read @ seen.T).argmax(1) == torch.arange(len(rows))
+    right = (read @ seen.T).argmax(1) == torch.arange(len(rows), device=DEVICE)
     by: dict[str, list[int]] = {}
     for row in held.rows:
         by.setdefault(held.drawings[held.drawing[row]].concept, []).append(int(row))
@@ -261,7 +270,7 @@ def figures(model: open_clip.CLIP) -> str:
     for _ in range(8):
         pairs = np.array([_apart(held, by[name], random) for name in sorted(by)])
         one, two = _encode(model, held, pairs[:, 0], random), _encode(model, held, pairs[:, 1], random)
-        values.append(((one @ two.T).argmax(1) == torch.arange(len(pairs))).float().mean())
+        values.append(((one @ two.T).argmax(1) == torch.arange(len(pairs), device=DEVICE)).float().mean())
     rows = random.choice(held.rows, 256)
     pictures, scenes = held.batch(rows, random)
     plain = [i for i, s in enumerate(scenes) if not s.second]

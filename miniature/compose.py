@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from miniature.art import COLOURS, Drawing, read_art
-from miniature.common import SEED, SIDE, WORK, arguments, log
+from miniature.common import DEVICE, SEED, SIDE, WORK, arguments, log
 
 VARIANTS = 10
 """Placements per drawing; half of them plain (large, in the middle), since shapes are the hardest to learn."""
@@ -51,21 +51,27 @@ class Placed:
         self.rows = np.flatnonzero(wanted)
         """Rows of the file that may be used."""
         self.drawing, self.small, self.place = table["drawing"], table["small"], table["place"]
-        self.pictures = np.load(WORK / "placed.npy", mmap_mode="r")
+        self.pictures = torch.from_numpy(np.load(WORK / "placed.npy", mmap_mode="c")).to(DEVICE)
 
-    def batch(self, rows: NDArray[np.int64], random: np.random.Generator) -> tuple[Tensor, list[Scene]]:
-        """Put backgrounds under the placed drawings `rows` of the file. Returns pictures [B, 3, H, W] and scenes."""
+    def batch(
+        self, rows: NDArray[np.int64], random: np.random.Generator, bare: float = 0.0
+    ) -> tuple[Tensor, list[Scene]]:
+        """Put backgrounds under the placed drawings `rows` of the file. Returns pictures [B, 3, H, W] and scenes.
+
+        The share `bare` of the pictures gets mid-grey instead, whatever the scene says.
+        """
         count = len(rows)
-        rgba = torch.from_numpy(self.pictures[rows]).float() / 255
+        rgba = self.pictures[torch.from_numpy(rows).to(DEVICE)].float() / 255
         pick = random.integers(len(NAMES), size=(count, 2))
         two = random.random(count) < 0.25
         split = random.integers(28, 50, size=count)
         jitter = random.normal(0, JITTER, size=(count, 2, 3))
         two &= pick[:, 0] != pick[:, 1]
         table = np.array(list(COLOURS.values()), np.float32)
-        colours = torch.from_numpy(np.clip(table[pick] + jitter, 0, 255).astype(np.float32) / 255)
-        lower = (torch.arange(SIDE)[None] >= torch.from_numpy(split)[:, None]) & torch.from_numpy(two)[:, None]
+        colours = torch.from_numpy(np.clip(table[pick] + jitter, 0, 255).astype(np.float32) / 255).to(DEVICE)
+        lower = torch.from_numpy((np.arange(SIDE)[None] >= split[:, None]) & two[:, None]).to(DEVICE)
         ground = torch.where(lower[:, None, :, None], colours[:, 1, :, None, None], colours[:, 0, :, None, None])
+        ground[torch.from_numpy(random.random(count) < bare).to(DEVICE)] = 0.5
         pictures = rgba[:, :3] + (1 - rgba[:, 3:]) * ground
         scenes = [
             Scene(

@@ -7,13 +7,14 @@ added to the time embedding (`addition_embed_type="text"`). Target: v (arXiv 220
 (arXiv 2303.09556). The learning rate stays until the last quarter of the budget (arXiv 2405.18392), so that a longer
 budget can go on from any checkpoint before; the average of the weights (EMA) is what is kept.
 
-Each process has one thread and its own share of every batch; gradients are averaged (gloo), which on two cores is
-faster than one process with two threads. A checkpoint may be resumed with another number of processes.
+On a CPU each process has one thread and its own share of every batch; gradients are averaged (gloo), which on two cores
+is faster than one process with two threads. A checkpoint may be resumed with another number of processes.
 
 Shapes: B samples, C×h×w latents, L tokens, D text width.
 """
 
 import argparse
+import os
 import sys
 
 import numpy as np
@@ -24,17 +25,32 @@ from diffusers.training_utils import EMAModel, compute_snr
 from torch import Tensor, multiprocessing, nn
 
 from miniature.clips import TEXT, WIDTH, read_clip, text_encoder, token_ids
-from miniature.common import SEED, WORK, Progress, arguments, budget, fast, load, plateau, save, set_rate, set_up
+from miniature.common import (
+    DEVICE,
+    SEED,
+    WIDER,
+    WORK,
+    Progress,
+    arguments,
+    budget,
+    fast,
+    load,
+    plateau,
+    save,
+    set_rate,
+    set_up,
+)
 from miniature.vae import CHANNELS, LATENT_SIDE
 
 SAMPLES = 1_200_000
-BATCH = 48
+BATCH = 48 * WIDER
 RATE, TEXT_RATE = 8e-4, 2e-4
 DROPPED = 0.1
 """Share of captions left out, for classifier-free guidance (arXiv 2207.12598)."""
 GAMMA = 5.0
 EMA = 0.999
 CHECKPOINT = WORK / "diffusion.pt"
+PROCESSES = (os.cpu_count() or 1) if DEVICE.type == "cpu" else 1
 
 
 def scheduler() -> DDIMScheduler:
@@ -73,10 +89,12 @@ class Model(nn.Module):
 
     def loss(self, latents: Tensor, ids: Tensor, random: torch.Generator) -> Tensor:
         """Weighted v loss of latents [B, C, h, w] under captions [B, L]."""
-        noise = torch.randn(latents.shape, generator=random)
+        noise = torch.randn(latents.shape, device=DEVICE, generator=random)
         steps = self.noise.config["num_train_timesteps"]
         # Evenly spread steps: the same expectation as independent ones, less variance.
-        spread = (torch.arange(len(latents)) + torch.rand(1, generator=random)) / len(latents)
+        spread = (torch.arange(len(latents), device=DEVICE) + torch.rand(1, device=DEVICE, generator=random)) / len(
+            latents
+        )
         timesteps = (spread * steps).long().clamp(max=steps - 1)
         noisy = self.noise.add_noise(latents, noise, timesteps)
         target = self.noise.get_velocity(latents, noise, timesteps)
@@ -90,7 +108,7 @@ class Model(nn.Module):
 def train(scale: float, rank: int, processes: int) -> None:
     """Train with `processes` processes, of which this is number `rank`; goes on from the checkpoint."""
     total, share = budget(SAMPLES, scale), BATCH // processes
-    model = Model()
+    model = Model().to(DEVICE)
     parameters = list(model.parameters())
     groups = [
         {"params": list(model.unet.parameters()), "peak": RATE},
@@ -104,17 +122,18 @@ def train(scale: float, rank: int, processes: int) -> None:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         average.load_state_dict(state["average"])
+        average.to(DEVICE)
         done = state["done"]
     latents, ids = np.load(WORK / "latents.npy", mmap_mode="r"), np.load(WORK / "ids.npy", mmap_mode="r")
     empty = token_ids([""])[0]
     progress, kept, losses = Progress("diffusion", total, done), done, []
     while done < total:
         draws = np.random.default_rng((SEED, done, rank))
-        random = torch.Generator().manual_seed(SEED + done * 8 + rank)
+        random = torch.Generator(DEVICE).manual_seed(SEED + done * 8 + rank)
         rows = draws.integers(len(latents), size=share)
-        read = torch.from_numpy(ids[rows, draws.integers(ids.shape[1], size=share)].astype(np.int64))
-        read[torch.from_numpy(draws.random(share) < DROPPED)] = empty
-        loss = model.loss(torch.from_numpy(latents[rows].astype(np.float32)), read, random)
+        read = torch.from_numpy(ids[rows, draws.integers(ids.shape[1], size=share)].astype(np.int64)).to(DEVICE)
+        read[torch.from_numpy(draws.random(share) < DROPPED).to(DEVICE)] = empty
+        loss = model.loss(torch.from_numpy(latents[rows].astype(np.float32)).to(DEVICE), read, random)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if processes > 1:
@@ -158,7 +177,7 @@ def _run(rank: int, scale: float, processes: int) -> None:
 def main() -> None:
     """Run the stage."""
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--processes", type=int, default=PROCESSES)
     known, rest = parser.parse_known_args()
     sys.argv[1:] = rest
     scale = arguments(__doc__ or "")

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from miniature.captions import caption
 from miniature.clips import token_ids
-from miniature.common import SEED, WORK, arguments, fast, log
+from miniature.common import DEVICE, SEED, WORK, arguments, fast, log
 from miniature.compose import VARIANTS, Placed
 from miniature.vae import CHANNELS, FOLDER, LATENT_SIDE
 
@@ -29,7 +29,7 @@ def main() -> None:
     scale = arguments(__doc__ or "")
     if (WORK / "latents-done").is_file():
         return
-    vae, placed = AutoencoderKL.from_pretrained(FOLDER).eval(), Placed()
+    vae, placed = AutoencoderKL.from_pretrained(FOLDER).to(DEVICE).eval(), Placed()
     rows = placed.rows[np.isin(placed.rows % VARIANTS, TAKEN)]
     rows = np.random.default_rng(SEED).permutation(rows)[: max(BATCH, int(len(rows) * min(1.0, scale * 4)))]
     fresh = not (WORK / "latents-at").is_file()
@@ -44,7 +44,7 @@ def main() -> None:
         random = np.random.default_rng((SEED, at))
         pictures, scenes = placed.batch(rows[part], random)
         with fast():
-            latents[part] = vae.encode(pictures).latent_dist.mean.float().numpy()
+            latents[part] = vae.encode(pictures).latent_dist.mean.float().cpu().numpy()
         texts = [
             caption(scene, random, "name" if random.random() < 0.92 else "category")
             for scene in scenes

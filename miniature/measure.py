@@ -23,7 +23,7 @@ from PIL import Image
 
 from miniature.art import Drawing
 from miniature.captions import with_article
-from miniature.common import SEED, WORK, arguments, log
+from miniature.common import DEVICE, SEED, WORK, arguments, log
 from miniature.compose import NAMES, Placed
 from miniature.vae import psnr
 from ti_core.backbone.folder import find_base, find_judge
@@ -62,7 +62,7 @@ class Bench:
 
 def uint8(pictures: torch.Tensor) -> list[Image.Image]:
     """[B, 3, H, W] in [−1, 1] to pictures."""
-    return [Image.fromarray(one) for one in ((pictures + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()]
+    return [Image.fromarray(one) for one in ((pictures + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()]
 
 
 def of(concept: str) -> str:
@@ -241,11 +241,10 @@ def main() -> None:
     known, rest = parser.parse_known_args()
     sys.argv[1:] = rest
     scale = arguments(__doc__ or "")
-    device = torch.device("cpu")
-    own = Clip(find_judge(str(known.miniature / "mini-clip"), "miniature"), device)
-    judge = Clip(find_judge(str(known.judge), "miniature"), device) if known.judge else own
+    own = Clip(find_judge(str(known.miniature / "mini-clip"), "miniature"), DEVICE)
+    judge = Clip(find_judge(str(known.judge), "miniature"), DEVICE) if known.judge else own
     seen = [one for one in Placed().drawings if not one.held_out]
-    bench = Bench(StableDiffusion1(find_base(str(known.miniature / "mini-sd")), device), own, judge, seen)
+    bench = Bench(StableDiffusion1(find_base(str(known.miniature / "mini-sd")), DEVICE), own, judge, seen)
     bench.inverted = max(2, round(16 * min(scale, 1.0)))
     path = WORK / f"figures-{known.name}.json"
     figures = json.loads(path.read_text()) if path.is_file() else {}

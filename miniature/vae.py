@@ -16,11 +16,26 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from miniature.common import SEED, SIDE, WORK, Progress, arguments, budget, cosine, fast, load, log, save, set_rate
+from miniature.common import (
+    DEVICE,
+    SEED,
+    SIDE,
+    WIDER,
+    WORK,
+    Progress,
+    arguments,
+    budget,
+    cosine,
+    fast,
+    load,
+    log,
+    save,
+    set_rate,
+)
 from miniature.compose import Placed
 
 SAMPLES = 110_000
-BATCH = 8
+BATCH = 8 * WIDER
 RATE = 1.5e-3
 KL = 3e-5
 CHANNELS = 6
@@ -41,7 +56,7 @@ def new_vae() -> AutoencoderKL:
         sample_size=SIDE,
         scaling_factor=1.0,
         mid_block_add_attention=False,
-    )
+    ).to(DEVICE)
 
 
 def loss_of(made: Tensor, real: Tensor) -> Tensor:
