@@ -31,7 +31,7 @@ app = typer.Typer(
     help="Teach a frozen Stable Diffusion one new word from three to five pictures.",
 )
 
-Home = Annotated[Path | None, typer.Option("--home", help="Data folder of this run [default: ./pseudoword-data].")]
+Home = Annotated[Path | None, typer.Option("--home", help="Data folder of this run (default: ./pseudoword-data).")]
 Base = Annotated[
     str, typer.Option("--base-model", help="miniature, a diffusers folder, a .safetensors file, or a hub name.")
 ]
@@ -60,12 +60,13 @@ Minutes = Annotated[float, typer.Option(help="Time for training, after which it 
 Seeds = Annotated[int, typer.Option("--seeds", help="Pictures per prompt when judging; 0 is the protocol's default.")]
 Protocol = Annotated[
     Literal["", "standard", "quick", "textual-inversion-paper", "dreambench"],
-    typer.Option("--protocol", help="How checkpoints are judged [default: standard]."),
+    typer.Option("--protocol", help="How checkpoints are judged (default: standard)."),
 ]
 Data = Annotated[str, typer.Option("--data", help="dreambench: folder of the DreamBooth data set, with its prompts.")]
 Halving = Annotated[bool, typer.Option("--halving", help="Judge only the better steps on all seeds.")]
 PromptFile = Annotated[
-    Path | None, typer.Option("--prompts", help="TOML file with [select] and [report], each plain = […], edit = […].")
+    Path | None,
+    typer.Option("--prompts", help="TOML file with tables select and report, each plain = […], edit = […]."),
 ]
 
 
@@ -93,7 +94,7 @@ def train(
     name: Annotated[str, typer.Option(help="Name of the concept: lower case, digits, hyphens. The word is <name>.")],
     class_word: Annotated[str, typer.Option("--class-word", help="What kind of thing it is: toy, dog, vase.")],
     kind: Annotated[Literal["object", "style"], typer.Option(help="What is to be learned.")] = "object",
-    init: Annotated[str, typer.Option("--init", help="Word or phrase to start from [default: the class word].")] = "",
+    init: Annotated[str, typer.Option("--init", help="Word or phrase to start from (default: the class word).")] = "",
     vectors: Annotated[int, typer.Option(help="Vectors of the word, 1 to 16.")] = 1,
     show_pictures: Annotated[bool, typer.Option(help="Show the training pictures on pages.")] = True,
     steps: Steps = 0,
@@ -240,21 +241,21 @@ def batch(
 @app.command()
 def judge(
     concept: Annotated[str, typer.Argument(help="Name of the concept.")],
-    run: Annotated[str, typer.Option("--run", help="Beginning of a judge key [default: the champion's].")] = "",
-    clip: Annotated[str, typer.Option("--clip", help="A folder, or ARCHITECTURE/PRETRAINED [default: the same].")] = "",
+    run: Annotated[str, typer.Option("--run", help="Beginning of a judge key (default: the champion's).")] = "",
+    clip: Annotated[str, typer.Option("--clip", help="A folder, or ARCHITECTURE/PRETRAINED (default: the same).")] = "",
     rule: Annotated[
         Literal["balanced", "fidelity", "editability"], typer.Option("--rule", help="How the step is chosen.")
     ] = "balanced",
     floor: Annotated[float, typer.Option("--floor", help="Least scaled value of the score not ranked by.")] = 0.5,
     protocol: Annotated[
         Literal["", "standard", "quick", "textual-inversion-paper", "dreambench"],
-        typer.Option("--protocol", help="Another protocol, with its own numbers and judge [default: the same]."),
+        typer.Option("--protocol", help="Another protocol, with its own numbers and judge (default: the same)."),
     ] = "",
     data: Data = "",
     prompts: PromptFile = None,
     seeds: Annotated[int, typer.Option("--seeds", help="Pictures per prompt; 0 as before, or as --protocol says.")] = 0,
     sampler: Annotated[
-        Literal["", "ddim", "dpmsolver++"], typer.Option("--sampler", help="Another sampler [default: the same].")
+        Literal["", "ddim", "dpmsolver++"], typer.Option("--sampler", help="Another sampler (default: the same).")
     ] = "",
     sampler_steps: Annotated[
         int, typer.Option("--sampler-steps", help="Sampler steps; 0 as before, or as --protocol says.")

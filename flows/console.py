@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from tasks.progress import Event, Judged, Stage, Trained, listening
 from ti_core.comparing import differences
@@ -18,7 +19,8 @@ from ti_core.protocols import averages, caveats, figures
 from ti_core.records import BatchRow, Champion, Manifest, Outcome, blob_key
 from ti_core.store import Store
 
-out = Console()
+# Reasons, paths and numbers are shown as they are: brackets in them are no markup.
+out = Console(markup=False)
 err = Console(stderr=True)
 
 
@@ -68,7 +70,8 @@ class _Bars:
 def show_outcome(outcome: Outcome, manifest: Manifest, page: str) -> None:
     """Tell how a run ended and where to look."""
     colour = {"published": "green", "rejected": "red"}.get(outcome.status, "yellow")
-    out.print(f"\n[bold {colour}]{outcome.status}[/] {manifest.plan.concept.placeholder}: {outcome.reason}")
+    word = manifest.plan.concept.placeholder
+    out.print(Text.assemble("\n", (outcome.status, f"bold {colour}"), f" {word}: {outcome.reason}"))
     if outcome.reason != manifest.decision.explanation:
         out.print(manifest.decision.explanation)
     gain = manifest.report.gain

@@ -11,9 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
+from typer.testing import CliRunner
 
+from flows.cli import app
 from tests.builders import judged
 from tests.flows.octopus import OCTOPUS, Run
 from ti_core.backbone.folder import MINIATURE
@@ -238,6 +242,25 @@ def test_published_words_are_shown_and_fetched(shell: Shell) -> None:
     assert (shell.folder / path).read_bytes() == Path(both[0]["files"][path.name]).read_bytes()
     done = shell.run("fetch", "cat-tpy")
     assert done.returncode == 1 and "Did you mean cat-toy" in done.stderr
+
+
+def test_brackets_in_a_path_are_shown(tmp_path: Path) -> None:
+    shell = Shell(tmp_path / "words [old]")
+    shell.folder.mkdir()
+    store = FolderStore(shell.home / "store")
+    publish(store, NoTracking(), judged(store), "run")
+    (told,) = json.loads(shell.run("show", "cat-toy", "--json").stdout)
+    assert "[old]" in told["files"]["page"]
+    assert told["files"]["page"] in shell.run("show", "cat-toy").stdout
+
+
+@pytest.mark.parametrize("command", ["train", "batch", "judge", "generate", "fetch", "show"])
+def test_help_shows_every_word_of_every_option(command: str) -> None:
+    group: Any = typer.main.get_command(app)
+    shown = CliRunner(env={"TERMINAL_WIDTH": "240"}).invoke(app, [command, "--help"]).stdout
+    words = [word for option in group.commands[command].params for word in (option.help or "").split()]
+    assert [word for word in words if word not in shown] == []
+    assert set(group.commands) == {"train", "batch", "judge", "generate", "fetch", "show"}
 
 
 # --- judging again ----------------------------------------------------------------------------------------------------
