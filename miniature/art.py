@@ -10,11 +10,13 @@ Held-out concepts are drawn too (they are what is measured on), but flagged; no 
 import io
 import json
 import re
+import shutil
 import subprocess
 import tarfile
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -118,7 +120,18 @@ def package(spec: str) -> tarfile.TarFile:
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         log.info("fetching %s", spec)
-        subprocess.run(["npm", "pack", "--silent", spec], cwd=path.parent, check=True)  # noqa: S603, S607
+        if shutil.which("npm") is None:
+            raise SystemExit(
+                "The art comes from npm packages, and there is no npm here: install it (Debian: apt install npm)."
+            )
+        with TemporaryDirectory(dir=path.parent) as part:  # a fetch cut short leaves nothing under the final name
+            got = subprocess.run(  # noqa: S603
+                ["npm", "pack", spec],  # noqa: S607
+                cwd=part, check=False, capture_output=True, text=True,
+            )  # fmt: skip
+            if got.returncode:
+                raise SystemExit(f"npm could not fetch {spec}: {got.stderr.strip()[:300]}")
+            (Path(part) / path.name).replace(path)
     return tarfile.open(path)
 
 

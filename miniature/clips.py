@@ -16,8 +16,8 @@ statistics that single pictures do not have (loss 2.0 in training mode, 3.0 in e
 
 Every concept comes in two drawings, of different styles where there are; the first has a caption, and the two are to
 look alike. Besides, one linear classifier of all concepts (proxies, arXiv 1703.07464) reads pictures and captions;
-it is dropped in the end. A batch holds 48 of a thousand concepts: its contrast alone is slow. The classifier's rows are
-not normalised: unit rows left no room in the embedding for anything but the concept (background zero-shot .29).
+it is dropped in the end. A batch holds few of a thousand concepts: its contrast alone is slow. The classifier's rows
+are not normalised: unit rows left no room in the embedding for anything but the concept (background zero-shot .29).
 
 Shapes: B = 2K pictures of K concepts, K captions, E embedding width.
 """
@@ -46,8 +46,10 @@ from miniature.common import (
     budget,
     cosine,
     fast,
+    keep,
     load,
     log,
+    resume,
     save,
     set_rate,
 )
@@ -155,9 +157,8 @@ def spoil(pictures: Tensor, random: np.random.Generator) -> Tensor:
     pictures = torch.roll(F.pad(pictures, (3, 3, 3, 3), mode="replicate"), (dx, dy), dims=(-1, -2))[..., 3:-3, 3:-3]
     soft = F.interpolate(F.avg_pool2d(pictures, 2), scale_factor=2, mode="bilinear")
     blurred = torch.from_numpy(random.random(len(pictures)) < 0.3).to(DEVICE)[:, None, None, None]
-    noise = torch.randn(
-        pictures.shape, device=DEVICE, generator=torch.Generator(DEVICE).manual_seed(int(random.integers(2**31)))
-    )
+    seeded = torch.Generator(DEVICE).manual_seed(int(random.integers(2**31)))
+    noise = torch.randn(pictures.shape, device=DEVICE, generator=seeded)
     return (torch.where(blurred, soft, pictures) + 0.04 * noise).clamp(-1, 1)
 
 
@@ -169,9 +170,9 @@ def contrast(a: Tensor, b: Tensor, scale: Tensor | float, same: Tensor) -> Tenso
 
 
 def loss_of(
-    model: open_clip.CLIP, proxies: Tensor, batch: tuple[Tensor, list[str], Tensor, bool], pairs: float
+    model: open_clip.CLIP, proxies: nn.Linear, batch: tuple[Tensor, list[str], Tensor, bool], pairs: float
 ) -> Tensor:
-    """Pictures against captions, pictures against pictures, and both against the proxies [concepts, E]."""
+    """Pictures against captions, pictures against pictures, and both against the proxies, one row a concept."""
     pictures, captions, concepts, named = batch
     with fast():
         seen = model.encode_image(pictures.contiguous(memory_format=torch.channels_last), normalize=True).float()
@@ -180,17 +181,18 @@ def loss_of(
     numbers = torch.tensor([captions.index(text) for text in captions], device=DEVICE)
     loss = contrast(one, read, model.logit_scale.exp(), (numbers[:, None] == numbers).float())
     loss = loss + pairs * contrast(one, two, PICTURE_SCALE, (concepts[:, None] == concepts).float())
-    loss = loss + F.cross_entropy(PROXY_SCALE * seen @ proxies.T, concepts.tile(2))
-    return loss + 0.3 * F.cross_entropy(PROXY_SCALE * read @ proxies.T, concepts) if named else loss
+    loss = loss + F.cross_entropy(PROXY_SCALE * proxies(seen), concepts.tile(2))
+    return loss + 0.3 * F.cross_entropy(PROXY_SCALE * proxies(read), concepts) if named else loss
 
 
 def train(kind: Kind, scale: float) -> open_clip.CLIP:
     """Train one CLIP; goes on from its checkpoint."""
     model, checkpoint, total = new_clip(kind), WORK / f"clip-{kind.name}.pt", budget(kind.samples, scale)
     batches = Batches()
-    proxies = nn.Parameter(F.normalize(torch.randn(len(batches.concepts), kind.embedding), dim=1).to(DEVICE))
+    proxies = nn.Linear(kind.embedding, len(batches.concepts), bias=False, device=DEVICE)
+    nn.init.normal_(proxies.weight, std=kind.embedding**-0.5)
     matrices = [p for p in model.parameters() if p.ndim > 1]
-    others = [*(p for p in model.parameters() if p.ndim <= 1), proxies]
+    others = [*(p for p in model.parameters() if p.ndim <= 1), proxies.weight]
     optimizer = torch.optim.AdamW(
         [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
         lr=kind.rate,
@@ -198,13 +200,7 @@ def train(kind: Kind, scale: float) -> open_clip.CLIP:
     )
     for group in optimizer.param_groups:
         group["peak"] = kind.rate
-    done = 0
-    if checkpoint.is_file():
-        state = load(checkpoint)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        proxies.data.copy_(state["proxies"])
-        done = state["done"]
+    done = resume(checkpoint, model=model, optimizer=optimizer, proxies=proxies)
     progress, kept = Progress(f"clip-{kind.name}", total, done), done
     while done < total:
         bare = max(0.0, 1 - done / total / BARE_UNTIL)
@@ -221,8 +217,7 @@ def train(kind: Kind, scale: float) -> open_clip.CLIP:
         progress.step(done, lambda: f"loss {loss.item():.3f}, scale {model.logit_scale.exp().item():.1f}")
         if done - kept >= 5_000 or done >= total:
             kept = done
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "done": done}
-            save(state | {"proxies": proxies.detach()}, checkpoint)
+            keep(checkpoint, done, model=model, optimizer=optimizer, proxies=proxies)
     return model.eval()
 
 

@@ -76,6 +76,21 @@ def load(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
+def resume(path: Path, **parts: Any) -> int:
+    """Load what `keep` wrote into `parts` and return the samples done; without a checkpoint 0, and nothing changes."""
+    if not path.is_file():
+        return 0
+    state = load(path)
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    return int(state["done"])
+
+
+def keep(path: Path, done: int, **parts: Any) -> None:
+    """Write a checkpoint: `done` samples and the states of `parts` (model, optimizer, …)."""
+    save({name: part.state_dict() for name, part in parts.items()} | {"done": done}, path)
+
+
 def cosine(done: float, warm: float = 0.02) -> float:
     """Factor of the learning rate when the share `done` of the budget is spent: linear up, then a cosine to 0."""
     if done < warm:

@@ -71,7 +71,8 @@ class Placed:
         colours = torch.from_numpy(np.clip(table[pick] + jitter, 0, 255).astype(np.float32) / 255).to(DEVICE)
         lower = torch.from_numpy((np.arange(SIDE)[None] >= split[:, None]) & two[:, None]).to(DEVICE)
         ground = torch.where(lower[:, None, :, None], colours[:, 1, :, None, None], colours[:, 0, :, None, None])
-        ground[torch.from_numpy(random.random(count) < bare).to(DEVICE)] = 0.5
+        if bare:
+            ground[torch.from_numpy(random.random(count) < bare).to(DEVICE)] = 0.5
         pictures = rgba[:, :3] + (1 - rgba[:, 3:]) * ground
         scenes = [
             Scene(

@@ -34,9 +34,9 @@ from miniature.common import (
     arguments,
     budget,
     fast,
-    load,
+    keep,
     plateau,
-    save,
+    resume,
     set_rate,
     set_up,
 )
@@ -92,10 +92,8 @@ class Model(nn.Module):
         noise = torch.randn(latents.shape, device=DEVICE, generator=random)
         steps = self.noise.config["num_train_timesteps"]
         # Evenly spread steps: the same expectation as independent ones, less variance.
-        spread = (torch.arange(len(latents), device=DEVICE) + torch.rand(1, device=DEVICE, generator=random)) / len(
-            latents
-        )
-        timesteps = (spread * steps).long().clamp(max=steps - 1)
+        places = torch.arange(len(latents), device=DEVICE) + torch.rand(1, device=DEVICE, generator=random)
+        timesteps = (places / len(latents) * steps).long().clamp(max=steps - 1)
         noisy = self.noise.add_noise(latents, noise, timesteps)
         target = self.noise.get_velocity(latents, noise, timesteps)
         with fast():
@@ -116,14 +114,8 @@ def train(scale: float, rank: int, processes: int) -> None:
     ]
     optimizer = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.99), weight_decay=0.01, foreach=True)
     average = EMAModel(parameters, decay=EMA, use_ema_warmup=True, power=0.75, foreach=True)
-    done = 0
-    if CHECKPOINT.is_file():
-        state = load(CHECKPOINT)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        average.load_state_dict(state["average"])
-        average.to(DEVICE)
-        done = state["done"]
+    done = resume(CHECKPOINT, model=model, optimizer=optimizer, average=average)
+    average.to(DEVICE)
     latents, ids = np.load(WORK / "latents.npy", mmap_mode="r"), np.load(WORK / "ids.npy", mmap_mode="r")
     empty = token_ids([""])[0]
     progress, kept, losses = Progress("diffusion", total, done), done, []
@@ -153,18 +145,16 @@ def train(scale: float, rank: int, processes: int) -> None:
             progress.step(done, lambda: f"loss {np.mean(losses):.4f}")
             if done - kept >= 2_000 or done >= total:
                 kept = done
-                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "done": done}
-                save(state | {"average": average.state_dict()}, CHECKPOINT)
+                keep(CHECKPOINT, done, model=model, optimizer=optimizer, average=average)
 
 
 def read_model() -> tuple[Model, int]:
     """The averaged model of the checkpoint, in eval mode, and the samples it has seen."""
-    model, state = Model(), load(CHECKPOINT)
-    model.load_state_dict(state["model"])
-    average = EMAModel(list(model.parameters()))
-    average.load_state_dict(state["average"])
-    average.copy_to(list(model.parameters()))
-    return model.eval(), state["done"]
+    model = Model()
+    average = EMAModel(model.parameters())
+    done = resume(CHECKPOINT, average=average)
+    average.copy_to(model.parameters())
+    return model.eval(), done
 
 
 def _run(rank: int, scale: float, processes: int) -> None:

@@ -27,9 +27,9 @@ from miniature.common import (
     budget,
     cosine,
     fast,
-    load,
+    keep,
     log,
-    save,
+    resume,
     set_rate,
 )
 from miniature.compose import Placed
@@ -100,12 +100,7 @@ def train(vae: AutoencoderKL, total: int, checkpoint: Path) -> None:
     optimizer = torch.optim.AdamW(vae.parameters(), lr=RATE, betas=(0.9, 0.99), weight_decay=1e-3)
     for group in optimizer.param_groups:
         group["peak"] = RATE
-    done = 0
-    if checkpoint.is_file():
-        state = load(checkpoint)
-        vae.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        done = state["done"]
+    done = resume(checkpoint, model=vae, optimizer=optimizer)
     placed, progress, kept = Placed(), Progress("vae", total, done), done
     while done < total:
         random = np.random.default_rng((SEED, done))
@@ -125,7 +120,7 @@ def train(vae: AutoencoderKL, total: int, checkpoint: Path) -> None:
         progress.step(done, lambda: f"loss {loss.item():.4f}, KL {divergence.item():.0f}")
         if done - kept >= 2_000 or done >= total:
             kept = done
-            save({"model": vae.state_dict(), "optimizer": optimizer.state_dict(), "done": done}, checkpoint)
+            keep(checkpoint, done, model=vae, optimizer=optimizer)
 
 
 def main() -> None:
