@@ -43,7 +43,7 @@ def test_killed_at_any_time_it_goes_on_to_the_same_bits(
     run = line(tmp_path, **STEPS)
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(tmp_path)],
-        cwd=Path(__file__).parents[3],
+        cwd=Path(__file__).parents[2],
         env=os.environ | {"PYTHONPATH": "."},
     )
     until = time.monotonic() + 120
