@@ -131,8 +131,8 @@ def write_table(results: Sequence[Result], store: Store) -> Path:
         f"| mean balanced score: last step | {statistics.fmean(one.last_score for one in results):.3f} |",
         f"| chosen − last, 95% interval over concepts | {margin[0]:+.3f} ({margin[1]:+.3f} to {margin[2]:+.3f}) |",
         "",
-        "What a number here means: the judge is the miniature's own small CLIP, from which the miniature's text encoder was "
-        "started, so it is partial; it says that the line learns, judges and chooses, not how good real Stable Diffusion words are.",
+        "What a number here means: the judge is the miniature's own small CLIP, trained apart from its text encoder; it says "
+        "that the line learns, judges and chooses, not how good real Stable Diffusion words are.",
         "",
         "| concept | class word | outcome | chosen of | CLIP-I class word → word | gain (95%) | CLIP-T | score | last step's score |",
         "|---|---|---|---|---|---|---|---|---|",

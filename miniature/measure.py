@@ -5,7 +5,8 @@
 
 FOLDER holds `mini-sd` and `mini-clip`; the judge is the folder's own CLIP unless another is named, so that two
 diffusion models can stand under one judge. Figures go to `figures-<name>.json` part by part; what is there is not
-measured again. Inversion goes through the project's own trainer, on pictures that no stage has trained on.
+measured again. Pictures for captions of seen concepts, and of inverted held-out ones, go to `sheet-<name>/`.
+Inversion goes through the project's own trainer, on pictures that no stage has trained on.
 """
 
 import argparse
@@ -56,6 +57,7 @@ class Bench:
     own: Clip
     judge: Clip
     seen: list[Drawing]
+    sheets: Path
     inverted: int = 16
     """Held-out concepts that go through the trainer."""
 
@@ -159,13 +161,12 @@ def inversion_rows(bench: Bench) -> dict[str, float]:
     """Held-out concepts, one vector each, one fixed setting: are the pictures of the word the thing?
 
     CLIP-I is the mean cosine to the concept's real pictures: of the word's pictures, of the class word's, and of the
-    word of another concept (`swapped`). R@1: nearest mean of real pictures among all 32 concepts.
+    word of another concept (`swapped`). R@1: nearest mean of real pictures among all 32 concepts. Writes
+    `inversion.png`: three real pictures of each concept, two of its class word, four of its word.
     """
     folders = sorted(EXAMPLES.iterdir())
-    real = [
-        bench.judge.image_features([square(path.read_bytes(), SIDE) for path in sorted(folder.glob("*.png"))])
-        for folder in folders
-    ]
+    shown = [[square(path.read_bytes(), SIDE) for path in sorted(folder.glob("*.png"))] for folder in folders]
+    real = [bench.judge.image_features(pictures) for pictures in shown]
     centres = np.stack([features.mean(0) / np.linalg.norm(features.mean(0)) for features in real])
     wanted = list(range(0, len(folders), 2))[: bench.inverted]
     jobs = [job(bench, folders[number]) for number in wanted]
@@ -175,13 +176,21 @@ def inversion_rows(bench: Bench) -> dict[str, float]:
         if isinstance(event, CheckpointReady)
     }
 
-    def look(text: str, words: dict[str, dict[str, NDArray[np.float32]]]) -> NDArray[np.float32]:
+    def make(text: str, words: dict[str, dict[str, NDArray[np.float32]]]) -> list[Image.Image]:
         told = encode(bench.model, [plain.format(text) for plain in PLAIN for _ in SEEDS], words)
         made = sample(bench.model, told, list(SEEDS) * len(PLAIN), Sampling("ddim", 8, GUIDANCE, SIDE))
-        return bench.judge.image_features([Image.fromarray(one) for one in made])
+        return [Image.fromarray(one) for one in made]
 
-    words = [look(one.placeholder, {one.placeholder: {ENCODER: vectors[one.name]}}) for one in jobs]
-    classes = {phrase: look(phrase, {}) for phrase in sorted({one.start_phrase for one in jobs})}
+    of_words = [make(one.placeholder, {one.placeholder: {ENCODER: vectors[one.name]}}) for one in jobs]
+    of_classes = {phrase: make(phrase, {}) for phrase in sorted({one.start_phrase for one in jobs})}
+    rows = [
+        [*shown[number][:3], *of_classes[one.start_phrase][:2], *made[:4]]
+        for number, one, made in zip(wanted, jobs, of_words, strict=True)
+    ]
+    bench.sheets.mkdir(parents=True, exist_ok=True)
+    grid([picture for row in rows for picture in row], across=18).save(bench.sheets / "inversion.png", optimize=True)
+    words = [bench.judge.image_features(made) for made in of_words]
+    classes = {phrase: bench.judge.image_features(made) for phrase, made in of_classes.items()}
     plain = [classes[one.start_phrase] for one in jobs]
 
     def top1(features: list[NDArray[np.float32]]) -> float:
@@ -196,7 +205,16 @@ def inversion_rows(bench: Bench) -> dict[str, float]:
     }  # fmt: skip
 
 
-def write_sheet(bench: Bench, folder: Path) -> None:
+def grid(pictures: list[Image.Image], across: int, side: int = 2 * SIDE) -> Image.Image:
+    """Pictures row by row, `across` in a row, each scaled to `side` pixels with a white edge."""
+    sheet = Image.new("RGB", (across * (side + 8), -(-len(pictures) // across) * (side + 8)), "white")
+    for number, picture in enumerate(pictures):
+        place = (number % across * (side + 8) + 4, number // across * (side + 8) + 4)
+        sheet.paste(picture.resize((side, side), Image.Resampling.BICUBIC), place)
+    return sheet
+
+
+def write_sheet(bench: Bench) -> None:
     """64 pictures of seen captions without their captions; five choices each; the answers in a file of their own.
 
     Concepts come from distinct categories as far as they go, and so do the choices, all drawn by the seed.
@@ -210,15 +228,13 @@ def write_sheet(bench: Bench, folder: Path) -> None:
         for n, g in zip(chosen, grounds, strict=True)
     ]
     pictures = generate(bench, prompts, list(range(SHEET)), STEPS)
-    sheet = Image.new("RGB", (8 * 136, 8 * 136), "white")
-    for number, picture in enumerate(pictures):
-        sheet.paste(picture.resize((128, 128), Image.Resampling.BICUBIC), (number % 8 * 136 + 4, number // 8 * 136 + 4))
     choices = []
     for name in chosen:
         others = [str(one) for one in random.choice([one for one in names if one != name], CHOICES - 1, replace=False)]
         choices.append([str(one) for one in random.permutation([name, *others])])
+    folder = bench.sheets
     folder.mkdir(parents=True, exist_ok=True)
-    sheet.save(folder / "seen.png", optimize=True)
+    grid(pictures, across=8).save(folder / "seen.png", optimize=True)
     (folder / "seen-choices.json").write_text(json.dumps({str(n + 1): c for n, c in enumerate(choices)}, indent=1))
     (folder / "seen-answers.json").write_text(
         json.dumps(
@@ -244,7 +260,8 @@ def main() -> None:
     own = Clip(find_judge(str(known.miniature / "mini-clip"), "miniature"), DEVICE)
     judge = Clip(find_judge(str(known.judge), "miniature"), DEVICE) if known.judge else own
     seen = [one for one in Placed().drawings if not one.held_out]
-    bench = Bench(StableDiffusion1(find_base(str(known.miniature / "mini-sd")), DEVICE), own, judge, seen)
+    model = StableDiffusion1(find_base(str(known.miniature / "mini-sd")), DEVICE)
+    bench = Bench(model, own, judge, seen, WORK / f"sheet-{known.name}")
     bench.inverted = max(2, round(16 * min(scale, 1.0)))
     path = WORK / f"figures-{known.name}.json"
     figures = json.loads(path.read_text()) if path.is_file() else {}
@@ -255,7 +272,7 @@ def main() -> None:
         path.write_text(json.dumps(figures, indent=1))
         log.info("%s: %s", known.name, figures[part.__name__])
     if not known.only:
-        write_sheet(bench, WORK / f"sheet-{known.name}")
+        write_sheet(bench)
 
 
 if __name__ == "__main__":
