@@ -81,8 +81,8 @@ class Kind:
     rate: float
 
 
-TEXT = Kind("text", width=24, embedding=160, samples=120_000, concepts=48, pairs=0.3, seed=SEED + 1, rate=1.5e-3)
-JUDGE = Kind("judge", width=32, embedding=192, samples=1_000_000, concepts=16, pairs=0.5, seed=SEED + 2, rate=1e-3)
+TEXT = Kind("text", width=24, embedding=160, samples=160_000, concepts=16, pairs=0.3, seed=SEED + 1, rate=1e-3)
+JUDGE = Kind("judge", width=32, embedding=192, samples=600_000, concepts=16, pairs=0.5, seed=SEED + 2, rate=1e-3)
 
 
 def model_config(kind: Kind) -> dict[str, object]:

@@ -42,7 +42,7 @@ from miniature.common import (
 )
 from miniature.vae import CHANNELS, LATENT_SIDE
 
-SAMPLES = 1_200_000
+SAMPLES = 420_000
 BATCH = 48 * WIDER
 RATE, TEXT_RATE = 8e-4, 2e-4
 DROPPED = 0.1

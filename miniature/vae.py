@@ -34,7 +34,7 @@ from miniature.common import (
 )
 from miniature.compose import Placed
 
-SAMPLES = 110_000
+SAMPLES = 56_000
 BATCH = 8 * WIDER
 RATE = 1.5e-3
 KL = 3e-5

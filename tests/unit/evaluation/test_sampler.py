@@ -80,9 +80,9 @@ def test_guidance_pulls_towards_the_prompt() -> None:
 def test_the_noise_of_a_seed_is_drawn_alone() -> None:
     model = miniature()
     noise = initial_noise(model, 7, 64)
-    assert noise.shape == (1, 4, 16, 16) and noise.device.type == "cpu"
-    assert torch.equal(noise, torch.randn((1, 4, 16, 16), generator=torch.Generator("cpu").manual_seed(7)))
-    assert initial_noise(model, 7, 128).shape == (1, 4, 32, 32)
+    assert noise.shape == (1, 6, 16, 16) and noise.device.type == "cpu"
+    assert torch.equal(noise, torch.randn((1, 6, 16, 16), generator=torch.Generator("cpu").manual_seed(7)))
+    assert initial_noise(model, 7, 128).shape == (1, 6, 32, 32)
 
 
 def test_jobs_at_once_are_bounded_by_their_pixels() -> None:

@@ -81,7 +81,7 @@ def test_prepared_squares_and_latents(whole: tuple[Line, PreparedSet, list[tuple
         assert (kept.format, kept.mode, kept.size) == ("PNG", "RGB", (64, 64))
         assert np.array_equal(kept, square(get_blob(run.store, picture.sha256), 64))
     latents = load_file(prepared.latents)
-    assert latents["mean"].shape == latents["std"].shape == (10, 4, 16, 16)
+    assert latents["mean"].shape == latents["std"].shape == (10, 6, 16, 16)
     assert (latents["std"] > 0).all()
 
 
