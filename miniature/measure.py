@@ -160,9 +160,10 @@ def job(bench: Bench, folder: Path) -> ConceptJob:
 def inversion_rows(bench: Bench) -> dict[str, float]:
     """Held-out concepts, one vector each, one fixed setting: are the pictures of the word the thing?
 
-    CLIP-I is the mean cosine to the concept's real pictures: of the word's pictures, of the class word's, and of the
-    word of another concept (`swapped`). R@1: nearest mean of real pictures among all 32 concepts. Writes
-    `inversion.png`: three real pictures of each concept, two of its class word, four of its word.
+    CLIP-I is the mean cosine to the concept's real pictures: of the word's pictures, of the class word's, of the word
+    of another concept (`swapped`), and of the real pictures to one another, which is as far as a judge goes.
+    R@1: nearest mean of real pictures among all 32 concepts. Writes `inversion.png`: three real pictures of each
+    concept, two of its class word, four of its word.
     """
     folders = sorted(EXAMPLES.iterdir())
     shown = [[square(path.read_bytes(), SIDE) for path in sorted(folder.glob("*.png"))] for folder in folders]
@@ -199,7 +200,9 @@ def inversion_rows(bench: Bench) -> dict[str, float]:
     def clip_i(features: list[NDArray[np.float32]]) -> float:
         return float(np.mean([(f @ real[n].T).mean() for f, n in zip(features, wanted, strict=True)]))
 
+    among = [(real[n] @ real[n].T)[~np.eye(len(real[n]), dtype=bool)].mean() for n in wanted]
     return {
+        "real_clip_i": float(np.mean(among)),
         "inversion_top1": top1(words), "class_word_top1": top1(plain), "inversion_clip_i": clip_i(words),
         "swapped_clip_i": clip_i([*words[1:], words[0]]), "class_word_clip_i": clip_i(plain),
     }  # fmt: skip

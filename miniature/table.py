@@ -21,8 +21,8 @@ ROWS = (
     ),
     ("inversion: right concept, R@1 of 32 (class word)", "{inversion_top1:.2f} ({class_word_top1:.2f})", ".80"),
     (
-        "inversion: CLIP-I / swapped (class word)",
-        "{inversion_clip_i:.2f} / {swapped_clip_i:.2f} ({class_word_clip_i:.2f})",
+        "inversion: CLIP-I / swapped (class word; real pictures)",
+        "{inversion_clip_i:.2f} / {swapped_clip_i:.2f} ({class_word_clip_i:.2f}; {real_clip_i:.2f})",
         ".80 / below the class word",
     ),
 )
