@@ -18,17 +18,17 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from ti_core.batch import read_batch
+from ti_core.choosing.halving import ladder, restricted
+from ti_core.choosing.selection import balanced, choose, survivors
+from ti_core.choosing.statistics import t_quantile
 from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
-from ti_core.evaluation.station import anchors, judge_round
-from ti_core.evaluation.statistics import t_quantile
-from ti_core.halving import ladder, restricted
-from ti_core.planning import make_plan
+from ti_core.judging.scoring import anchors, judge_round
+from ti_core.planning.batch import read_batch
+from ti_core.planning.plan import make_plan
 from ti_core.records import Anchors, Candidate, Decision, JudgeRequest, Plan, PreparedSet, Scores, Split, Trained
-from ti_core.selection import balanced, choose, survivors
 from ti_core.settings import Settings
 from ti_core.store import Store, open_store
-from ti_core.training.station import prepare, run_training
+from ti_core.training.running import prepare, run_training
 
 ROOT = Path(__file__).resolve().parent.parent
 CONCEPTS = ROOT / "examples" / "concepts"

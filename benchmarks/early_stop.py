@@ -18,19 +18,19 @@ import torch
 from ti_core import formats
 from ti_core.backbone.folder import MINIATURE
 from ti_core.backbone.resident import resident
-from ti_core.batch import read_batch
+from ti_core.choosing.statistics import t_quantile
 from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
-from ti_core.evaluation.station import judge_round
-from ti_core.evaluation.statistics import t_quantile
-from ti_core.planning import make_plan
+from ti_core.judging.scoring import judge_round
+from ti_core.planning.batch import read_batch
+from ti_core.planning.plan import make_plan
 from ti_core.records import JudgeRequest, Plan, PreparedSet, Trained
 from ti_core.settings import Settings
 from ti_core.store import Store, get_blob, open_store
 from ti_core.training import early_stop
 from ti_core.training.pack import losses_of
+from ti_core.training.running import concept_job, prepare, run_training
 from ti_core.training.slot import Slot
 from ti_core.training.state import TrainingState
-from ti_core.training.station import concept_job, prepare, run_training
 
 ROOT = Path(__file__).resolve().parent.parent
 CONCEPTS = ROOT / "examples" / "concepts"

@@ -18,19 +18,19 @@ from pathlib import Path
 
 from PIL import Image
 
-from ti_core.assembly import assemble
 from ti_core.backbone.folder import MINIATURE
-from ti_core.batch import read_batch
+from ti_core.choosing.selection import balanced, choose, report
+from ti_core.choosing.statistics import t_quantile
 from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
-from ti_core.evaluation.station import anchors, judge
-from ti_core.evaluation.statistics import t_quantile
-from ti_core.planning import make_plan
+from ti_core.judging.scoring import anchors, judge
+from ti_core.planning.batch import read_batch
+from ti_core.planning.plan import make_plan
+from ti_core.publishing.assembly import assemble
 from ti_core.records import Document, Manifest, Scores
-from ti_core.report import contact_sheet
-from ti_core.selection import balanced, choose, report
+from ti_core.reporting.report import contact_sheet
 from ti_core.settings import Settings
 from ti_core.store import Store, get_blob, open_store
-from ti_core.training.station import prepare, run_training
+from ti_core.training.running import prepare, run_training
 
 ROOT = Path(__file__).resolve().parent.parent
 CONCEPTS = ROOT / "examples" / "concepts"

@@ -31,13 +31,13 @@ from ti_core.backbone.base import SAMPLERS
 from ti_core.backbone.folder import MINIATURE
 from ti_core.backbone.resident import choose_device, resident
 from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
-from ti_core.evaluation.clip import resident_clip
-from ti_core.evaluation.station import judge_round
-from ti_core.planning import make_plan
+from ti_core.judging.clip import resident_clip
+from ti_core.judging.scoring import judge_round
+from ti_core.planning.plan import make_plan
 from ti_core.records import JudgeRequest, Scores
 from ti_core.settings import Settings
 from ti_core.store import Store, get_blob, open_store, put_blob
-from ti_core.training.station import prepare
+from ti_core.training.running import prepare
 
 ROOT = Path(__file__).resolve().parent.parent
 

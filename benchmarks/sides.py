@@ -70,11 +70,11 @@ def ours(task: dict[str, Any]) -> dict[str, Any]:
     """Train a pack of our own: for a rate over a window, or to the end, with checkpoints and states in a folder store."""
     from ti_core.backbone.resident import resident
     from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
-    from ti_core.planning import make_plan
+    from ti_core.planning.plan import make_plan
     from ti_core.settings import Settings
     from ti_core.store import get_blob, open_store
     from ti_core.training.events import Failed, Paused
-    from ti_core.training.station import prepare, run_training
+    from ti_core.training.running import prepare, run_training
     from ti_core.training.trainer import train
 
     home = Path(task["home"])
@@ -143,7 +143,7 @@ class _Counted:
 def _job(plan: Any, prepared: Any) -> Any:
     from safetensors.torch import load_file
 
-    from ti_core.prompts import templates
+    from ti_core.planning.prompts import templates
     from ti_core.training.events import ConceptJob
 
     concept, latents = plan.concept, load_file(prepared.latents)
@@ -244,11 +244,11 @@ def judged(task: dict[str, Any]) -> dict[str, Any]:
 
     from ti_core import formats
     from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
-    from ti_core.evaluation.station import judge
-    from ti_core.planning import make_plan
+    from ti_core.judging.scoring import judge
+    from ti_core.planning.plan import make_plan
     from ti_core.settings import Settings
     from ti_core.store import open_store, put_blob
-    from ti_core.training.station import prepare
+    from ti_core.training.running import prepare
 
     home = Path(task["home"])
     settings = Settings(home=home, device=task["device"], clip=task["clip"], allowed_roots=(home.parent,))

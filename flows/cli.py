@@ -194,7 +194,7 @@ def batch(
     as_json: Json = False,
 ) -> None:
     """Train many concepts together; what fails stops nobody, what is done is skipped. Exit code 1 if any failed."""
-    from ti_core.batch import read_batch
+    from ti_core.planning.batch import read_batch
 
     settings = _settings(home)
     read_batch(source, class_word, settings)  # a wrong source is told before any server starts
@@ -214,7 +214,7 @@ def batch(
         stop_early=stop_early,
     )
     evaluation = _evaluation(prompts, seeds=seeds, protocol=protocol, data=data, halving=halving)
-    from ti_core.protocols import with_data
+    from ti_core.planning.protocols import with_data
 
     with_data(evaluation, source, settings)
     packing = _packing(slots, keep_shape, compile_unet, minutes)
@@ -269,8 +269,8 @@ def judge(
     """Judge stored checkpoints again with another CLIP, protocol, prompts or rule; nothing is trained or published."""
     settings = _settings(home)
     from ti_core.config import SelectionRule
-    from ti_core.planning import replan
-    from ti_core.publishing import find
+    from ti_core.planning.plan import replan
+    from ti_core.publishing.catalogue import find
     from ti_core.store import open_store
 
     evaluation = _evaluation(
@@ -290,7 +290,7 @@ def judge(
 
         with console.live(quiet=as_json):
             made = reevaluate(concept, base, old.plan.judge_key, clip, evaluation, chosen_rule)
-    from ti_core.pages import page_path
+    from ti_core.reporting.pages import page_path
 
     page = page_path(settings, concept, f"{made.plan.base.slug}.{made.plan.judge_key[:12]}")
     console.show_rejudged(old, made, str(page), as_json)
@@ -311,7 +311,7 @@ def generate(
     """Make pictures from a prompt that uses published words."""
     settings = _settings(home)
     from ti_core.config import EvaluationConfig
-    from ti_core.generation import generate as make
+    from ti_core.sampling.generate import generate as make
     from ti_core.store import open_store
 
     config = EvaluationConfig(sampler_steps=steps, guidance=guidance)
@@ -348,23 +348,24 @@ def show(
 ) -> None:
     """Show versions, scores by step, the chosen step and where files are; without a name, all published words."""
     from flows import console
-    from ti_core import client, publishing
+    from ti_core import client
     from ti_core.config import base_slug, check_slug
+    from ti_core.publishing import catalogue
     from ti_core.store import open_store
 
     store = open_store(_settings(home))
     if not concept:
-        console.show_concepts([publishing.champion_of(store, *one) for one in client.concepts(store)], as_json)
+        console.show_concepts([catalogue.champion_of(store, *one) for one in client.concepts(store)], as_json)
         return
     check_slug(concept)
-    bases = [base_slug(base)] if base else publishing.bases_of(store, concept)
-    ended = {one: publishing.outcomes_of(store, concept, one) for one in bases}
+    bases = [base_slug(base)] if base else catalogue.bases_of(store, concept)
+    ended = {one: catalogue.outcomes_of(store, concept, one) for one in bases}
     if not any(ended.values()):
         raise NotFoundError(f"No run of {concept} has ended in {store.uri}; `ti show` lists what there is.")
     told = []
     for one, outcomes in ended.items():
         if outcomes:
-            current = publishing.champion_of(store, concept, one)
+            current = catalogue.champion_of(store, concept, one)
             manifest = _manifest(store, current.manifest if current else outcomes[-1].manifest)
             told.append((outcomes, current, manifest))
     console.show_concept(store, told, as_json)
@@ -441,8 +442,8 @@ def _known(
 ) -> "Outcome | None":
     """Check the whole request before any server starts or anything is written; the outcome if the same work has one."""
     from ti_core.config import SelectionRule
-    from ti_core.planning import make_plan
-    from ti_core.publishing import outcome_of
+    from ti_core.planning.plan import make_plan
+    from ti_core.publishing.catalogue import outcome_of
     from ti_core.store import open_store
 
     plan = make_plan(concept, training, evaluation, SelectionRule(), base_model, settings, store=None)
@@ -494,7 +495,7 @@ def _manifest(store: "Store", key: str) -> "Manifest":
 
 
 def _tell(outcome: "Outcome", settings: "Settings", as_json: bool) -> None:
-    from ti_core.pages import page_path, write_page
+    from ti_core.reporting.pages import page_path, write_page
     from ti_core.store import get_blob, open_store
 
     store = open_store(settings)

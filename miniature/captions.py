@@ -1,7 +1,7 @@
 """Words for a composed picture: what it is, how it is drawn, how large, where, on what.
 
-It knows scenes, not pictures. Its vocabulary holds every word that `ti_core.prompts` puts around a new word, used as
-neutral openings that say nothing about the picture.
+It knows scenes, not pictures. Its vocabulary holds every word that `ti_core.planning.prompts` puts around a new word,
+used as neutral openings that say nothing about the picture.
 """
 
 from typing import Literal

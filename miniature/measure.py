@@ -30,11 +30,11 @@ from miniature.vae import psnr
 from ti_core.backbone.folder import find_base, find_judge
 from ti_core.backbone.sd1 import ENCODER, StableDiffusion1
 from ti_core.config import TrainingConfig
-from ti_core.evaluation.clip import Clip
-from ti_core.evaluation.sampler import Sampling, sample
-from ti_core.evaluation.words import encode
 from ti_core.images.preprocess import square
-from ti_core.prompts import OBJECT_TEMPLATES, templates
+from ti_core.judging.clip import Clip
+from ti_core.planning.prompts import OBJECT_TEMPLATES, templates
+from ti_core.sampling.sampler import Sampling, sample
+from ti_core.sampling.words import encode
 from ti_core.training.events import CheckpointReady, ConceptJob
 from ti_core.training.trainer import train
 

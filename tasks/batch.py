@@ -9,10 +9,10 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks import artifacts
 from tasks.concept import station
-from ti_core.batch import BatchItem, read_batch
 from ti_core.config import EvaluationConfig
 from ti_core.errors import PausedError, PseudowordError, ServiceError
-from ti_core.protocols import caveats, figures, with_data
+from ti_core.planning.batch import BatchItem, read_batch
+from ti_core.planning.protocols import caveats, figures, with_data
 from ti_core.records import BatchRow, Manifest, Outcome
 from ti_core.settings import load_settings
 from ti_core.store import get_blob, open_store
@@ -60,8 +60,8 @@ def row_of(name: str, state: Any) -> BatchRow:
 @task(name="summarise", task_run_name="summarise", cache_policy=NO_CACHE, persist_result=False)
 def summarise(rows: list[BatchRow], batch: str) -> str:
     """Show the table, write the batch's page, end its tracking run; returns the page's path."""
-    from ti_core.pages import write_batch_page
-    from ti_core.report import batch_page, worst_first
+    from ti_core.reporting.pages import write_batch_page
+    from ti_core.reporting.report import batch_page, worst_first
 
     settings = load_settings()
     store = open_store(settings)

@@ -54,7 +54,7 @@ def ingest(
     concept: ConceptSpec, training: TrainingConfig, evaluation: EvaluationConfig, rule: SelectionRule, base_model: str
 ) -> Plan:
     """Check the request, take in the pictures, decide the run."""
-    from ti_core.planning import make_plan
+    from ti_core.planning.plan import make_plan
 
     progress.tell(progress.Stage(concept.name, "reading pictures"))
     settings = load_settings()
@@ -64,7 +64,7 @@ def ingest(
 @task(name="recall", task_run_name="recall outcome", **station)
 def recall(plan: Plan) -> Outcome | None:
     """The outcome of the same work, if it has one."""
-    from ti_core.publishing import outcome_of
+    from ti_core.publishing.catalogue import outcome_of
 
     return outcome_of(open_store(load_settings()), plan)
 
@@ -73,7 +73,7 @@ def recall(plan: Plan) -> Outcome | None:
 def preprocess(plan: Plan) -> PreparedSet:
     """Squares and latents."""
     progress.tell(progress.Stage(plan.concept.name, "loading the base model"))
-    from ti_core.training.station import prepare
+    from ti_core.training.running import prepare
 
     settings = load_settings()
     return prepare(plan, settings, open_store(settings))
@@ -104,7 +104,7 @@ def train_together(
     """Train the concepts of `work` in one pack; metrics go to each one's tracking run, progress to whoever listens."""
     from ti_core.registry import Registry
     from ti_core.training.events import Progress
-    from ti_core.training.station import run_training
+    from ti_core.training.running import run_training
 
     settings = load_settings()
     bars = {name: artifacts.ProgressBar(f"training-{name}") for name in run_ids}
@@ -147,7 +147,7 @@ def evaluate(
     `training` is only told so that the flow's graph shows what this follows.
     """
     progress.tell(progress.Stage(plan.concept.name, f"judging {label}"))
-    from ti_core.evaluation.station import judge
+    from ti_core.judging.scoring import judge
 
     settings = load_settings()
     scores = judge(plan, prepared, step, vectors or None, split, settings, open_store(settings), seeds)
@@ -160,8 +160,8 @@ def halve(
     plan: Plan, prepared: PreparedSet, class_word: Scores, scores: list[Scores], keep: int, label: str
 ) -> list[int]:
     """The steps that go on to the next rung."""
-    from ti_core.evaluation.station import anchors
-    from ti_core.selection import survivors
+    from ti_core.choosing.selection import survivors
+    from ti_core.judging.scoring import anchors
 
     settings = load_settings()
     return survivors(scores, anchors(plan, prepared, class_word, settings, open_store(settings)), plan.rule, keep)
@@ -170,7 +170,7 @@ def halve(
 def evaluate_steps(plan: Plan, prepared: PreparedSet, training: Training, class_word: Scores) -> list[Scores]:
     """Judge all checkpoints on the choosing set, in the order of training: a task run for each, or, with successive
     halving, one for each that is still in a rung."""
-    from ti_core.halving import Rung, ladder, merged
+    from ti_core.choosing.halving import Rung, ladder, merged
 
     checkpoints = list(training.checkpoints)
     rungs = ladder(plan.protocol.select.seeds, len(checkpoints)) if plan.evaluation.halving else (Rung((), 0),)
@@ -191,8 +191,8 @@ def evaluate_steps(plan: Plan, prepared: PreparedSet, training: Training, class_
 @task(name="select", task_run_name="select", **station)
 def select(plan: Plan, prepared: PreparedSet, class_word: Scores, scores: list[Scores]) -> Decision:
     """Choose the step and say why."""
-    from ti_core.evaluation.station import anchors
-    from ti_core.selection import choose
+    from ti_core.choosing.selection import choose
+    from ti_core.judging.scoring import anchors
 
     progress.tell(progress.Stage(plan.concept.name, "choosing"))
     settings = load_settings()
@@ -204,7 +204,7 @@ def select(plan: Plan, prepared: PreparedSet, class_word: Scores, scores: list[S
 @task(name="rival", task_run_name="look up champion", **station)
 def rival(plan: Plan, decision: Decision) -> Champion | None:
     """The present champion if it must be judged again to be compared: it was judged under another protocol."""
-    from ti_core.publishing import champion_of
+    from ti_core.publishing.catalogue import champion_of
 
     champion = champion_of(open_store(load_settings()), plan.concept.name, plan.base.slug)
     comparable = champion is None or champion.protocol == plan.protocol_digest
@@ -225,13 +225,13 @@ def register(
     reported_rival: Scores | None,
 ) -> Outcome:
     """Report on the disjoint set, assemble the manifest, publish. `champion` was judged again as `reported_rival`."""
-    from ti_core.assembly import assemble
-    from ti_core.evaluation.station import anchors
-    from ti_core.pages import write_page
-    from ti_core.publishing import publish
+    from ti_core.choosing.selection import balanced, report
+    from ti_core.judging.scoring import anchors
+    from ti_core.publishing.assembly import assemble
+    from ti_core.publishing.transaction import publish
     from ti_core.registry import Registry
-    from ti_core.report import contact_sheet
-    from ti_core.selection import balanced, report
+    from ti_core.reporting.pages import write_page
+    from ti_core.reporting.report import contact_sheet
     from ti_core.store import get_blob
 
     progress.tell(progress.Stage(plan.concept.name, "publishing"))

@@ -12,7 +12,7 @@ from ti_core.settings import load_settings
 from ti_core.store import open_store
 
 if TYPE_CHECKING:
-    from ti_core.evaluation.rounds import Contest
+    from ti_core.judging.rounds import Contest
 
 
 @task(name="train-pack", task_run_name="train together", **station)
@@ -37,7 +37,7 @@ def train_pack_together(work: list[tuple[Plan, PreparedSet]], packing: Packing, 
 @task(name="judge-round", task_run_name="judge {label}", **station)
 def judge_together(contests: "list[Contest]", number: int, label: str) -> "list[Contest]":
     """One round of judging of all concepts of a pack; their own runs find the scores in the store."""
-    from ti_core.evaluation.rounds import judge_next
+    from ti_core.judging.rounds import judge_next
 
     for contest in contests:
         progress.tell(progress.Stage(contest.plan.concept.name, f"judging {label}"))
@@ -50,7 +50,7 @@ def judge_pack(work: list[tuple[Plan, PreparedSet]], trained: list[Trained]) -> 
 
     Where a round fails, nothing is lost: each concept's own run judges what is missing and tells what is wrong.
     """
-    from ti_core.evaluation.rounds import Contest, rounds_of
+    from ti_core.judging.rounds import Contest, rounds_of
 
     contests = [
         Contest(plan=plan, prepared=prepared, checkpoints=one.checkpoints)

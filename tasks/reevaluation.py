@@ -13,7 +13,7 @@ from ti_core.store import get_blob, open_store
 @task(name="find-run", task_run_name="find run", **station)
 def find_run(concept: str, base: str, run: str) -> Manifest:
     """The judged run to judge again."""
-    from ti_core.publishing import find
+    from ti_core.publishing.catalogue import find
 
     return find(concept, base, run, open_store(load_settings()))
 
@@ -21,9 +21,9 @@ def find_run(concept: str, base: str, run: str) -> Manifest:
 @task(name="rejudge", task_run_name="judge again", **station)
 def rejudge(old: Manifest, evaluation: EvaluationConfig, rule: SelectionRule, clip: str) -> Manifest:
     """Judge the checkpoints of a run in another way; the result lies beside the old one under its own key."""
-    from ti_core.pages import write_page
-    from ti_core.planning import replan
+    from ti_core.planning.plan import replan
     from ti_core.reevaluation import reevaluate
+    from ti_core.reporting.pages import write_page
 
     settings = load_settings()
     store = open_store(settings)

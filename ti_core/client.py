@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ti_core.config import base_slug, check_slug
 from ti_core.errors import InputError, IntegrityError, NotFoundError
-from ti_core.publishing import champion_of
+from ti_core.publishing.catalogue import champion_of
 from ti_core.records import Champion, Layout, PublishedFile
 from ti_core.settings import Settings, load_settings
 from ti_core.store import Store, get_blob, open_store

@@ -344,4 +344,4 @@ PROTOCOLS: dict[ProtocolName, dict[str, Any]] = {
     # arXiv 2208.12242, section 4: four pictures of each prompt. It names no sampler: Stable Diffusion's own defaults.
     "dreambench": {"seeds": 4, "sampler": "ddim", "sampler_steps": 50, "guidance": 7.5},
 }
-"""What a protocol's name says of the numbers; `ti_core.protocols` knows the rest."""
+"""What a protocol's name says of the numbers; `ti_core.planning.protocols` knows the rest."""

@@ -5,13 +5,14 @@ The result is a manifest of its own under its own judge_key, beside the old one;
 Scores that are there already under the same protocol are not made again.
 """
 
-from ti_core.assembly import assemble
+from ti_core.choosing.selection import choose, report
 from ti_core.errors import InputError
-from ti_core.evaluation.rounds import Contest, judge_contests
-from ti_core.evaluation.station import anchors, judge_round
-from ti_core.publishing import keep, manifest_of
+from ti_core.judging.rounds import Contest, judge_contests
+from ti_core.judging.scoring import anchors, judge_round
+from ti_core.publishing.assembly import assemble
+from ti_core.publishing.catalogue import manifest_of
+from ti_core.publishing.transaction import keep
 from ti_core.records import Anchors, JudgeRequest, Manifest, Plan, Report, Scores
-from ti_core.selection import choose, report
 from ti_core.settings import Settings
 from ti_core.store import Store
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.judged_run import JudgedRun, by_protocol
 from ti_core.records import BatchRow
-from ti_core.report import batch_page, page
+from ti_core.reporting.report import batch_page, page
 
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = Path("/usr/bin/chromium")

@@ -21,7 +21,7 @@ from flows.cli import app
 from tests.builders import judged
 from tests.flows.octopus import OCTOPUS, Run
 from ti_core.backbone.folder import MINIATURE
-from ti_core.publishing import publish
+from ti_core.publishing.transaction import publish
 from ti_core.records import Manifest
 from ti_core.store.folder import FolderStore
 

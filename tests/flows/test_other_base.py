@@ -7,9 +7,10 @@ import pytest
 from flows.train_concept import train_concept
 from tests.flows.octopus import OCTOPUS
 from tests.tiny import save_sd1, save_sd2, save_sdxl, stock_pipeline
-from ti_core import formats, publishing
+from ti_core import formats
 from ti_core.backbone.folder import MINIATURE
 from ti_core.config import ConceptSpec, EvaluationConfig, TrainingConfig
+from ti_core.publishing import catalogue
 from ti_core.records import Manifest
 from ti_core.settings import load_settings
 from ti_core.store import get_blob, open_store
@@ -34,7 +35,7 @@ def test_the_whole_line_on_a_stable_diffusion_folder(
     assert outcome.status in ("published", "rejected")  # random weights: either may happen, and nothing is learned
     manifest = Manifest.from_bytes(store.get(outcome.manifest).data, outcome.manifest)
     assert [one.step for one in manifest.checkpoints] == [2, 4]
-    assert publishing.outcomes_of(store, "octopus", "tiny-sd") == [outcome]
+    assert catalogue.outcomes_of(store, "octopus", "tiny-sd") == [outcome]
     # Also a rejected run's files load into a stock pipeline of its base model.
     (file,) = [file for file in manifest.files if file.layout == "diffusers"]
     (tmp_path / file.filename).write_bytes(get_blob(store, file.sha256))

@@ -17,7 +17,7 @@ from flows.train_batch import train_batch
 from tests.flows.octopus import EVALUATION, OCTOPUS, TRAINING, Run
 from ti_core.config import EvaluationConfig, Packing, TrainingConfig
 from ti_core.errors import InputError
-from ti_core.evaluation import station
+from ti_core.judging import scoring
 from ti_core.records import BatchRow
 
 DREAMBENCH = Path(__file__).parents[3] / "shared/data/dreambench"
@@ -136,8 +136,8 @@ def test_with_halving_a_pack_is_judged_in_rounds_whose_pictures_are_not_made_aga
     prefect_api: None, three: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[int] = []
-    stock = station.sample_batch
-    monkeypatch.setattr(station, "sample_batch", lambda *given: made.append(len(given[3])) or stock(*given))
+    stock = scoring.sample_batch
+    monkeypatch.setattr(scoring, "sample_batch", lambda *given: made.append(len(given[3])) or stock(*given))
     evaluation = EvaluationConfig(protocol="quick", halving=True, sampler_steps=2)
     training = TrainingConfig(steps=6, checkpoint_every=1, batch_size=2)
     state = train_batch(str(three), "animal", training, evaluation, return_state=True)

@@ -26,7 +26,7 @@ from tasks.progress import Event, Trained, listening
 from tests.flows.octopus import EVALUATION, TRAINING, Run
 from ti_core.config import SelectionRule
 from ti_core.errors import InputError, ServiceError
-from ti_core.publishing import manifest_of, outcomes_of
+from ti_core.publishing.catalogue import manifest_of, outcomes_of
 from ti_core.records import Manifest, Outcome, blob_key
 from ti_core.settings import Settings
 from ti_core.store import Store, open_store

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from tests.unit.training.test_training_station import Line, line
 
 STEPS = {"steps": 40, "checkpoint_every": 20, "batch_size": 8}

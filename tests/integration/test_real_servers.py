@@ -32,7 +32,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import Artifact, FlowRun
 
 from tests.servers import S3Server, mlflow_server, plain_environment, prefect_server, prefect_worker, seaweedfs
-from ti_core.publishing import champion_of
+from ti_core.publishing.catalogue import champion_of
 from ti_core.records import Champion
 from ti_core.settings import load_settings
 from ti_core.store import open_store

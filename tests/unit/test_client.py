@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from tests.builders import judged
 from ti_core import client, formats
 from ti_core.errors import InputError, IntegrityError, NotFoundError
-from ti_core.publishing import publish
+from ti_core.publishing.transaction import publish
 from ti_core.records import Champion, Manifest, blob_key, champion_key
 from ti_core.settings import Settings
 from ti_core.store import Store, get_blob, open_store

@@ -6,21 +6,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ti_core import formats, protocols, reevaluation
-from ti_core.assembly import assemble
+from ti_core import formats, reevaluation
 from ti_core.backbone.folder import MINIATURE
+from ti_core.choosing.selection import choose, report
 from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
 from ti_core.errors import InputError, NotFoundError
-from ti_core.evaluation.rounds import Contest, judge_contests
-from ti_core.evaluation.station import anchors, judge
-from ti_core.planning import make_plan, replan
-from ti_core.publishing import blobs_of, find, keep, manifest_of, manifests_of
+from ti_core.judging.rounds import Contest, judge_contests
+from ti_core.judging.scoring import anchors, judge
+from ti_core.planning.plan import make_plan, protocols, replan
+from ti_core.publishing.assembly import assemble
+from ti_core.publishing.catalogue import blobs_of, find, manifest_of, manifests_of
+from ti_core.publishing.transaction import keep
 from ti_core.records import Checkpoint, Manifest, PromptSet, blob_key
 from ti_core.reevaluation import reevaluate
-from ti_core.selection import choose, report
 from ti_core.settings import Settings
 from ti_core.store import Store, open_store, put_blob
-from ti_core.training.station import prepare
+from ti_core.training.running import prepare
 
 FIDELITY = SelectionRule(name="fidelity", floor=0.0, resamples=100)
 STEPS = (10, 20, 30, 40)

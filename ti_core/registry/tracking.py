@@ -18,12 +18,12 @@ from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, M
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
-from ti_core.evaluation.table import per_picture
 from ti_core.keys import digest
 from ti_core.records import Manifest, Outcome, Plan, Scores
 from ti_core.registry.flavor import MODEL_TYPE, write_model
 from ti_core.registry.server import Server
-from ti_core.report import contact_sheet
+from ti_core.reporting.report import contact_sheet
+from ti_core.reporting.table import per_picture
 from ti_core.settings import Settings
 
 Read = Callable[[str], bytes]

@@ -16,8 +16,8 @@ from ti_core.backbone.base import Backbone
 from ti_core.backbone.conditioning import Conditioning
 from ti_core.backbone.folder import find_base
 from ti_core.backbone.resident import load
-from ti_core.evaluation.sampler import Sampling, sample
-from ti_core.evaluation.words import encode
+from ti_core.sampling.sampler import Sampling, sample
+from ti_core.sampling.words import encode
 from ti_core.training.events import CheckpointReady
 from ti_core.training.trainer import train
 

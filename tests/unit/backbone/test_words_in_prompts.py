@@ -17,8 +17,8 @@ from ti_core.backbone.resident import load
 from ti_core.backbone.sd1 import ENCODER
 from ti_core.backbone.text import TextEncoder
 from ti_core.errors import InputError
-from ti_core.evaluation.words import encode
 from ti_core.records import Layout
+from ti_core.sampling.words import encode
 
 WORDS = {"<cat-toy>": 3, "<dog>": 1}
 KINDS = ("miniature", "sd1", "sd1-legacy")

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from ti_core.errors import InputError
-from ti_core.images import ingest as station
-from ti_core.images.ingest import MANY, concept_folders, ingest, read_text
+from ti_core.images import ingest as ingest_module
+from ti_core.images.ingest import MANY, SUFFIXES, concept_folders, ingest, read_text
 from ti_core.images.preprocess import square
 from ti_core.records import ImageSet
 from ti_core.settings import Settings
@@ -170,7 +170,7 @@ def test_the_size_limit_is_a_setting(folder: Path, store: FolderStore) -> None:
 
 def test_a_file_over_the_byte_limit_is_not_read(take, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "big.bmp").write_bytes(picture(9, (100, 100), "BMP"))
-    monkeypatch.setattr(station, "MAX_FILE_BYTES", 25_000)
+    monkeypatch.setattr(ingest_module, "MAX_FILE_BYTES", 25_000)
     images = take(folder)
     assert names(images) == {"0.png", "1.png", "2.png"}
     assert "big.bmp is left out: the file is over" in images.warnings[0]
@@ -330,7 +330,7 @@ def test_an_encrypted_member_is_left_out(take, tmp_path: Path) -> None:
 
 def test_what_unpacks_to_too_much_is_not_unpacked(take, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = zipped(tmp_path / "p.zip", {"bomb.png": bytes(10**6), **{f"{n}.png": picture(n) for n in range(3)}})
-    monkeypatch.setattr(station, "MAX_FILE_BYTES", 10**5)
+    monkeypatch.setattr(ingest_module, "MAX_FILE_BYTES", 10**5)
     images = take(path)
     assert names(images) == {"0.png", "1.png", "2.png"}
     assert "bomb.png is left out: it unpacks to over" in images.warnings[0]
@@ -367,7 +367,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderStore:
     def open_store(settings: Settings, uri: str) -> FolderStore:
         return FolderStore(root / uri.removeprefix("s3://bucket").strip("/"))
 
-    monkeypatch.setattr(station, "open_store", open_store)
+    monkeypatch.setattr(ingest_module, "open_store", open_store)
     return FolderStore(root)
 
 
@@ -434,7 +434,7 @@ def test_every_dreambench_subject_is_taken_in_at_512(take, monkeypatch: pytest.M
     assert len(subjects) >= 5
     for name, source in subjects.items():
         images = take(source, 512)
-        present = [path for path in Path(source).iterdir() if path.suffix.lower() in station.SUFFIXES]
+        present = [path for path in Path(source).iterdir() if path.suffix.lower() in SUFFIXES]
         assert len(images.pictures) == len(present) >= 3, (name, images.warnings)
         first = square(get_blob(store, images.pictures[0].sha256), 512)
         assert first.size == (512, 512) and first.mode == "RGB"

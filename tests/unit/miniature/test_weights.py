@@ -11,9 +11,9 @@ from PIL import Image
 from miniature.art import EXAMPLES, HELD_OUT
 from ti_core.backbone.folder import find_base, find_judge
 from ti_core.backbone.sd1 import StableDiffusion1
-from ti_core.evaluation.clip import Clip
-from ti_core.evaluation.sampler import Sampling, sample
-from ti_core.evaluation.words import encode
+from ti_core.judging.clip import Clip
+from ti_core.sampling.sampler import Sampling, sample
+from ti_core.sampling.words import encode
 
 CAPTIONS = (
     "a red apple on a blue background",

@@ -19,10 +19,10 @@ from mlflow.entities import LoggedModel
 from tests.builders import STEPS, judged
 from ti_core import formats
 from ti_core.errors import NotFoundError, ServiceError
-from ti_core.evaluation.table import per_picture
 from ti_core.records import Manifest, Outcome
 from ti_core.registry import Registry
 from ti_core.registry.tracking import PICTURES_TABLE
+from ti_core.reporting.table import per_picture
 from ti_core.settings import Settings
 from ti_core.store import Store, get_blob, open_store
 

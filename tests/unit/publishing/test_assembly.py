@@ -1,0 +1,61 @@
+"""Assembly: the published files are those of the chosen step, and all that a manifest names is in the store."""
+
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load
+
+from tests.builders import STEPS, judged
+from ti_core import formats
+from ti_core.errors import NotFoundError
+from ti_core.publishing.assembly import assemble
+from ti_core.publishing.catalogue import blobs_of
+from ti_core.records import Manifest, blob_key
+from ti_core.store import Store, get_blob
+from ti_core.store.folder import FolderStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderStore:
+    return FolderStore(tmp_path / "store")
+
+
+def assembled(run: Manifest, store: Store, step: int) -> Manifest:
+    return assemble(
+        run.plan, run.prepared, run.checkpoints, run.anchors, run.scores,
+        run.decision.model_copy(update={"step": step}), run.report, store,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_the_files_hold_the_vectors_of_the_chosen_step(store: FolderStore, step: int) -> None:
+    run = judged(store)
+    made = assembled(run, store, step)
+    chosen = next(one for one in run.checkpoints if one.step == step)
+    (vectors,) = formats.read_checkpoint(get_blob(store, chosen.vectors), "checkpoint").values()
+    assert {file.layout for file in made.files} == set(formats.LAYOUTS)
+    for file in made.files:
+        data = get_blob(store, file.sha256)
+        assert len(data) == file.size and file.filename.startswith("cat-toy")
+        (rows,) = load(data).values()
+        assert rows.shape == vectors.shape and (rows == vectors).all()
+
+
+def test_all_that_the_manifest_names_is_in_the_store_and_nothing_is_visible(store: FolderStore) -> None:
+    made = assembled(judged(store), store, STEPS[0])
+    assert all(store.exists(blob_key(sha256)) for sha256 in blobs_of(made))
+    assert get_blob(store, made.page).lstrip().lower().startswith(b"<!doctype html")
+    assert b"cat-toy" in get_blob(store, made.page)
+    assert list(store.keys("concepts/")) == []
+
+
+def test_assembling_again_gives_the_same_files(store: FolderStore) -> None:
+    run = judged(store)
+    assert assembled(run, store, STEPS[0]).files == assembled(run, store, STEPS[0]).files
+
+
+def test_a_lost_checkpoint_is_told(store: FolderStore) -> None:
+    run = judged(store)
+    store.delete(blob_key(run.checkpoints[0].vectors))
+    with pytest.raises(NotFoundError):
+        assembled(run, store, STEPS[0])

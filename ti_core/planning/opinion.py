@@ -1,0 +1,46 @@
+"""Find the second opinion: a vision transformer on disk that sees likeness otherwise than CLIP does. No torch.
+
+DreamBooth (arXiv 2208.12242, section 4.2) prefers DINO for likeness of one thing, since it is not trained to call
+different things of a class the same. This module reads names and bytes; `ti_core.judging.dino` computes.
+"""
+
+import hashlib
+import re
+from pathlib import Path
+
+from ti_core.errors import InputError
+from ti_core.records import OpinionInfo
+
+FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
+
+
+def find_opinion(name: str) -> OpinionInfo:
+    """Find and digest the vision transformer `name`: a folder in transformers' layout, or a hub name.
+
+    Raises InputError when there is none, or a file is missing.
+    """
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        folder = _from_hub(name)
+    whole = hashlib.sha256()
+    for file in FILES:
+        path = folder / file
+        if not path.is_file():
+            raise InputError(f"The second opinion in {folder} is not complete: there is no {path}.")
+        with path.open("rb") as opened:
+            whole.update(f"{file}\0{hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+    return OpinionInfo(name=name, folder=str(folder.resolve()), digest=whole.hexdigest())
+
+
+def _from_hub(name: str) -> Path:
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise InputError(f"PSEUDOWORD_DINO is {name!r}: name a folder with a vision transformer, or owner/model.")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(FILES)))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+        raise InputError(
+            f"The second opinion {name} is neither a folder here nor to be had from the hub ({type(error).__name__})."
+        ) from None

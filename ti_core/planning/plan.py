@@ -1,0 +1,165 @@
+"""Planning: from what a user says to one run, completely decided, before anything slow begins.
+
+It checks the words and the base model, takes in the pictures, fills in defaults and computes the keys. No torch.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from ti_core import keys
+from ti_core.backbone.folder import check_class_word, find_base, find_judge
+from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
+from ti_core.errors import InputError
+from ti_core.images.ingest import ingest
+from ti_core.planning.opinion import find_opinion
+from ti_core.planning.protocols import PUBLISHED, judges, placeholder_policy, reseeded, sets_of
+from ti_core.records import BaseModelInfo, ImageSet, JudgeInfo, OpinionInfo, Plan, PromptSet, Protocol
+from ti_core.settings import Settings
+from ti_core.store import Store
+
+log = logging.getLogger(__name__)
+
+
+def make_plan(
+    concept: ConceptSpec,
+    training: TrainingConfig,
+    evaluation: EvaluationConfig,
+    rule: SelectionRule,
+    base_model: str,
+    settings: Settings,
+    store: Store | None,
+) -> Plan:
+    """Decide one run. `base_model` "" takes the settings' own. The pictures become blobs of the store; without a store
+    nothing is written.
+
+    Raises InputError for anything the user must mend, ServiceError for an unreachable store or bucket.
+    """
+    if base_model and base_model != settings.base_model and Path(base_model).expanduser().is_dir():
+        settings.allowed(Path(base_model))  # a run may name its own model, but not look through the worker's disk
+    base = find_base(base_model or settings.base_model)
+    clip, dino = judges(evaluation, base.kind, settings)
+    judge = find_judge(clip, base.kind)
+    opinion = _opinion(dino, settings)
+    check_class_word(concept.class_word, base)
+    training = training.resolved(base.kind, base.resolution)
+    if training.checkpoint_every > training.steps:
+        raise InputError(
+            f"Checkpoint every {training.checkpoint_every} steps is more than the {training.steps} steps of the run: "
+            "lower it, or train longer."
+        )
+    evaluation = evaluation.resolved(base.kind)
+    images = ingest(concept.pictures, training.resolution, settings, store)
+    if evaluation.data and "://" not in evaluation.data:
+        evaluation = evaluation.model_copy(update={"data": str(settings.allowed(Path(evaluation.data)))})
+    sets = sets_of(evaluation, base.kind, concept, settings)
+    protocol = _protocol(concept, base, judge, opinion, images, training.resolution, evaluation, sets)
+    protocol_digest = keys.protocol_digest(protocol)
+    train_key = keys.train_key(concept, images, training, base.digest)
+    return Plan(
+        concept=concept,
+        base=base,
+        judge=judge,
+        images=images,
+        training=training,
+        evaluation=evaluation,
+        rule=rule,
+        protocol=protocol,
+        protocol_digest=protocol_digest,
+        train_key=train_key,
+        judge_key=keys.judge_key(train_key, protocol_digest, rule, evaluation.halving),
+        opinion=opinion,
+    )
+
+
+def replan(plan: Plan, evaluation: EvaluationConfig, rule: SelectionRule, clip: str, settings: Settings) -> Plan:
+    """The plan of the same training, judged or chosen in another way.
+
+    Zeros of `evaluation` keep what the plan has, unless it names a protocol, whose own values they then are; `clip` ""
+    keeps the plan's judge, or takes that of a published protocol. Raises
+    InputError when the base model is another one now, or for a judge that is none.
+    """
+    base = find_base(plan.base.name)
+    if base.digest != plan.base.digest:
+        raise InputError(
+            f"{plan.concept.name} was trained on other weights than those of {plan.base.name} here (digest "
+            f"{plan.base.digest[:12]}, not {base.digest[:12]}): bring those back, or train it anew."
+        )
+    was = plan.evaluation.protocol
+    if evaluation.protocol:  # another protocol brings its own numbers
+        kept: dict[str, Any] = {"data": plan.evaluation.data} if evaluation.protocol == was else {}
+    else:
+        kept = plan.evaluation.model_dump() | {"sampler": plan.protocol.sampler}
+    same_texts = not evaluation.protocol and not evaluation.prompts.given
+    published = evaluation.protocol in PUBLISHED
+    evaluation = EvaluationConfig.model_validate(kept | evaluation.model_dump(exclude_defaults=True))
+    evaluation = evaluation.resolved(base.kind)
+    names = "" if plan.judge.name == "miniature" else plan.judge.name, plan.opinion.name if plan.opinion else ""
+    if published:
+        names = judges(evaluation, base.kind, settings)
+    judge = find_judge(clip or names[0], base.kind)
+    opinion = _opinion(settings.dino or names[1], settings)
+    if same_texts:
+        sets = reseeded((plan.protocol.select, plan.protocol.report), evaluation, base.kind)
+    else:
+        sets = sets_of(evaluation, base.kind, plan.concept, settings)
+    protocol = _protocol(plan.concept, base, judge, opinion, plan.images, plan.training.resolution, evaluation, sets)
+    digest = keys.protocol_digest(protocol)
+    return plan.model_copy(
+        update={
+            "base": base,
+            "judge": judge,
+            "opinion": opinion,
+            "evaluation": evaluation,
+            "rule": rule,
+            "protocol": protocol,
+            "protocol_digest": digest,
+            "judge_key": keys.judge_key(plan.train_key, digest, rule, evaluation.halving),
+        }
+    )
+
+
+def _opinion(name: str, settings: Settings) -> OpinionInfo | None:
+    """The second opinion of this name. Where only the protocol asks for it and it is not to be had, there is none, and
+    the report says so."""
+    if not name:
+        return None
+    try:
+        return find_opinion(name)
+    except InputError as error:
+        if name == settings.dino:
+            raise
+        log.warning("%s The figures come without it; PSEUDOWORD_DINO may name a folder.", error)
+        return None
+
+
+def _protocol(
+    concept: ConceptSpec,
+    base: BaseModelInfo,
+    judge: JudgeInfo,
+    opinion: OpinionInfo | None,
+    images: ImageSet,
+    resolution: int,
+    evaluation: EvaluationConfig,
+    sets: tuple[PromptSet, PromptSet],
+) -> Protocol:
+    """How the plan's checkpoints are judged; `evaluation` is resolved, `resolution` the training pictures'."""
+    select, report = sets
+    return Protocol(
+        base_digest=base.digest,
+        clip=judge.name,
+        clip_digest=judge.digest,
+        references=tuple(sorted(picture.sha256 for picture in images.pictures)),
+        preprocessing=keys.preprocess_key(resolution),
+        class_word=concept.class_word,
+        placeholder_policy=placeholder_policy(evaluation),
+        sampler=evaluation.sampler or "ddim",
+        sampler_steps=evaluation.sampler_steps,
+        guidance=evaluation.guidance,
+        resolution=base.resolution,
+        select=select,
+        report=report,
+        version=keys.JUDGING_VERSION,
+        dino=opinion.name if opinion else "",
+        dino_digest=opinion.digest if opinion else "",
+    )

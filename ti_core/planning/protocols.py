@@ -1,0 +1,237 @@
+"""Judging protocols by name: which prompts, judges and texts a name stands for, and which figures it is quoted by.
+
+The numbers (seeds, sampler, guidance) are in `config.PROTOCOLS`. A published protocol decides the reporting set; steps
+are chosen on the base model's own choosing set, whose prompts and seeds have no part in what is reported. No torch.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from ti_core.choosing.statistics import t_quantile
+from ti_core.config import DEFAULTS, PROTOCOLS, BackboneKind, ConceptSpec, EvaluationConfig, ProtocolName
+from ti_core.errors import InputError
+from ti_core.planning.dreambench import FILE, read_dreambench
+from ti_core.planning.prompts import prompt_sets
+from ti_core.records import BatchRow, Manifest, Plan, PromptSet
+from ti_core.settings import Settings
+
+CLIP = "ViT-B-32/openai"
+"""The judge of both published protocols (arXiv 2208.01618, section 5; 2208.12242, section 4.2)."""
+DINO = "facebook/dino-vits16"
+"""DreamBench's judge of likeness."""
+PAPER_PLAIN = ("a photo of {}",)
+PAPER_EDIT = ("a photo of {} on the moon", "an oil painting of {}", "Elmo holding a {}")
+"""The prompts that the paper names, of a longer list that it does not print (arXiv 2208.01618, section 5)."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published protocol: where it comes from, its base model and judges, and what its authors report for textual
+    inversion."""
+
+    title: str
+    source: str
+    base: str
+    """What the published figures are of."""
+    kinds: tuple[BackboneKind, ...] = ()
+    """Kinds of base model that are the same."""
+    dino: bool = False
+    removed: bool = False
+    """Whether the new word is left out of prompts where CLIP-T reads them; else the class word stands for it."""
+    quoted: Mapping[str, float] = field(default_factory=dict)
+
+
+PUBLISHED: dict[ProtocolName, Published] = {
+    "textual-inversion-paper": Published(
+        "the textual-inversion paper's", "Gal et al. 2022, arXiv 2208.01618, section 5", "Latent Diffusion (LDM)",
+        removed=True,
+    ),
+    "dreambench": Published(
+        "the DreamBench", "Ruiz et al. 2022, arXiv 2208.12242, section 4.2 and table 1", "Stable Diffusion 1.x",
+        ("sd1",), dino=True, quoted={"DINO": 0.569, "CLIP-I": 0.780, "CLIP-T": 0.255},
+    ),
+}  # fmt: skip
+
+
+def placeholder_policy(evaluation: EvaluationConfig) -> Literal["class-word", "removed"]:
+    """What stands for the new word where CLIP-T reads a prompt."""
+    named = _published(evaluation)
+    return "removed" if named and named.removed else "class-word"
+
+
+def judges(evaluation: EvaluationConfig, kind: BackboneKind, settings: Settings) -> tuple[str, str]:
+    """Names of the CLIP and of the second opinion: the settings', else the protocol's, else "" for the kind's own.
+
+    The miniature is judged by its own CLIP and has no second opinion unless the settings name one, so that every
+    protocol runs where no model can be downloaded; `caveats` says so.
+    """
+    named = _published(evaluation)
+    if not named or kind == "miniature":
+        return settings.clip, settings.dino
+    return settings.clip or CLIP, settings.dino or (DINO if named.dino else "")
+
+
+def sets_of(
+    evaluation: EvaluationConfig, kind: BackboneKind, concept: ConceptSpec, settings: Settings
+) -> tuple[PromptSet, PromptSet]:
+    """The (choosing, reporting) sets of a concept; `evaluation` is resolved. They share no prompt and no seed.
+
+    Raises InputError for dreambench without a folder that holds its prompts, or where those are in the choosing set.
+    """
+    name, own = evaluation.protocol, evaluation.prompts
+    select, report = reseeded(prompt_sets(kind, concept.kind, 1), evaluation, kind)
+    if own.given:
+        select, report = (
+            _with(select, own.select.plain, own.select.edit),
+            _with(report, own.report.plain, own.report.edit),
+        )
+    elif name == "quick":
+        select, report = (_with(one, one.plain[:3], one.edit[:3]) for one in (select, report))
+    elif name == "textual-inversion-paper":
+        report = _with(report, PAPER_PLAIN, PAPER_EDIT)
+    elif name == "dreambench":
+        data = read_dreambench(evaluation.data, settings) if evaluation.data else None
+        if data is None:
+            raise InputError(
+                f"The protocol dreambench reads its prompts from {FILE} in {evaluation.data or 'a folder'}: name the "
+                "folder of the DreamBooth data set (--data, or Data of the protocol in the form)."
+            )
+        # The plain prompts beside the published ones put the score on its scale; no published figure reads them.
+        report = _with(report, report.plain, data.prompts(concept.name, concept.class_word))
+    twice = {*select.plain, *select.edit} & {*report.plain, *report.edit}
+    if twice:
+        raise InputError(f"The prompt {min(twice)!r} is in the choosing and in the reporting set, which must not meet.")
+    return select, report
+
+
+def reseeded(
+    sets: tuple[PromptSet, PromptSet], evaluation: EvaluationConfig, kind: BackboneKind
+) -> tuple[PromptSet, PromptSet]:
+    """The (choosing, reporting) sets with as many seeds as `evaluation`, resolved, says.
+
+    Under a published protocol every step is judged on no more seeds than the kind's default; only the chosen one is
+    judged on as many as the protocol asks for.
+    """
+    few = evaluation.seeds
+    if evaluation.protocol in PUBLISHED:
+        few = min(few, DEFAULTS[kind]["evaluation"]["seeds"])
+    counts = few, evaluation.seeds
+    select, report = (
+        one.model_copy(update={"seeds": tuple(range(one.seeds[0], one.seeds[0] + count))})
+        for one, count in zip(sets, counts, strict=True)
+    )
+    return select, report
+
+
+def with_data(evaluation: EvaluationConfig, source: str, settings: Settings) -> EvaluationConfig:
+    """How the batch at `source` is judged: under dreambench the data set's folder is the source, if none is said.
+
+    Raises InputError where dreambench is asked for and there are no prompts of it.
+    """
+    if evaluation.protocol != "dreambench":
+        return evaluation
+    data = evaluation.data or source
+    if "://" not in data:
+        data = str(settings.allowed(Path(data)))
+    if read_dreambench(data, settings) is None:
+        raise InputError(f"The protocol dreambench reads its prompts from {FILE}, and there is none in {data}.")
+    return evaluation.model_copy(update={"data": data})
+
+
+def figures(manifest: Manifest) -> dict[str, float]:
+    """What the protocol is quoted by, for the chosen step on the reporting set; empty where it is not a published one.
+
+    The paper's: CLIP-I of plain prompts; CLIP-T of edit prompts, the cosine of a prompt's mean feature. DreamBench:
+    DINO, CLIP-I and CLIP-T of its prompts; DINO only where there was one.
+    """
+    named, told = _published(manifest.plan.evaluation), manifest.report.chosen
+    if named is None:
+        return {}
+    if not named.dino:
+        of_mean = told.clip_t_of_mean
+        return {"CLIP-I": told.clip_i.mean} | ({"CLIP-T": statistics.fmean(of_mean)} if of_mean else {})
+    likeness = {"CLIP-I": told.clip_i_edit.mean} if told.clip_i_edit else {}
+    if told.dino:
+        rows = told.dino.values[len(told.clip_i.prompts) :]
+        likeness = {"DINO": sum(map(sum, rows)) / (len(rows) * len(told.dino.seeds))} | likeness
+    return likeness | {"CLIP-T": told.clip_t.mean}
+
+
+def published(name: str) -> Published | None:
+    """The published protocol of this name, None for any other."""
+    return next((one for key, one in PUBLISHED.items() if key == name), None)
+
+
+@dataclass(frozen=True)
+class Average:
+    """One figure over the concepts of a batch: mean, half of its 95% Student-t interval (None for one concept), and
+    what is published for textual inversion (None where nothing is)."""
+
+    name: str
+    mean: float
+    reach: float | None
+    quoted: float | None
+
+
+def averages(rows: Sequence[BatchRow]) -> list[Average]:
+    """The published protocol's figures over the concepts that have them; empty where there is none."""
+    told = [row for row in rows if row.figures]
+    made = []
+    for name in ("DINO", "CLIP-I", "CLIP-T"):
+        values = [row.figures[name] for row in told if name in row.figures]
+        if not values:
+            continue
+        reach = None
+        if len(values) > 1:
+            reach = t_quantile(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
+        named = published(told[0].protocol)
+        made.append(Average(name, statistics.fmean(values), reach, named.quoted.get(name) if named else None))
+    return made
+
+
+def caveats(plan: Plan) -> list[str]:
+    """What a reader must know before comparing the figures with published ones; empty for other protocols."""
+    named, evaluation = _published(plan.evaluation), plan.evaluation
+    if named is None:
+        return []
+    told = []
+    if plan.base.kind == "miniature":
+        told.append(
+            "The base model is the miniature, no Stable Diffusion: the figures show that the protocol runs, not how "
+            "good textual inversion is."
+        )
+    elif plan.base.kind not in named.kinds:
+        here = f"{plan.base.name} ({plan.base.kind})"
+        told.append(f"Published figures are of {named.base}; the base model here is {here}.")
+    if plan.judge.name != CLIP:
+        told.append(f"CLIP is {plan.judge.name}, not {CLIP}: figures of two judges do not compare.")
+    if named.dino and plan.opinion is None:
+        told.append("There was no DINO (PSEUDOWORD_DINO), so its figure is missing.")
+    elif named.dino and plan.opinion and plan.opinion.name != DINO:
+        told.append(f"The second opinion is {plan.opinion.name}; the protocol's is {DINO}.")
+    changed = [
+        f"{name.replace('_', ' ')} {getattr(evaluation, name)} instead of {value}"
+        for name, value in PROTOCOLS[evaluation.protocol or "standard"].items()
+        if getattr(evaluation, name) != value
+    ]
+    if evaluation.prompts.given:
+        changed.append("own prompts instead of the protocol's")
+    if changed:
+        told.append(f"Changed: {', '.join(changed)}.")
+    if evaluation.protocol == "textual-inversion-paper" and not evaluation.prompts.given:
+        told.append("Edit prompts are the three that the paper names; its whole list is not printed there.")
+    told.append(
+        "The step was chosen, on other prompts and seeds; published figures are of a fixed number of training steps."
+    )
+    return told
+
+
+def _published(evaluation: EvaluationConfig) -> Published | None:
+    return published(evaluation.protocol)
+
+
+def _with(one: PromptSet, plain: tuple[str, ...], edit: tuple[str, ...]) -> PromptSet:
+    return one.model_copy(update={"plain": plain, "edit": edit})

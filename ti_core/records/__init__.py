@@ -1,0 +1,73 @@
+"""What the system says, in one room for each part of the way: the records that all others may use."""
+
+from ti_core.records.base import Document, Record, now
+from ti_core.records.decisions import Candidate, Decision, Interval, Report, Scale
+from ti_core.records.kept import BatchRow, Champion, Layout, Manifest, Outcome, PublishedFile, Status
+from ti_core.records.places import (
+    blob_key,
+    champion_key,
+    concept_prefix,
+    former_champion_key,
+    manifest_key,
+    outcome_key,
+    run_prefix,
+    scores_key,
+)
+from ti_core.records.planning import (
+    BaseModelInfo,
+    Checkpoint,
+    ImageSet,
+    JudgeInfo,
+    OpinionInfo,
+    Picture,
+    Plan,
+    PreparedSet,
+    PromptSet,
+    Protocol,
+    Split,
+    Trained,
+)
+from ti_core.records.scores import Anchors, Cells, JudgeRequest, KeptScores, Scores
+
+__all__ = [
+    "Anchors",
+    "BaseModelInfo",
+    "BatchRow",
+    "Candidate",
+    "Cells",
+    "Champion",
+    "Checkpoint",
+    "Decision",
+    "Document",
+    "ImageSet",
+    "Interval",
+    "JudgeInfo",
+    "JudgeRequest",
+    "KeptScores",
+    "Layout",
+    "Manifest",
+    "OpinionInfo",
+    "Outcome",
+    "Picture",
+    "Plan",
+    "PreparedSet",
+    "PromptSet",
+    "Protocol",
+    "PublishedFile",
+    "Record",
+    "Report",
+    "Scale",
+    "Scores",
+    "Split",
+    "Status",
+    "Trained",
+    "blob_key",
+    "champion_key",
+    "concept_prefix",
+    "former_champion_key",
+    "manifest_key",
+    "now",
+    "outcome_key",
+    "run_prefix",
+    "scores_key",
+]

@@ -1,0 +1,53 @@
+"""Records and documents: small typed values that travel between stations and lie in the store. No torch.
+
+Never tensors, never pictures: those are blobs, named by their sha256. A `Document` is a record stored on its own; it
+carries `schema_version`, and a reader refuses a newer one in a sentence.
+"""
+
+import json
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ti_core.errors import IntegrityError
+
+
+class Record(BaseModel):
+    """An immutable value."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Document(Record):
+    """A record that is stored on its own, as JSON."""
+
+    SCHEMA: ClassVar[int] = 1
+    schema_version: int = 1
+
+    def to_bytes(self) -> bytes:
+        """The stored form: indented UTF-8 JSON with a final newline."""
+        return (self.model_dump_json(indent=1) + "\n").encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, source: str) -> Self:
+        """Read a stored document. `source` says where it came from.
+
+        Raises IntegrityError when it is damaged or was written by a newer version.
+        """
+        try:
+            raw: Any = json.loads(data)
+            version = raw.get("schema_version")
+            if isinstance(version, int) and version > cls.SCHEMA:
+                raise IntegrityError(
+                    f"{source} has schema version {version}, newer than {cls.SCHEMA}, the newest one readable here: "
+                    "upgrade Pseudoword."
+                )
+            return cls.model_validate_json(data)
+        except (ValidationError, ValueError, AttributeError) as error:
+            raise IntegrityError(f"{source} is damaged: it does not read as a {cls.__name__} ({error}).") from None
+
+
+def now() -> datetime:
+    """The time of a record: UTC, whole seconds."""
+    return datetime.now(UTC).replace(microsecond=0)

@@ -1,0 +1,45 @@
+"""Where everything lies in the store: the keys of its objects."""
+
+from ti_core.records.planning import Plan
+from ti_core.records.scores import JudgeRequest
+
+
+def blob_key(sha256: str) -> str:
+    """Key of a content-addressed blob."""
+    return f"blobs/sha256/{sha256[:2]}/{sha256}"
+
+
+def concept_prefix(concept: str, base: str) -> str:
+    """Everything about one concept on one base model lies under this prefix."""
+    return f"concepts/{concept}/{base}"
+
+
+def run_prefix(concept: str, base: str, train_key: str) -> str:
+    """Everything about one training run lies under this prefix."""
+    return f"{concept_prefix(concept, base)}/runs/{train_key}"
+
+
+def manifest_key(plan: Plan) -> str:
+    """Key of a run's manifest."""
+    return f"{run_prefix(plan.concept.name, plan.base.slug, plan.train_key)}/manifest-{plan.judge_key}.json"
+
+
+def outcome_key(plan: Plan) -> str:
+    """Key of a run's outcome."""
+    return f"{run_prefix(plan.concept.name, plan.base.slug, plan.train_key)}/outcome-{plan.judge_key}.json"
+
+
+def scores_key(request: JudgeRequest, digest: str) -> str:
+    """Key of a request's kept scores; `digest` is `keys.request_digest`. They do not lie with a training run: the class
+    word's serve all runs of a concept."""
+    return f"{concept_prefix(request.plan.concept.name, request.plan.base.slug)}/scores/{digest}.json"
+
+
+def champion_key(concept: str, base: str) -> str:
+    """Key of the champion pointer."""
+    return f"{concept_prefix(concept, base)}/champion.json"
+
+
+def former_champion_key(concept: str, base: str, judge_key: str) -> str:
+    """Key of the copy of a champion that is kept when another takes its place."""
+    return f"{concept_prefix(concept, base)}/champions/{judge_key}.json"

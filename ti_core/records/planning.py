@@ -1,0 +1,140 @@
+"""What a run is decided to be: pictures, base model, judges, protocol, plan; and what training makes of it."""
+
+from typing import Literal
+
+from ti_core.config import BackboneKind, ConceptSpec, EvaluationConfig, Sampler, SelectionRule, TrainingConfig
+from ti_core.records.base import Record
+
+Split = Literal["select", "report"]
+
+
+class Picture(Record):
+    """One usable input picture; its bytes are the blob `sha256`, unchanged. `mask` is the blob of its mask picture, ""
+    where there is none."""
+
+    name: str
+    sha256: str
+    width: int
+    height: int
+    mask: str = ""
+
+
+class ImageSet(Record):
+    """The usable pictures of one concept, sorted by digest, no duplicates, and what a person should know."""
+
+    pictures: tuple[Picture, ...]
+    warnings: tuple[str, ...] = ()
+
+
+class PreparedSet(Record):
+    """Pictures as training sees them. `squares` are blobs of lossless PNGs, RGB, `resolution` pixels a side;
+    `latents` is a safetensors file in this worker's cache: mean and std, each [N, C, h, w], mirrored ones last;
+    original, [N, 2], height and width of the crops in pixels; for a masked loss mask, [N, 1, h, w]."""
+
+    key: str
+    resolution: int
+    squares: tuple[str, ...]
+    latents: str
+    count: int
+
+
+class BaseModelInfo(Record):
+    """A base model found on disk. `slug` names it in keys, `digest` covers every file of it that is used."""
+
+    name: str
+    slug: str
+    folder: str
+    kind: BackboneKind
+    digest: str
+    resolution: int
+
+
+class JudgeInfo(Record):
+    """The CLIP that judges. `location` is open_clip's `local-dir:FOLDER`, or ARCHITECTURE/PRETRAINED."""
+
+    name: str
+    location: str
+    digest: str
+
+
+class OpinionInfo(Record):
+    """A second opinion on likeness: a vision transformer in transformers' folder layout (DINO, DINOv2, any ViT)."""
+
+    name: str
+    folder: str
+    digest: str
+
+
+class PromptSet(Record):
+    """Prompts and seeds of one judging. Prompts hold one `{}` for the word. Seeds are shared by all prompts."""
+
+    plain: tuple[str, ...]
+    edit: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
+class Protocol(Record):
+    """Everything that fixes how judging is done. Scores compare only under one digest (`keys.protocol_digest`)."""
+
+    base_digest: str
+    clip: str
+    clip_digest: str
+    references: tuple[str, ...]
+    """sha256 of the reference picture files, sorted, with `preprocessing` the digest of how they were made square."""
+    preprocessing: str
+    class_word: str
+    pairing: Literal["all-pairs"] = "all-pairs"
+    placeholder_policy: Literal["class-word", "removed"] = "class-word"
+    """What stands in a prompt, where CLIP-T reads it, in place of the new word: the class word, or nothing."""
+    sampler: Sampler = "ddim"
+    sampler_steps: int
+    guidance: float
+    resolution: int
+    select: PromptSet
+    report: PromptSet
+    version: int
+    """`keys.JUDGING_VERSION`: hand-bumped when judging changes its numbers."""
+    dino: str = ""
+    """Name and digest of the second opinion, both empty where there is none."""
+    dino_digest: str = ""
+
+
+class Plan(Record):
+    """One run, completely decided: what every task of it is told. Defaults are filled in, keys are computed."""
+
+    concept: ConceptSpec
+    base: BaseModelInfo
+    judge: JudgeInfo
+    images: ImageSet
+    training: TrainingConfig
+    evaluation: EvaluationConfig
+    rule: SelectionRule
+    protocol: Protocol
+    protocol_digest: str
+    train_key: str
+    judge_key: str
+    opinion: OpinionInfo | None = None
+
+
+class Checkpoint(Record):
+    """Vectors at a step, to be judged: the blob `vectors` is safetensors, one [V, D] fp32 tensor per text encoder."""
+
+    step: int
+    vectors: str
+    norm: float
+    """Mean L2 norm of the vectors."""
+    loss: float
+    """Mean training loss since the checkpoint before."""
+
+
+class Trained(Record):
+    """How far one concept's training came."""
+
+    concept: str
+    step: int
+    checkpoints: tuple[Checkpoint, ...]
+    """By step."""
+    reason: str = ""
+    """Why it did not come to its end; empty when it did."""
+    paused: bool = False
+    """Whether the same work goes on later from `step`."""

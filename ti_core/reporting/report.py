@@ -1,0 +1,266 @@
+"""What people look at: one page per concept, one page per batch, and the contact sheet as a picture.
+
+A page is one file that loads nothing: pictures are data URIs, style is inline, there is no script. Everything on it
+comes from the manifest and the blobs it names, which `load` (sha256 → bytes) brings. This module knows neither the
+store nor the registry, so a page can tell what was judged, not what became of it afterwards.
+"""
+
+import base64
+import io
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import matplotlib
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image, ImageDraw, ImageFont
+
+from ti_core.formats import diffusers_lines
+from ti_core.planning.protocols import averages, caveats, figures, published
+from ti_core.records import Anchors, BatchRow, Decision, Manifest, Plan, Scores, blob_key
+from ti_core.reporting.curves import COLOURS, Panel, curves, plane
+
+Load = Callable[[str], bytes]
+
+_TILE = 160  # pixels a side at which a page keeps pictures: twice the CSS pixels that a tile is shown at
+_MARGIN, _GAP, _LINE = 110, 6, 15  # pixels of a contact sheet: room for a row's label, between tiles, of a text line
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a contact sheet. `tiles` follow the grid's prompts; None where this step was not given a prompt."""
+
+    step: int
+    chosen: bool
+    looks_bad: bool
+    tiles: tuple[Image.Image | None, ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Pictures by step and prompt. Prompts hold one `{}`; the columns are the plain ones, then the edit ones."""
+
+    plain: tuple[str, ...]
+    edit: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def page(manifest: Manifest, load: Load) -> bytes:
+    """The page of one judged concept, as UTF-8 HTML.
+
+    `manifest.page` is not read, so the page can be made before the manifest that names it is complete.
+    """
+    decision, report = manifest.decision, manifest.report
+    panels: dict[Panel, str] = {"clip_i": "Curve of CLIP-I by step", "clip_t": "Curve of CLIP-T by step"}
+    template = _environment().get_template("concept.html")
+    drawn = [_inline(curves(decision, manifest.anchors, [panel]), label) for panel, label in panels.items()]
+    drawn.append(_inline(plane(decision, manifest.anchors), "Steps in the plane of CLIP-T and CLIP-I"))
+    shown = manifest.prepared.squares if manifest.plan.concept.show_pictures else ()
+    text = template.render(
+        manifest=manifest,
+        plan=manifest.plan,
+        decision=decision,
+        report=report,
+        chosen=next(candidate for candidate in decision.candidates if candidate.step == decision.step),
+        best=next(candidate for candidate in decision.candidates if candidate.step == decision.best_step),
+        checkpoints={checkpoint.step: checkpoint for checkpoint in manifest.checkpoints},
+        scores={one.step: one for one in manifest.scores},
+        checks=checks(manifest),
+        squares=[_data_uri(_open(load(sha256))) for sha256 in shown],
+        grid=_grid(manifest.anchors, manifest.scores, decision, load),
+        report_grid=_grid(report.anchors, [report.chosen], decision, load),
+        panels=drawn,
+        protocol=published(manifest.plan.evaluation.protocol),
+        figures=figures(manifest),
+        caveats=caveats(manifest.plan),
+        judging=[(name, value) for name, value in manifest.plan.evaluation if name != "prompts" and value != ""],
+        blob_key=blob_key,
+        load_lines=partial(_load_lines, manifest.plan),
+        example=manifest.plan.protocol.report.edit[0].replace("{}", manifest.plan.concept.placeholder),
+    )
+    return text.encode()
+
+
+def _load_lines(plan: Plan, filename: str) -> str:
+    """Python that makes a stock pipeline which knows the word of the file."""
+    large = plan.base.kind == "sdxl"
+    where = plan.base.folder if plan.base.kind == "miniature" else plan.base.name
+    origin = "single_file" if where.endswith(".safetensors") else "pretrained"
+    pipeline = f"StableDiffusion{'XL' if large else ''}Pipeline"
+    return "\n".join(
+        [
+            f"from diffusers import {pipeline}\n",
+            f'pipeline = {pipeline}.from_{origin}("{where}", torch_dtype=torch.float32)',
+            diffusers_lines(("clip_l", "clip_g") if large else ("clip_l",), filename, plan.concept.placeholder),
+        ]
+    )
+
+
+def checks(manifest: Manifest) -> list[tuple[bool, str]]:
+    """What decides whether to trust the choice at a glance: (all is well, what was found)."""
+    decision, report = manifest.decision, manifest.report
+    last = decision.candidates[-1].step
+    sure = report.gain.low > 0
+    scale = decision.scale
+    scaled = scale.image_usable and scale.text_usable
+    stopped = last > decision.step
+    obeys = not scale.text_usable or report.scaled_t >= 0.5
+    return [
+        (sure, f"{'Surely' if sure else 'Not surely'} nearer to its pictures than the class word, on new prompts too"),
+        (obeys, "Still does what prompts ask" if obeys else "Often repeats its pictures whatever the prompt asks"),
+        (scaled, "Both scales are long enough to rank by" if scaled else "A scale is too short to rank by"),
+        (stopped, "Later steps were judged and are no better" if stopped else "The last step is the choice: train on"),
+    ]
+
+
+def batch_page(rows: Iterable[BatchRow], load: Load, title: str = "Batch") -> bytes:
+    """The page of a batch, as UTF-8 HTML: worst first."""
+    ordered = worst_first(rows)
+    strips = {row.strip: _data_uri(_open(load(row.strip)), side=_TILE // 2) for row in ordered if row.strip}
+    template = _environment().get_template("batch.html")
+    told = [row for row in ordered if row.figures]
+    return template.render(
+        title=title,
+        rows=ordered,
+        strips=strips,
+        told=told,
+        protocol=published(told[0].protocol) if told else None,
+        averages=averages(ordered),
+        caveats=list(dict.fromkeys(text for row in told for text in row.caveats)),
+    ).encode()
+
+
+def worst_first(rows: Iterable[BatchRow]) -> list[BatchRow]:
+    """The rows in the order in which a person should look: failed, rejected, paused, then by score from low to high."""
+    return sorted(rows, key=_badness)
+
+
+def _badness(row: BatchRow) -> tuple[int, float, str]:
+    return (
+        {"failed": 0, "rejected": 1, "paused": 2}.get(row.status, 3),
+        2.0 if row.score is None else row.score,
+        row.concept,
+    )
+
+
+# --- pictures -------------------------------------------------------------------------------------------------------
+
+
+def contact_sheet(manifest: Manifest, load: Load, max_width: int = 1600) -> bytes:
+    """The grid of steps and prompts as a labelled PNG, at most `max_width` pixels wide; the chosen step is framed."""
+    concept = manifest.plan.concept
+    grid = _grid(manifest.anchors, manifest.scores, manifest.decision, load)
+    prompts = [prompt.replace("{}", concept.placeholder) for prompt in grid.plain + grid.edit]
+    native = max(tile.width for row in grid.rows for tile in row.tiles if tile)
+    side = min((max_width - _MARGIN) // len(prompts) - _GAP, max(native, 128))
+    font, bold = _font("DejaVuSans.ttf"), _font("DejaVuSans-Bold.ttf")
+    headers = [_wrap(prompt, font, side) for prompt in prompts]
+    head = _LINE * max(len(lines) for lines in headers) + 2 * _GAP
+
+    pitch = side + _GAP
+    sheet = Image.new("RGB", (_MARGIN + len(prompts) * pitch, head + len(grid.rows) * pitch), COLOURS["card"])
+    draw = ImageDraw.Draw(sheet)
+
+    def write(x: int, y: int, lines: Iterable[str], font: ImageFont.FreeTypeFont, colour: str) -> None:
+        for number, line in enumerate(lines):
+            draw.text((x, y + number * _LINE), line, COLOURS[colour], font)
+
+    for column, lines in enumerate(headers):
+        write(_MARGIN + column * pitch, _GAP, lines, font, "ink")
+    for number, row in enumerate(grid.rows):
+        top = head + number * pitch
+        note, colour = ("", "muted") if row.step else (concept.class_word, "muted")
+        if row.chosen:
+            note, colour = "chosen", "accent"
+            draw.rectangle((0, top - _GAP + 1, sheet.width - 1, top + pitch - 2), outline=COLOURS[colour], width=4)
+        elif row.looks_bad:
+            note, colour = "starts to look bad", "warn"
+            draw.rectangle((0, top, 3, top + side), COLOURS[colour])
+        write(10, top + _GAP, [f"step {row.step}" if row.step else "class word"], bold, "ink")
+        write(10, top + _GAP + _LINE, _wrap(note, font, _MARGIN - 20), font, colour)
+        for column, tile in enumerate(row.tiles):
+            if tile:
+                sheet.paste(tile.resize((side, side), Image.Resampling.LANCZOS), (_MARGIN + column * pitch, top))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _grid(anchors: Anchors, scores: Sequence[Scores], decision: Decision, load: Load) -> Grid:
+    """Cut the strips of the class word and of all steps into tiles. Steps may have been given different prompts."""
+    lines = [anchors.class_word, *scores]
+    plain = tuple(dict.fromkeys(prompt for line in lines for prompt in line.clip_i.prompts))
+    edit = tuple(dict.fromkeys(prompt for line in lines for prompt in line.clip_t.prompts))
+    rows = []
+    for line in lines:
+        strip = _open(load(line.strip))
+        given = [(True, prompt) for prompt in line.clip_i.prompts] + [(False, prompt) for prompt in line.clip_t.prompts]
+        side = strip.width // len(given)
+        tiles = {key: strip.crop((n * side, 0, (n + 1) * side, strip.height)) for n, key in enumerate(given)}
+        columns = [(True, prompt) for prompt in plain] + [(False, prompt) for prompt in edit]
+        rows.append(
+            Row(
+                step=line.step,
+                chosen=line.step == decision.step,
+                looks_bad=line.step == decision.looks_bad_from,
+                tiles=tuple(tiles.get(key) for key in columns),
+            )
+        )
+    return Grid(plain, edit, tuple(rows))
+
+
+def _open(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data)).convert("RGB")
+
+
+def _data_uri(picture: Image.Image, side: int = _TILE) -> str:
+    """The picture as a data URI, at most `side` pixels high. Small tiles keep every pixel as it is."""
+    shrunk = picture.copy()
+    shrunk.thumbnail((picture.width, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    shrunk.save(buffer, "WEBP", lossless=max(shrunk.size) < _TILE // 2, quality=85)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _font(name: str) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", name), 12)
+
+
+def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """Break `text` into lines of at most `width` pixels: at spaces, and inside a word that is longer than a line."""
+    lines: list[str] = []
+    while text:
+        fits = next((end for end in range(len(text), 1, -1) if font.getlength(text[:end]) <= width), 1)
+        if fits < len(text) and " " in text[: fits + 1]:
+            fits = text.rindex(" ", 0, fits + 1)
+        lines.append(text[:fits])
+        text = text[fits:].strip()
+    return lines
+
+
+# --- pages ----------------------------------------------------------------------------------------------------------
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("ti_core.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["data_uri"] = _data_uri
+    environment.filters["number"] = lambda value: f"{value:.3f}".replace("-", "−")
+    environment.filters["signed"] = lambda value: f"{value:+.3f}".replace("-", "−")
+    return environment
+
+
+def _inline(svg: bytes, label: str) -> Markup:
+    """An SVG as it may stand in a page: without its prolog and size, and in the page's colours, light or dark."""
+    text = svg.decode()
+    text = text[text.index("<svg") :].replace("<svg ", f'<svg class="curve" role="img" aria-label="{label}" ', 1)
+    for role, colour in COLOURS.items():
+        text = text.replace(colour, f"var(--{role})")
+    return Markup(text)  # noqa: S704  (drawn by `curves`, from numbers alone)
