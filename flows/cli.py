@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,9 +21,11 @@ from ti_core.errors import InputError, NotFoundError, PseudowordError
 
 if TYPE_CHECKING:
     from ti_core.config import ConceptSpec, EvaluationConfig, Packing, TrainingConfig
+    from ti_core.planning.batch import BatchItem
     from ti_core.records import Manifest, Outcome
     from ti_core.settings import Settings
     from ti_core.store import Store
+    from ti_core.works import Asked, Work
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -122,6 +124,9 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train, judge and publish one new word."""
+    from ti_core.planning.batch import BatchItem
+    from ti_core.works import Asked
+
     settings = _settings(home)
     concept = _concept(
         name=name,
@@ -149,14 +154,19 @@ def train(
     )
     evaluation = _evaluation(prompts, seeds=seeds, protocol=protocol, data=data, halving=halving)
     packing = _packing("1", False, compile_unet, minutes)
-    outcome = _known(concept, training, evaluation, base_model, settings)
+    asked = Asked(training, evaluation, base_model=base_model)
+    (work,) = works = _planned([BatchItem(concept.name, concept)], asked, settings)
+    if work.error:
+        raise work.error
+    outcome = work.outcome
     if outcome is None:
         with _interruptible():
             _start_services(settings)
             from flows import console
             from flows.train_concept import train_concept
+            from ti_core.stations import planned_already
 
-            with console.live(quiet=as_json):
+            with console.live(quiet=as_json), planned_already(works):
                 outcome = train_concept(concept, training, evaluation, base_model=base_model, packing=packing)
     _tell(outcome, settings, as_json)
     if outcome.status == "rejected":
@@ -195,9 +205,13 @@ def batch(
 ) -> None:
     """Train many concepts together; what fails stops nobody, what is done is skipped. Exit code 1 if any failed."""
     from ti_core.planning.batch import read_batch
+    from ti_core.planning.protocols import with_data
+    from ti_core.store import open_store
+    from ti_core.summary import rows_of, write_summary
+    from ti_core.works import Asked
 
     settings = _settings(home)
-    read_batch(source, class_word, settings)  # a wrong source is told before any server starts
+    items = read_batch(source, class_word, settings)  # a wrong source is told before any server starts
     training = _training(
         steps=steps,
         learning_rate=learning_rate,
@@ -214,22 +228,27 @@ def batch(
         stop_early=stop_early,
     )
     evaluation = _evaluation(prompts, seeds=seeds, protocol=protocol, data=data, halving=halving)
-    from ti_core.planning.protocols import with_data
-
-    with_data(evaluation, source, settings)
+    evaluation = with_data(evaluation, source, settings)
     packing = _packing(slots, keep_shape, compile_unet, minutes)
-    with _interruptible():
-        _start_services(settings)
-        from flows import console
-        from flows.train_batch import train_batch
+    works = _planned(items, Asked(training, evaluation, base_model=base_model), settings)
+    from flows import console
 
-        with console.live(quiet=as_json):
-            state = train_batch(
-                source, class_word, training, evaluation, base_model=base_model, packing=packing, return_state=True
-            )
-    rows = state.result(raise_on_failure=False)
-    if isinstance(rows, BaseException):
-        raise rows
+    if any(work.open for work in works):
+        with _interruptible():
+            _start_services(settings)
+            from flows.train_batch import train_batch
+            from ti_core.stations import planned_already
+
+            how: dict[str, Any] = {"base_model": base_model, "packing": packing, "return_state": True}
+            with console.live(quiet=as_json), planned_already(works):
+                state = train_batch(source, class_word, training, evaluation, **how)
+        rows = state.result(raise_on_failure=False)
+        if isinstance(rows, BaseException):
+            raise rows
+    else:  # nothing to do: no server is started and nothing heavy imported for that
+        store = open_store(settings)
+        rows = rows_of(works, settings, store)
+        write_summary(rows, f"Batch {source}", settings, store)
     if as_json:
         typer.echo(json.dumps([row.model_dump(mode="json") for row in rows]))
     else:
@@ -433,23 +452,17 @@ def _validated(model: Any, given: dict[str, Any]) -> Any:
         raise InputError(reason if where == "name" else f"--{where} is {first['input']!r}: {reason}.") from None
 
 
-def _known(
-    concept: "ConceptSpec",
-    training: "TrainingConfig",
-    evaluation: "EvaluationConfig",
-    base_model: str,
-    settings: "Settings",
-) -> "Outcome | None":
-    """Check the whole request before any server starts or anything is written; the outcome if the same work has one."""
-    from ti_core.config import SelectionRule
-    from ti_core.planning.plan import make_plan
-    from ti_core.publishing.catalogue import outcome_of
+def _planned(items: "Sequence[BatchItem]", asked: "Asked", settings: "Settings") -> "list[Work]":
+    """Check every request before any server starts or anything is written, and find what is known already."""
+    from ti_core.stations import plan
     from ti_core.store import open_store
 
-    plan = make_plan(concept, training, evaluation, SelectionRule(), base_model, settings, store=None)
-    for warning in plan.images.warnings:
-        typer.secho(f"Warning: {warning}", fg="yellow", err=True)
-    return outcome_of(open_store(settings), plan)
+    works = plan(items, asked, settings, open_store(settings))
+    for work in works:
+        for warning in work.plan.images.warnings if work.plan else ():
+            told = f"{work.name}: {warning}" if len(works) > 1 else warning
+            typer.secho(f"Warning: {told}", fg="yellow", err=True)
+    return works
 
 
 def _start_services(settings: "Settings") -> None:

@@ -7,7 +7,7 @@ from prefect.states import Completed, State
 
 from flows.form import field
 from flows.train_concept import Choosing
-from tasks import reevaluation as stations
+from tasks.line import find_run, judge_again
 from ti_core.config import EvaluationConfig, SelectionRule
 from ti_core.records import Manifest
 
@@ -39,6 +39,6 @@ def reevaluate(
     rule: Choosing = SelectionRule(),
 ) -> State[Manifest]:
     """Judge all checkpoints of a run in another way and choose again; readers keep what they have."""
-    old = stations.find_run(concept, base, run)
-    made = stations.rejudge(old, evaluation, rule, clip)
+    old = find_run(concept, base, run)
+    made = judge_again(old, evaluation, rule, clip)
     return Completed(message=made.decision.explanation, data=made)

@@ -1,4 +1,4 @@
-"""One concept: ingest → preprocess → train → evaluate (a task run per checkpoint) → select → register."""
+"""One concept, a list of one: ingest → preprocess → train → evaluate (a task run a step) → select → register."""
 
 from typing import Annotated
 
@@ -6,9 +6,12 @@ from prefect import flow
 from prefect.states import Completed, State
 
 from flows.form import field
-from tasks import concept as stations
+from tasks.line import run_line
 from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
+from ti_core.errors import PausedError
+from ti_core.planning.batch import BatchItem
 from ti_core.records import Outcome
+from ti_core.works import Asked
 
 BaseModel = Annotated[
     str,
@@ -30,44 +33,16 @@ def train_concept(
     evaluation: Judging = EvaluationConfig(),
     rule: Choosing = SelectionRule(),
     base_model: BaseModel = "",
-    batch: Annotated[
-        str, field("Batch", "The batch it belongs to; train-batch fills it in. Empty for a run of its own.")
-    ] = "",
     packing: HowPacked = Packing(),
 ) -> State[Outcome]:
     """Train one new word from a few pictures, judge every checkpoint, choose the best step and publish it.
 
     Work that has an outcome under the same keys is not done again.
     """
-    plan = stations.ingest(concept, training, evaluation, rule, base_model)
-    known = stations.recall(plan)
-    if known is not None:
-        return Completed(name="Known", message=f"Known already: {known.reason}", data=known)
-    prepared = stations.preprocess(plan)
-    trained = stations.train(plan, prepared, packing, batch)
-    try:
-        word = plan.concept.class_word
-        class_word = stations.evaluate(plan, prepared, trained, 0, "", "select", f"class word {word}")
-        scores = stations.evaluate_steps(plan, prepared, trained, class_word)
-        decision = stations.select(plan, prepared, class_word, scores)
-        chosen = next(one for one in trained.checkpoints if one.step == decision.step)
-        rival = stations.rival(plan, decision)
-        outcome = stations.register(
-            plan,
-            prepared,
-            trained,
-            class_word,
-            scores,
-            decision,
-            stations.evaluate(plan, prepared, trained, 0, "", "report", f"class word {word} for the report"),
-            stations.evaluate(
-                plan, prepared, trained, chosen.step, chosen.vectors, "report", f"step {chosen.step} for the report"
-            ),
-            rival,
-            rival
-            and stations.evaluate(plan, prepared, trained, rival.step, rival.vectors, "report", "the present champion"),
-        )
-    except BaseException:
-        stations.abandon(trained)
-        raise
-    return Completed(message=outcome.reason, data=outcome)
+    asked = Asked(training, evaluation, rule, base_model)
+    (work,) = run_line([BatchItem(concept.name, concept)], asked, packing)
+    if work.outcome is None:
+        raise work.error or PausedError("It was not gone on with.")
+    if work.known:
+        return Completed(name="Known", message=f"Known already: {work.outcome.reason}", data=work.outcome)
+    return Completed(message=work.outcome.reason, data=work.outcome)

@@ -17,7 +17,10 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
+from ti_core import progress
 from ti_core.records import BatchRow, Decision, Outcome, Plan
+from ti_core.settings import load_settings
+from ti_core.store import get_blob, open_store
 
 log = logging.getLogger(__name__)
 
@@ -69,10 +72,32 @@ def contact_sheet(plan: Plan, png: bytes) -> None:
     )
 
 
-def page_link(plan: Plan, outcome: Outcome, link: str) -> None:
+def page_link(outcome: Outcome, link: str) -> None:
     """Link to the page of a run."""
-    text = f"{plan.concept.name}: {outcome.status}"
-    create_link_artifact(link, link_text=text, key=f"page-{plan.concept.name}", description=outcome.reason)
+    text = f"{outcome.concept}: {outcome.status}"
+    create_link_artifact(link, link_text=text, key=f"page-{outcome.concept}", description=outcome.reason)
+
+
+class Artifacts:
+    """Listens to the line and shows what it tells."""
+
+    def __init__(self) -> None:
+        self._bars: dict[str, ProgressBar] = {}
+
+    def __call__(self, event: progress.Event) -> None:
+        match event:
+            case progress.Trained():
+                bar = self._bars.setdefault(event.concept, ProgressBar(f"training-{event.concept}"))
+                text = f"step {event.step} of {event.steps}, loss {event.loss:.4f}"
+                bar.update(event.step / event.steps, text, final=event.step == event.steps)
+            case progress.Assembled():
+                from ti_core.reporting.report import contact_sheet as drawn
+
+                manifest, store = event.manifest, open_store(load_settings())
+                scores_table(manifest.plan, manifest.decision)
+                contact_sheet(manifest.plan, drawn(manifest, lambda sha256: get_blob(store, sha256)))
+            case progress.Ended():
+                page_link(event.outcome, event.page)
 
 
 def batch_table(rows: list[BatchRow]) -> None:

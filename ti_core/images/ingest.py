@@ -86,6 +86,26 @@ def ingest(source: str, resolution: int, settings: Settings, store: Store | None
     return ImageSet(pictures=tuple(found[sha][0] for sha in sorted(found)), warnings=tuple(warnings))
 
 
+def keep_pictures(source: str, images: ImageSet, settings: Settings, store: Store) -> None:
+    """Keep the pictures of a set that was checked without a store, each as the blob of its file, and their masks.
+
+    Raises InputError when one has changed meanwhile; what `ingest` raises for a source that cannot be read.
+    """
+    wanted = {sha256 for one in images.pictures for sha256 in (one.sha256, one.mask) if sha256}
+    for _, read in _candidates(source, settings):
+        try:
+            data = read()
+        except InputError:
+            continue  # it was left out of the set with a warning
+        sha256 = hashlib.sha256(data).hexdigest()
+        if sha256 in wanted:
+            put_blob(store, data)
+            wanted.remove(sha256)
+    if wanted:
+        changed = next(one.name for one in images.pictures if {one.sha256, one.mask} & wanted)
+        raise InputError(f"{changed} in {source} has changed since it was checked: run it again.")
+
+
 def _masked(picture: Picture, mask: Picture) -> Picture:
     if (mask.width, mask.height) != (picture.width, picture.height):
         raise InputError(f"{picture.name} is left out: its mask {mask.name} has another size.")

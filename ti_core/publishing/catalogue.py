@@ -3,6 +3,8 @@
 A client reads what is published through it, and the line what is known already. No torch, no MLflow.
 """
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from ti_core.config import base_slug, check_slug
@@ -22,10 +24,21 @@ from ti_core.store import Store
 
 _Doc = TypeVar("_Doc", bound=Document)
 
+READERS = 8
+"""Objects that are read at the same time: it is waiting for a server."""
+
 
 def outcome_of(store: Store, plan: Plan) -> Outcome | None:
     """How this plan's work ended, or None if it has not ended yet."""
     return _read(store, outcome_key(plan), Outcome)
+
+
+def known(store: Store, plans: Sequence[Plan]) -> list[Outcome | None]:
+    """How the work of each plan ended, None where it has not; one look for a whole list. Waiting ones overlap."""
+    if not plans:
+        return []
+    with ThreadPoolExecutor(READERS, "known") as threads:
+        return list(threads.map(lambda plan: outcome_of(store, plan), plans))
 
 
 def manifest_of(store: Store, plan: Plan) -> Manifest | None:

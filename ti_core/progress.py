@@ -1,4 +1,4 @@
-"""Progress for whoever runs a flow in this process: the command line listens, tasks tell. Prefect has its artifacts.
+"""Progress for whoever runs the line in this process: the line tells, the command line and Prefect's artifacts listen.
 
 Nothing is stored; without a listener, telling does nothing.
 """
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ti_core.records import Scores
+from ti_core.records import Manifest, Outcome, Scores
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,24 @@ class Judged:
     scores: Scores
 
 
-Event = Stage | Trained | Judged
+@dataclass(frozen=True)
+class Assembled:
+    """All that is known of a judged run is in its manifest, whose blobs are in the store."""
+
+    concept: str
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run has its outcome; `page` is where a browser finds its page."""
+
+    concept: str
+    outcome: Outcome
+    page: str
+
+
+Event = Stage | Trained | Judged | Assembled | Ended
 _listeners: list[Callable[[Event], None]] = []
 
 

@@ -1,0 +1,336 @@
+"""The stations of the line: what is done to a list of concepts at each of them, whoever calls it.
+
+Every station may be called again with the same works: what lies in the store is not done twice. Torch and MLflow are
+imported by the first station that needs them, so that a list in which all is known costs neither. This module knows no
+Prefect, and not in which order it is called.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import Literal
+
+from ti_core import progress
+from ti_core.choosing.selection import balanced, choose, report, survivors
+from ti_core.config import Packing
+from ti_core.errors import InputError, PausedError, PseudowordError, ServiceError, TrainingError
+from ti_core.images.ingest import keep_pictures
+from ti_core.planning.batch import BatchItem
+from ti_core.planning.plan import make_plan
+from ti_core.publishing.catalogue import champion_of, known, manifest_of
+from ti_core.records import Champion, JudgeRequest, Manifest, Plan, Split
+from ti_core.reporting.pages import write_page
+from ti_core.settings import Settings
+from ti_core.store import Store, get_blob
+from ti_core.works import Asked, Mark, Work, marked, rounds_of, standing
+
+log = logging.getLogger(__name__)
+
+WRITERS = 4
+"""Concepts that are published at the same time: it is waiting for servers."""
+
+_planned: ContextVar[Sequence[Work]] = ContextVar("planned", default=())
+
+
+@contextmanager
+def planned_already(works: Sequence[Work]) -> Iterator[None]:
+    """Within it the line takes `works` as planned: a command that has looked what is known plans nothing twice."""
+    token = _planned.set(works)
+    try:
+        yield
+    finally:
+        _planned.reset(token)
+
+
+def plan(items: Sequence[BatchItem], asked: Asked, settings: Settings, store: Store) -> list[Work]:
+    """Decide every run of a list, and find the outcomes that are there already. Nothing is written or loaded."""
+    works = []
+    for place, item in enumerate(items):
+        work = Work(place, item.name)
+        if item.spec is None:
+            works.append(replace(work, error=InputError(item.reason)))
+            continue
+        progress.tell(progress.Stage(item.name, "reading pictures"))
+        try:
+            decided = make_plan(
+                item.spec, asked.training, asked.evaluation, asked.rule, asked.base_model, settings, None
+            )
+            works.append(replace(work, plan=decided))
+        except PseudowordError as error:
+            works.append(replace(work, error=error))
+    open_works = [one for one in works if one.open]
+    found = dict(zip((one.place for one in open_works), known(store, [one.planned for one in open_works]), strict=True))
+    return [replace(one, outcome=found.get(one.place), known=found.get(one.place) is not None) for one in works]
+
+
+class Stations:
+    """What is done to a list at each station. All may be called again with the same works: nothing is done twice."""
+
+    def __init__(self, settings: Settings, store: Store, packing: Packing, batch: str) -> None:
+        self._settings, self._store, self._packing, self._batch = settings, store, packing, batch
+
+    def ingest(self, items: Sequence[BatchItem], asked: Asked) -> list[Work]:
+        """Decide every run (`plan`), and keep the pictures of those that have no outcome yet."""
+        works = list(_planned.get()) or plan(items, asked, self._settings, self._store)
+        return _one_by_one(works, self._keep_pictures)
+
+    def _keep_pictures(self, work: Work) -> Work:
+        keep_pictures(work.planned.concept.pictures, work.planned.images, self._settings, self._store)
+        return work
+
+    def prepare(self, works: Sequence[Work]) -> list[Work]:
+        """Squares and latents."""
+        from ti_core.training.running import prepare
+
+        def prepared(work: Work) -> Work:
+            progress.tell(progress.Stage(work.name, "preparing its pictures"))
+            return replace(work, prepared=prepare(work.planned, self._settings, self._store))
+
+        progress.tell(progress.Stage(works[0].name, "loading the base model"))
+        return _one_by_one(works, prepared)
+
+    def train(self, works: Sequence[Work]) -> list[Work]:
+        """Train all in packs, each under a tracking run of its own; checkpoints and states are in the store."""
+        from ti_core.registry import Registry
+        from ti_core.training.events import Progress
+        from ti_core.training.running import run_training
+
+        registry = Registry(self._settings)
+        works = [replace(one, run_id=registry.open_run(one.planned, self._batch)) for one in works]
+        rows: dict[str, list[dict[str, float]]] = {one.name: [] for one in works}
+
+        def on_progress(event: Progress) -> None:
+            told = (event.step, event.steps, event.loss, event.norm, event.samples_per_second)
+            progress.tell(progress.Trained(event.concept, *told))
+            names = ("step", "loss", "norm", "samples_per_second")
+            rows[event.concept].append({name: getattr(event, name) for name in names})
+
+        def say(text: str) -> None:
+            log.info("%s", text)
+            progress.tell(progress.Stage(works[0].name, text))
+
+        progress.tell(progress.Stage(works[0].name, "training"))
+        pairs = [(one.planned, one.ready) for one in works]
+        try:
+            made = run_training(pairs, self._packing, self._settings, self._store, on_progress, say)
+        except BaseException:
+            self.close(works, "FAILED")
+            raise
+        after = []
+        for work, trained in zip(works, made, strict=True):
+            registry.log_training(work.run_id, rows[work.name])
+            error = PausedError(trained.reason) if trained.paused else TrainingError(trained.reason)
+            after.append(replace(work, checkpoints=trained.checkpoints, error=error if trained.reason else None))
+        return self._closing(after)
+
+    def evaluate(self, works: Sequence[Work], step: int, rung: int) -> list[Mark]:
+        """Judge one step of all works that have it, in full batches, on the seeds of a rung; step 0 is the class word,
+        on all seeds."""
+        from ti_core.judging.rounds import judge_together
+        from ti_core.judging.scoring import anchors
+
+        wanted = list[tuple[Work, JudgeRequest]]()
+        for work in works:
+            of = rounds_of(work)
+            vectors = next((one.vectors for one in standing(work) if one.step == step), None)
+            if (step == 0 or vectors) and rung < len(of):
+                seeds = of[rung].seeds if step and len(of) > 1 else ()
+                wanted.append((work, _request(work, step, vectors, "select", seeds)))
+                progress.tell(progress.Stage(work.name, f"judging {f'step {step}' if step else 'the class word'}"))
+        made = judge_together([[request] for _, request in wanted], self._settings, self._store)
+        marks = []
+        for (work, _), result in zip(wanted, made, strict=True):
+            if isinstance(result, PseudowordError):
+                marks.append(Mark(work.place, step, error=result))
+                continue
+            (scores,) = result
+            progress.tell(progress.Judged(work.name, scores))
+            ends = None if step else anchors(work.planned, work.ready, scores, self._settings, self._store)
+            marks.append(Mark(work.place, step, scores, ends))
+        return marks
+
+    def halve(self, works: Sequence[Work], marks: Sequence[Sequence[Mark]], rung: int) -> list[Work]:
+        """Take down what a rung said, and let the weaker steps go out, by each plan's rule."""
+
+        def halved(work: Work) -> Work:
+            of = rounds_of(work)
+            if rung >= len(of) or not of[rung].keep or work.ends is None:
+                return work
+            present = [work.scores[one.step] for one in standing(work)]
+            stay = survivors(present, work.ends, work.planned.rule, of[rung].keep)
+            return replace(work, out=work.out | {one.step for one in present} - set(stay))
+
+        return _one_by_one(marked(works, marks), halved)
+
+    def select(self, works: Sequence[Work], marks: Sequence[Sequence[Mark]]) -> list[Work]:
+        """Take down what the last rung said, and choose a step of each run."""
+
+        def chosen(work: Work) -> Work:
+            progress.tell(progress.Stage(work.name, "choosing"))
+            if work.ends is None:
+                raise InputError(f"There is no checkpoint of {work.name} to judge.")
+            return replace(work, decision=choose(list(work.scores.values()), work.ends, work.planned.rule))
+
+        return self._closing(_one_by_one(marked(works, marks), chosen))
+
+    def evaluate_report(self, works: Sequence[Work]) -> list[Work]:
+        """Judge class word and chosen step of all works on the reporting set, which had no say in the choice."""
+        from ti_core.judging.rounds import judge_together
+        from ti_core.judging.scoring import anchors
+
+        requests = []
+        for work in works:
+            progress.tell(progress.Stage(work.name, "judging for the report"))
+            vectors = next(one.vectors for one in work.checkpoints if work.decision and one.step == work.decision.step)
+            step = work.decision.step if work.decision else 0
+            requests.append([_request(work, 0, None, "report"), _request(work, step, vectors, "report")])
+        made = judge_together(requests, self._settings, self._store)
+
+        def reported(work: Work) -> Work:
+            result = made[[one.place for one in works].index(work.place)]
+            if isinstance(result, PseudowordError):
+                raise result
+            class_word, chosen = result
+            ends = anchors(work.planned, work.ready, class_word, self._settings, self._store)
+            return replace(work, report=report(chosen, ends, work.planned.rule))
+
+        return self._closing(_one_by_one(works, reported))
+
+    def evaluate_rivals(self, works: Sequence[Work]) -> list[Work]:
+        """Judge again, beside the accepted runs, the present champions of another protocol, so that they compare."""
+        from ti_core.judging.rounds import judge_together
+
+        rivals = dict[int, Champion]()
+        for work in works:
+            champion = champion_of(self._store, work.name, work.planned.base.slug)
+            accepted = work.decision is not None and work.decision.accepted
+            if champion and accepted and champion.protocol != work.planned.protocol_digest:
+                rivals[work.place] = champion
+        against = [work for work in works if work.place in rivals]
+        requests = [[_request(work, rivals[work.place].step, rivals[work.place].vectors, "report")] for work in against]
+        made = {
+            work.place: result
+            for work, result in zip(against, judge_together(requests, self._settings, self._store), strict=True)
+        }
+
+        def compared(work: Work) -> Work:
+            result = made.get(work.place)
+            if isinstance(result, PseudowordError):
+                raise result
+            if result is None or work.report is None:
+                return work
+            score = balanced(result[0], work.report.anchors, work.planned.rule)
+            return replace(work, rivals={rivals[work.place].judge_key: score})
+
+        return self._closing(_one_by_one(works, compared))
+
+    def register(self, works: Sequence[Work]) -> list[Work]:
+        """Assemble and publish. What waits for servers overlaps; drawing is done one after the other."""
+        from ti_core.publishing.transaction import publish
+        from ti_core.registry import Registry
+
+        registry = Registry(self._settings)
+        manifests = dict[int, Manifest]()
+
+        def assembled(work: Work) -> Work:
+            progress.tell(progress.Stage(work.name, "publishing"))
+            manifests[work.place] = self.manifest(work)
+            progress.tell(progress.Assembled(work.name, manifests[work.place]))
+            return work
+
+        def published(work: Work) -> Work:
+            outcome = publish(self._store, registry, manifests[work.place], work.run_id, work.rivals)
+            registry.close_run(work.run_id, "FINISHED")
+            return replace(work, outcome=outcome)
+
+        works = _one_by_one(works, assembled)
+        with ThreadPoolExecutor(WRITERS, "publish") as threads:
+            works = [one for (one,) in threads.map(lambda work: _one_by_one([work], published), works)]
+        for work in works:
+            if work.outcome:
+                html = get_blob(self._store, manifests[work.place].page)
+                page = write_page(self._settings, work.name, work.planned.base.slug, html)
+                link = registry.run_url(work.run_id) or page.as_uri()
+                progress.tell(progress.Ended(work.name, work.outcome, link))
+        return self._closing(works)
+
+    def again(self, old: Manifest, plan: Plan) -> list[Work]:
+        """The stored checkpoints of a judged run, to be judged as `plan` says; without any work where that is done.
+
+        Raises InputError for a plan of another training.
+        """
+        if plan.train_key != old.plan.train_key:
+            raise InputError(
+                f"The plan is of another training of {plan.concept.name}: plan the judging of this one anew."
+            )
+        work = Work(0, plan.concept.name, plan, old.prepared, checkpoints=old.checkpoints)
+        return [replace(work, known=manifest_of(self._store, plan) is not None)]
+
+    def keep_judged(self, works: Sequence[Work]) -> list[Work]:
+        """Keep the manifests of what was judged again."""
+        from ti_core.publishing.transaction import keep
+
+        def kept(work: Work) -> Work:
+            made = keep(self._store, self.manifest(work))
+            progress.tell(progress.Assembled(work.name, made))
+            write_page(self._settings, work.name, f"{made.plan.base.slug}.{made.plan.judge_key[:12]}",
+                       get_blob(self._store, made.page))  # fmt: skip
+            return replace(work, known=True)
+
+        return _one_by_one(works, kept)
+
+    def judged(self, works: Sequence[Work]) -> Manifest:
+        """What was kept of a work judged again. Raises why there is nothing."""
+        (work,) = works
+        if work.error:
+            raise work.error
+        found = manifest_of(self._store, work.planned)
+        assert found is not None  # noqa: S101  # for the type checker
+        return found
+
+    def manifest(self, work: Work) -> Manifest:
+        """All that is known of a judged run; the blobs it names are in the store."""
+        from ti_core.publishing.assembly import assemble
+
+        assert work.ends and work.decision and work.report  # noqa: S101  # for the type checker
+        scores = tuple(work.scores[step] for step in sorted(work.scores))
+        return assemble(
+            work.planned, work.ready, work.checkpoints, work.ends, scores, work.decision, work.report, self._store
+        )
+
+    def close(self, works: Sequence[Work], status: Literal["FAILED", "KILLED"]) -> None:
+        """End the tracking runs of works that go no further now; a later attempt takes them up again. A silent server
+        only warns: what failed before is what a person must hear of."""
+        from ti_core.registry import Registry
+
+        try:
+            for work in works:
+                if work.run_id:
+                    Registry(self._settings).close_run(work.run_id, status)
+        except ServiceError:
+            log.warning("The tracking server cannot be told that this run ended.")
+
+    def _closing(self, works: list[Work]) -> list[Work]:
+        self.close([work for work in works if work.error], "FAILED")
+        return works
+
+
+def _request(work: Work, step: int, vectors: str | None, split: Split, seeds: tuple[int, ...] = ()) -> JudgeRequest:
+    return JudgeRequest(plan=work.planned, prepared=work.ready, step=step, vectors=vectors, split=split, seeds=seeds)
+
+
+def _one_by_one(works: Sequence[Work], station: Callable[[Work], Work]) -> list[Work]:
+    """Call a station for every open work alone. What fails leaves with its reason; the others go on."""
+    after = []
+    for work in works:
+        try:
+            after.append(station(work) if work.open else work)
+        except PseudowordError as error:
+            after.append(replace(work, error=error))
+        except Exception as error:
+            log.exception("The work on %s failed.", work.name)
+            after.append(replace(work, error=error))
+    return after
