@@ -46,7 +46,7 @@ class Line:
         works: list[Work] = self._call("ingest", "ingest", self.stations.ingest, list(items), asked)
         works = self._each("preprocess", "preprocess", self.stations.prepare, works)
         works = self._each("train", "train", self.stations.train, works)
-        works = self.judge(works)
+        works = self._each("evaluate", "evaluate the champions", self.stations.evaluate_rivals, self.judge(works))
         return self._each("register", "register", self.stations.register, works)
 
     def judge_again(self, old: Manifest, plan: Plan) -> Manifest:
@@ -74,8 +74,7 @@ class Line:
                 label = f"halve after rung {rung + 1}"
                 still = self._call("halve", label, self.stations.halve, still, marks, rung)
         works = _replaced(works, self._call("select", "select", self.stations.select, still, marks))
-        works = self._each("evaluate", "evaluate for the report", self.stations.evaluate_report, works)
-        return self._each("evaluate", "evaluate the present champions", self.stations.evaluate_rivals, works)
+        return self._each("evaluate", "evaluate for the report", self.stations.evaluate_report, works)
 
     def _each(self, name: str, label: str, station: Station, works: list[Work]) -> list[Work]:
         """Call a station with the works that are open; none is called for nothing."""

@@ -1,9 +1,14 @@
 """The one small real run that all tests of the flows look at; the fixture `octopus` makes it."""
 
+import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import FlowRun, TaskRun
 
 from ti_core.config import ConceptSpec, EvaluationConfig, TrainingConfig
 from ti_core.records import Outcome
@@ -26,3 +31,16 @@ class Run:
     @property
     def settings(self) -> Settings:
         return Settings(home=self.home)
+
+
+def task_runs(flow_run: UUID, wanted: int) -> dict[str, TaskRun]:
+    """The ended task runs of a flow run by name. Prefect records them from events, a moment later."""
+    one = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run]))
+    with get_client(sync_client=True) as client:
+        for _ in range(300):
+            found = client.read_task_runs(flow_run_filter=one)
+            if len(found) >= wanted and all(run.state and run.state.is_final() for run in found):
+                break
+            time.sleep(0.1)
+    assert not [name for name, count in Counter(run.name for run in found).items() if count > 1]
+    return {run.name: run for run in found}

@@ -37,8 +37,9 @@ def test_light_commands_load_neither_torch_nor_prefect_nor_mlflow(command: str, 
 
 
 LIGHT = (
-    "client", "config", "errors", "formats", "keys", "planning", "prompts", "publishing", "records", "selection",
-    "settings", "store", "images.ingest", "backbone.folder", "batch", "dreambench", "protocols",
+    "backbone.folder", "choosing.selection", "client", "config", "errors", "formats", "images.ingest", "keys", "line",
+    "planning.batch", "planning.plan", "publishing.catalogue", "publishing.transaction", "records", "settings",
+    "stations", "store", "summary", "works",
 )  # fmt: skip
 
 
