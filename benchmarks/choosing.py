@@ -21,14 +21,14 @@ from matplotlib.figure import Figure
 from ti_core.choosing.halving import ladder, restricted
 from ti_core.choosing.selection import balanced, choose, survivors
 from ti_core.choosing.statistics import t_quantile
-from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
+from ti_core.config import ConceptSpec, Packing, SelectionRule, TrainingConfig
 from ti_core.judging.scoring import anchors, judge_round
-from ti_core.planning.batch import read_batch
-from ti_core.planning.plan import make_plan
-from ti_core.records import Anchors, Candidate, Decision, JudgeRequest, Plan, PreparedSet, Scores, Split, Trained
+from ti_core.line import Line
+from ti_core.planning.batch import BatchItem, read_batch
+from ti_core.records import Anchors, Candidate, Decision, JudgeRequest, Scores
 from ti_core.settings import Settings
 from ti_core.store import Store, open_store
-from ti_core.training.running import prepare, run_training
+from ti_core.works import Asked, Work
 
 ROOT = Path(__file__).resolve().parent.parent
 CONCEPTS = ROOT / "examples" / "concepts"
@@ -54,39 +54,29 @@ class Run(NamedTuple):
 
 def judged_runs(specs: Sequence[ConceptSpec], seed: int, settings: Settings, store: Store) -> list[Run]:
     """Train and judge all concepts with one training seed."""
-    work = []
-    for concept in specs:
-        training = TrainingConfig(steps=STEPS, checkpoint_every=EVERY, seed=seed)
-        plan = make_plan(concept, training, EvaluationConfig(), SelectionRule(), "miniature", settings, store)
-        work.append((plan, prepare(plan, settings, store)))
-    made = run_training(work, Packing(slots=SLOTS), settings, store, lambda event: None, print)
+    line = Line(settings, store, Packing(slots=SLOTS))
+    asked = Asked(TrainingConfig(steps=STEPS, checkpoint_every=EVERY, seed=seed), base_model="miniature")
     runs = []
-    for (plan, prepared), trained in zip(work, made, strict=True):
-        if trained.reason:
-            raise SystemExit(trained.reason)
-        select = all_steps(plan, prepared, trained, "select", settings, store)
-        report = all_steps(plan, prepared, trained, "report", settings, store)
-        ends, told = (anchors(plan, prepared, scores[0], settings, store) for scores in (select, report))
-        truth = {one.step: balanced(one, told, plan.rule) for one in report[1:]}
-        runs.append(Run(plan.concept.name, seed, ends, select[1:], truth))
-        print(f"seed {seed}: {plan.concept.name} judged ({len(runs)} of {len(work)})", flush=True)
+    for work in line.study([BatchItem(one.name, one) for one in specs], asked):
+        if work.error or work.ends is None:
+            raise SystemExit(f"{work.name}: {work.error}")
+        told, *reported = all_steps(work, settings, store)
+        ends = anchors(work.planned, work.ready, told, settings, store)
+        truth = {one.step: balanced(one, ends, work.planned.rule) for one in reported}
+        runs.append(Run(work.name, seed, work.ends, list(work.scores.values()), truth))
+        print(f"seed {seed}: {work.name} judged ({len(runs)} of {len(specs)})", flush=True)
     return runs
 
 
-def all_steps(
-    plan: Plan, prepared: PreparedSet, trained: Trained, split: Split, settings: Settings, store: Store
-) -> list[Scores]:
-    """Scores of the class word and of every checkpoint on one set; on few seeds of the reporting set."""
-    seeds = plan.protocol.report.seeds[:REPORT_SEEDS] if split == "report" else ()
-    wanted = [(0, None), *((one.step, one.vectors) for one in trained.checkpoints)]
-    return judge_round(
-        [
-            JudgeRequest(plan=plan, prepared=prepared, step=step, vectors=vectors, split=split, seeds=seeds)
-            for step, vectors in wanted
-        ],
-        settings,
-        store,
-    )
+def all_steps(work: Work, settings: Settings, store: Store) -> list[Scores]:
+    """Scores of the class word and of every checkpoint on few seeds of the reporting set."""
+    seeds = work.planned.protocol.report.seeds[:REPORT_SEEDS]
+    wanted = [(0, None), *((one.step, one.vectors) for one in work.checkpoints)]
+    requests = [
+        JudgeRequest(plan=work.planned, prepared=work.ready, step=step, vectors=vectors, split="report", seeds=seeds)
+        for step, vectors in wanted
+    ]
+    return judge_round(requests, settings, store)
 
 
 def halved(run: Run, rule: SelectionRule) -> tuple[Decision, float]:

@@ -15,22 +15,19 @@ last step in two columns without a mark, for a reader who has seen nothing else;
 import io
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
-from ti_core.choosing.selection import choose, report
-from ti_core.config import EvaluationConfig, Packing, SelectionRule, TrainingConfig
-from ti_core.judging.rounds import Contest, judge_contests
-from ti_core.judging.scoring import anchors, judge
-from ti_core.planning.batch import read_batch
-from ti_core.planning.plan import make_plan
-from ti_core.publishing.assembly import assemble
-from ti_core.records import Anchors, Checkpoint, Decision, Manifest, Plan, PreparedSet, Scores
+from ti_core.config import TrainingConfig
+from ti_core.line import Line
+from ti_core.planning.batch import BatchItem, read_batch
+from ti_core.records import Scores
 from ti_core.reporting.report import contact_sheet
 from ti_core.settings import Settings
 from ti_core.store import Store, get_blob, open_store
-from ti_core.training.running import prepare, run_training
+from ti_core.works import Asked, Work
 
 ROOT = Path(__file__).resolve().parent.parent
 CONCEPTS = ROOT / "examples" / "concepts"
@@ -41,48 +38,20 @@ HARD = TrainingConfig(steps=300, checkpoint_every=20, learning_rate=2e-2)
 NOTHING = TrainingConfig(learning_rate=1e-9)
 
 
-def planned(name: str, training: TrainingConfig, settings: Settings, store: Store, vectors: int = 1) -> Plan:
-    """The run of one held-out concept."""
-    (concept,) = [item.spec for item in read_batch(str(CONCEPTS), "", settings) if item.spec and item.name == name]
-    concept = concept.model_copy(update={"vectors": vectors})
-    return make_plan(concept, training, EvaluationConfig(), SelectionRule(), "miniature", settings, store)
+def studied(name: str, training: TrainingConfig, line: Line, settings: Settings, vectors: int = 1) -> Work:
+    """One held-out concept, trained and judged."""
+    (item,) = [item for item in read_batch(str(CONCEPTS), "", settings) if item.name == name]
+    spec = item.spec and item.spec.model_copy(update={"vectors": vectors})
+    return told(line.study([BatchItem(name, spec, item.reason)], Asked(training, base_model="miniature")))
 
 
-def trained(plan: Plan, prepared: PreparedSet, settings: Settings, store: Store) -> tuple[Checkpoint, ...]:
-    """Its checkpoints."""
-    (made,) = run_training([(plan, prepared)], Packing(), settings, store, lambda _: None, print)
-    if made.reason:
-        raise SystemExit(made.reason)
-    return made.checkpoints
-
-
-def decided(
-    plan: Plan, prepared: PreparedSet, checkpoints: tuple[Checkpoint, ...], settings: Settings, store: Store
-) -> tuple[Contest, Decision]:
-    """All checkpoints judged on the choosing set, and the choice."""
-    (contest,) = judge_contests([Contest(plan=plan, prepared=prepared, checkpoints=checkpoints)], settings, store)
-    decision = choose(list(contest.scores.values()), _ends(contest, settings, store), plan.rule)
-    print(f"{plan.concept.name}: {decision.explanation}", flush=True)
-    return contest, decision
-
-
-def manifest_of(contest: Contest, decision: Decision, settings: Settings, store: Store) -> Manifest:
-    """The judged run with its report."""
-    plan, prepared = contest.plan, contest.prepared
-    vectors = next(one.vectors for one in contest.checkpoints if one.step == decision.step)
-    word, chosen = (
-        judge(plan, prepared, step, blob, "report", settings, store)
-        for step, blob in ((0, None), (decision.step, vectors))
-    )
-    told = report(chosen, anchors(plan, prepared, word, settings, store), plan.rule)
-    ends = _ends(contest, settings, store)
-    return assemble(plan, prepared, contest.checkpoints, ends, tuple(contest.scores.values()), decision, told, store)
-
-
-def _ends(contest: Contest, settings: Settings, store: Store) -> Anchors:
-    """The ends of the scales on the choosing set; the class word's scores are in the store."""
-    plan, prepared = contest.plan, contest.prepared
-    return anchors(plan, prepared, judge(plan, prepared, 0, None, "select", settings, store), settings, store)
+def told(works: Sequence[Work]) -> Work:
+    """The one work of a list, whose choice is printed."""
+    (work,) = works
+    if work.error or work.decision is None:
+        raise SystemExit(f"{work.name}: {work.error}")
+    print(f"{work.name}: {work.decision.explanation}", flush=True)
+    return work
 
 
 def columns(chosen: Scores, last: Scores, store: Store) -> None:
@@ -113,14 +82,14 @@ def main() -> None:
         "",
     ]
 
-    plan = planned(OVERFITTED, HARD, settings, store, vectors=2)
-    prepared = prepare(plan, settings, store)
-    contest, decision = decided(plan, prepared, trained(plan, prepared, settings, store), settings, store)
-    manifest = manifest_of(contest, decision, settings, store)
+    line = Line(settings, store)
+    work = studied(OVERFITTED, HARD, line, settings, vectors=2)
+    manifest = line.stations.manifest(work)
+    decision = manifest.decision
     sheet = Image.open(io.BytesIO(contact_sheet(manifest, lambda sha256: get_blob(store, sha256), max_width=1200)))
     DOCS.mkdir(parents=True, exist_ok=True)
     sheet.convert("P", palette=Image.Palette.ADAPTIVE, colors=128).save(DOCS / "overfitted.png", optimize=True)
-    columns(contest.scores[decision.step], contest.scores[max(contest.scores)], store)
+    columns(work.scores[decision.step], work.scores[max(work.scores)], store)
     lines += [
         f"## Overfitted: {OVERFITTED}, two vectors, learning rate {HARD.learning_rate:g}, {HARD.steps} steps", "",
         f"Chosen: step **{decision.step}** of {HARD.steps}; starts to look bad: step **{decision.looks_bad_from}**; "
@@ -128,14 +97,14 @@ def main() -> None:
         decision.explanation, "", "![Contact sheet of the overfitted run](overfitted.png)", "",
     ]  # fmt: skip
 
-    pair = {name: planned(name, TrainingConfig(), settings, store) for name in ("fox", "zebra")}
-    sets = {name: prepare(one, settings, store) for name, one in pair.items()}
-    made = {name: trained(one, sets[name], settings, store) for name, one in pair.items()}
+    pair = {name: studied(name, TrainingConfig(), line, settings) for name in ("fox", "zebra")}
     lines += ["## Swapped: one concept's vectors, another one's pictures", ""]
     for own, other in (("fox", "zebra"), ("zebra", "fox")):
-        _, right = decided(pair[own], sets[own], made[own], settings, store)
+        right = line.stations.manifest(pair[own]).decision
         # Kept scores go by vectors and protocol, so the swapped ones are judged anew.
-        _, wrong = decided(pair[other], sets[other], made[own], settings, store)
+        there = pair[other]
+        swapped = Work(0, other, there.plan, there.prepared, checkpoints=pair[own].checkpoints)
+        wrong = line.stations.manifest(told(line.judge([swapped]))).decision
         lines += [
             f"- {own}'s vectors on {own}'s pictures: {'accepted' if right.accepted else 'rejected'}, CLIP-I "
             f"{right.gain.value:+.3f} over the class word. On {other}'s pictures: "
@@ -144,13 +113,11 @@ def main() -> None:
             f"  > {wrong.explanation}",
         ]
 
-    plan = planned("crown", NOTHING, settings, store)
-    prepared = prepare(plan, settings, store)
-    _, decision = decided(plan, prepared, trained(plan, prepared, settings, store), settings, store)
+    unlearned = line.stations.manifest(studied("crown", NOTHING, line, settings)).decision
     lines += [
         "", f"## Unlearned: crown, learning rate {NOTHING.learning_rate:g}", "",
-        f"**{'Accepted' if decision.accepted else 'Rejected'}**, CLIP-I {decision.gain.value:+.4f} over the class word.", "",
-        f"> {decision.explanation}", "",
+        f"**{'Accepted' if unlearned.accepted else 'Rejected'}**, CLIP-I {unlearned.gain.value:+.4f} over the class word.", "",
+        f"> {unlearned.explanation}", "",
     ]  # fmt: skip
     (DOCS / "extremes.md").write_text("\n".join(lines))
 

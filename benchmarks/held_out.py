@@ -1,36 +1,34 @@
 """Does the line work? Every held-out concept through ingest, training, judging and choosing, none left out.
 
-    python benchmarks/held_out.py                # all of examples/concepts, about 2 minutes each on two cores; resumable
+    python benchmarks/held_out.py                # all of examples/concepts, about an hour on two cores; resumable
     python benchmarks/held_out.py --only fox owl # some of them; writes no table
 
 Writes docs/held-out.md with the table, the summary, and the contact sheets of the losers beside it. All figures come
-from the reporting set: prompts and seeds that had no say in the choice. Results lie in work/held-out until they are
-removed. It uses the stations directly, without Prefect and MLflow, and publishes nothing.
+from the reporting set: prompts and seeds that had no say in the choice. States and scores lie in work/held-out until they
+are removed. It calls the line without Prefect, and publishes nothing.
 """
 
 import argparse
 import io
 import logging
 import statistics
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from ti_core.backbone.folder import MINIATURE
-from ti_core.choosing.selection import balanced, choose, report
+from ti_core.choosing.selection import balanced
 from ti_core.choosing.statistics import t_quantile
-from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
-from ti_core.judging.scoring import anchors, judge
-from ti_core.planning.batch import read_batch
-from ti_core.planning.plan import make_plan
-from ti_core.publishing.assembly import assemble
+from ti_core.config import ConceptSpec
+from ti_core.judging.scoring import judge
+from ti_core.line import Line
+from ti_core.planning.batch import BatchItem, read_batch
 from ti_core.records import Document, Manifest, Scores
 from ti_core.reporting.report import contact_sheet
 from ti_core.settings import Settings
 from ti_core.store import Store, get_blob, open_store
-from ti_core.training.running import prepare, run_training
+from ti_core.works import Asked
 
 ROOT = Path(__file__).resolve().parent.parent
 CONCEPTS = ROOT / "examples" / "concepts"
@@ -59,41 +57,18 @@ class Result(Document):
         return self.manifest.report.gain.value <= 0 or not self.manifest.decision.accepted
 
 
-def measure(concept: ConceptSpec, settings: Settings, store: Store) -> Result:
-    """Take one concept through the line up to the choice, and judge chosen and last step on the reporting set."""
-    plan = make_plan(concept, TrainingConfig(), EvaluationConfig(), SelectionRule(), "miniature", settings, store)
-    kept = WORK / "results" / f"{concept.name}-{plan.judge_key}.json"
-    if kept.is_file():
-        return Result.from_bytes(kept.read_bytes(), str(kept))
-    prepared = prepare(plan, settings, store)
-    (trained,) = run_training([(plan, prepared)], Packing(), settings, store, lambda _event: None, print)
-    if trained.reason:
-        raise SystemExit(trained.reason)
-    checkpoints = trained.checkpoints
-    class_word = judge(plan, prepared, 0, None, "select", settings, store)
-    scores = [judge(plan, prepared, one.step, one.vectors, "select", settings, store) for one in checkpoints]
-    ends = anchors(plan, prepared, class_word, settings, store)
-    decision = choose(scores, ends, plan.rule)
-    told = anchors(plan, prepared, judge(plan, prepared, 0, None, "report", settings, store), settings, store)
-    by_step = {one.step: one.vectors for one in checkpoints}
-    chosen, last = (
-        judge(plan, prepared, step, by_step[step], "report", settings, store)
-        for step in (decision.step, checkpoints[-1].step)
-    )
-    manifest = assemble(
-        plan,
-        prepared,
-        tuple(checkpoints),
-        ends,
-        tuple(scores),
-        decision,
-        report(chosen, told, plan.rule),
-        store,
-    )
-    result = Result(manifest=manifest, last=last)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_bytes(result.to_bytes())
-    return result
+def measure(concepts: Sequence[ConceptSpec], settings: Settings, store: Store) -> list[Result]:
+    """Take concepts through the line in packs, and judge the last step of each on the reporting set, too."""
+    line = Line(settings, store)
+    items = [BatchItem(one.name, one) for one in concepts]
+    results = []
+    for work in line.study(items, Asked(base_model="miniature")):
+        if work.error:
+            raise SystemExit(f"{work.name}: {work.error}")
+        plan, checkpoint = work.planned, work.checkpoints[-1]
+        last = judge(plan, work.ready, checkpoint.step, checkpoint.vectors, "report", settings, store)
+        results.append(Result(manifest=line.stations.manifest(work), last=last))
+    return results
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
@@ -184,16 +159,12 @@ def main() -> None:
     store = open_store(settings)
     specs = [item.spec for item in read_batch(str(CONCEPTS), "", settings) if item.spec]
     specs = [spec for spec in specs if not wanted or spec.name in wanted]
-    results = []
-    for number, concept in enumerate(specs, 1):
-        began = time.monotonic()
-        result = measure(concept, settings, store)
-        results.append(result)
+    results = measure(specs, settings, store)
+    for number, result in enumerate(results, 1):
         told = result.manifest.report
         print(
             f"{number}/{len(specs)} {result.name}: step {result.manifest.decision.step}, gain {told.gain.value:+.3f}, "
-            f"score {told.score:.3f}, last {result.last_score:.3f}, {time.monotonic() - began:.0f} s",
-            flush=True,
+            f"score {told.score:.3f}, last {result.last_score:.3f}"
         )
     if not wanted:
         print(write_table(results, store))

@@ -43,11 +43,15 @@ class Line:
 
         Raises ServiceError when a server that all need does not answer.
         """
+        judged, rivals = self.study(items, asked), self.stations.evaluate_rivals
+        works = self._each("evaluate", "evaluate the champions", rivals, judged)
+        return self._each("register", "register", self.stations.register, works)
+
+    def study(self, items: Sequence[BatchItem], asked: Asked) -> list[Work]:
+        """The line up to the report: what a study wants, which publishes nothing."""
         works: list[Work] = self._call("ingest", "ingest", self.stations.ingest, list(items), asked)
         works = self._each("preprocess", "preprocess", self.stations.prepare, works)
-        works = self._each("train", "train", self.stations.train, works)
-        works = self._each("evaluate", "evaluate the champions", self.stations.evaluate_rivals, self.judge(works))
-        return self._each("register", "register", self.stations.register, works)
+        return self.judge(self._each("train", "train", self.stations.train, works))
 
     def judge_again(self, old: Manifest, plan: Plan) -> Manifest:
         """Judge the stored checkpoints of a run as `plan` (of `planning.replan`) says, and keep what comes of it beside

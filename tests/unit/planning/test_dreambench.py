@@ -9,7 +9,7 @@ from ti_core.planning.batch import read_batch
 from ti_core.planning.dreambench import FILE, read_dreambench
 from ti_core.settings import Settings
 
-DATA = Path(__file__).parents[5] / "shared/data/dreambench"
+DATA = Path(__file__).parents[4] / "shared/data/dreambench"
 TEXT = """Classes
 
 subject_name,class

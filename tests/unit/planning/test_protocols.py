@@ -12,8 +12,9 @@ from ti_core import keys
 from ti_core.backbone.folder import MINIATURE
 from ti_core.config import BackboneKind, ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
 from ti_core.errors import InputError
+from ti_core.planning import protocols
 from ti_core.planning.dreambench import FILE
-from ti_core.planning.plan import make_plan, protocols, replan
+from ti_core.planning.plan import make_plan, replan
 from ti_core.planning.protocols import averages, caveats, figures
 from ti_core.records import BatchRow, Manifest, Plan
 from ti_core.settings import Settings

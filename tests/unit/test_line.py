@@ -1,4 +1,4 @@
-"""Judging again on the miniature: another rule, another sampler, halving; nothing trained, old results untouched."""
+"""The line over a list on the miniature, called plainly: what fails stops nobody; judging again, nothing trained."""
 
 import shutil
 from pathlib import Path
@@ -6,22 +6,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ti_core import formats, reevaluation
+from ti_core import formats, stations
 from ti_core.backbone.folder import MINIATURE
-from ti_core.choosing.selection import choose, report
 from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
 from ti_core.errors import InputError, NotFoundError
-from ti_core.judging.rounds import Contest, judge_contests
-from ti_core.judging.scoring import anchors, judge
-from ti_core.planning.plan import make_plan, protocols, replan
-from ti_core.publishing.assembly import assemble
+from ti_core.judging import scoring
+from ti_core.judging.scoring import judge
+from ti_core.line import Line
+from ti_core.planning import protocols
+from ti_core.planning.batch import BatchItem
+from ti_core.planning.plan import make_plan, replan
 from ti_core.publishing.catalogue import blobs_of, find, manifest_of, manifests_of
 from ti_core.publishing.transaction import keep
 from ti_core.records import Checkpoint, Manifest, PromptSet, blob_key
-from ti_core.reevaluation import reevaluate
 from ti_core.settings import Settings
 from ti_core.store import Store, open_store, put_blob
 from ti_core.training.running import prepare
+from ti_core.works import Asked, Work
 
 FIDELITY = SelectionRule(name="fidelity", floor=0.0, resamples=100)
 STEPS = (10, 20, 30, 40)
@@ -63,27 +64,20 @@ def old(settings: Settings, store: Store) -> Manifest:
         rows = np.random.default_rng(step).normal(0, 0.05, (1, 128)).astype(np.float32)
         blob = put_blob(store, formats.write_checkpoint({"clip_l": rows}))
         checkpoints.append(Checkpoint(step=step, vectors=blob, norm=1.0, loss=0.1))
-    begun = Contest(plan=plan, prepared=prepared, checkpoints=tuple(checkpoints))
-    (contest,) = judge_contests([begun], settings, store)
-    assert contest.ends is not None
-    decision = choose(list(contest.scores.values()), contest.ends, plan.rule)
-    vectors = next(one.vectors for one in checkpoints if one.step == decision.step)
-    word = judge(plan, prepared, 0, None, "report", settings, store)
-    chosen = judge(plan, prepared, decision.step, vectors, "report", settings, store)
-    told = report(chosen, anchors(plan, prepared, word, settings, store), plan.rule)
-    made = assemble(
-        plan, prepared, tuple(checkpoints), contest.ends, tuple(contest.scores.values()), decision, told, store
-    )
-    return keep(store, made)
+    work = Work(0, "fox", plan, prepared, checkpoints=tuple(checkpoints))
+    line = Line(settings, store)
+    (work,) = line.judge([work])
+    assert work.error is None
+    return keep(store, line.stations.manifest(work))
 
 
 def again(old: Manifest, settings: Settings, store: Store, *, clip: str = "", rule: SelectionRule = FIDELITY,
           **evaluation: object) -> Manifest:  # fmt: skip
     plan = replan(old.plan, EvaluationConfig(**evaluation), rule, clip, settings)
-    return reevaluate(old, plan, settings, store)
+    return Line(settings, store).judge_again(old, plan)
 
 
-def test_a_contest_judges_what_single_calls_judge(old: Manifest, settings: Settings, store: Store) -> None:
+def test_the_line_judges_what_single_calls_judge(old: Manifest, settings: Settings, store: Store) -> None:
     assert [one.step for one in old.scores] == list(STEPS)
     for one, checkpoint in zip(old.scores, old.checkpoints, strict=True):
         alone = judge(old.plan, old.prepared, one.step, checkpoint.vectors, "select", settings, store)
@@ -94,20 +88,17 @@ def test_a_contest_judges_what_single_calls_judge(old: Manifest, settings: Setti
 def test_another_rule_judges_no_picture_twice(
     old: Manifest, settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judged: list[tuple[int, str]] = []
-    stock = reevaluation.judge_round
-    monkeypatch.setattr(reevaluation, "judge_contests", lambda *_: pytest.fail("the scores are there"))
-    monkeypatch.setattr(
-        reevaluation, "judge_round",
-        lambda requests, *rest: judged.extend((one.step, one.split) for one in requests) or stock(requests, *rest),
-    )  # fmt: skip
+    judged: list[int] = []
+    stock = scoring.sample_batch
+    monkeypatch.setattr(scoring, "sample_batch", lambda *given: judged.append(len(given[3])) or stock(*given))
     made = again(old, settings, store)
     assert made.scores == old.scores and made.anchors == old.anchors
     assert made.plan.train_key == old.plan.train_key and made.plan.judge_key != old.plan.judge_key
     assert made.decision.rule.name == "fidelity"
     best = max(made.decision.candidates, key=lambda one: one.scaled_i)
     assert made.decision.best_step == best.step
-    assert judged == ([] if made.decision.step == old.decision.step else [(made.decision.step, "report")])
+    report = 2 * 2  # prompts × seeds
+    assert sum(judged) == (0 if made.decision.step == old.decision.step else report)
 
 
 def test_the_result_lies_beside_the_old_one_and_is_not_made_twice(
@@ -121,7 +112,7 @@ def test_the_result_lies_beside_the_old_one_and_is_not_made_twice(
     assert all(store.exists(blob_key(sha256)) for sha256 in blobs_of(made))
     assert made.plan.protocol_digest != old.plan.protocol_digest
     assert np.abs(np.subtract(made.scores[0].clip_i.values, old.scores[0].clip_i.values)).max() > 1e-3
-    monkeypatch.setattr(reevaluation, "judge_contests", lambda *_: pytest.fail("it is known"))
+    monkeypatch.setattr(stations, "_request", lambda *_: pytest.fail("it is known"))
     assert again(old, settings, store, guidance=2.0) == made
 
 
@@ -154,10 +145,53 @@ def test_runs_are_found_by_the_beginning_of_their_key(old: Manifest, store: Stor
 
 def test_a_plan_of_another_training_is_refused(old: Manifest, settings: Settings, store: Store) -> None:
     with pytest.raises(InputError, match="another training of fox"):
-        reevaluate(old, old.plan.model_copy(update={"train_key": "t" * 32}), settings, store)
+        Line(settings, store).judge_again(old, old.plan.model_copy(update={"train_key": "t" * 32}))
 
 
 def test_other_weights_of_the_base_model_are_refused(old: Manifest, settings: Settings) -> None:
     base = old.plan.base.model_copy(update={"digest": "f" * 64})
     with pytest.raises(InputError, match="trained on other weights than those of miniature here"):
         replan(old.plan.model_copy(update={"base": base}), EvaluationConfig(), FIDELITY, "", settings)
+
+
+def test_a_checkpoint_that_is_gone_takes_its_own_concept_off_the_line(
+    old: Manifest, settings: Settings, store: Store
+) -> None:
+    gone = [one.model_copy(update={"vectors": "0" * 64}) if one.step == 20 else one for one in old.checkpoints]
+    whole = Work(0, "fox", old.plan, old.prepared, checkpoints=old.checkpoints)
+    broken = Work(1, "fox", old.plan, old.prepared, checkpoints=tuple(gone))
+    first, second = Line(settings, store).judge([whole, broken])
+    assert first.error is None and first.decision == old.decision and first.report == old.report
+    assert isinstance(second.error, NotFoundError) and second.decision is None
+
+
+def test_what_a_list_knows_is_found_before_anything_is_written(
+    settings: Settings, store: Store, tmp_path: Path
+) -> None:
+    fox = ConceptSpec(name="fox", pictures="examples/concepts/fox", class_word="animal")
+    items = [
+        BatchItem("fox", fox),
+        BatchItem("fox", fox.model_copy(update={"class_word": "xyzzy"})),
+        BatchItem("Fox", None, "'Fox' cannot name a concept."),
+    ]
+    empty = open_store(settings, str(tmp_path / "empty"))
+    good, unknown, bad = stations.plan(items, Asked(), settings, empty)
+    assert good.open and good.planned.concept == fox
+    assert "Unknown class word" in str(unknown.error) and "cannot name" in str(bad.error)
+    assert not (tmp_path / "empty").exists()
+    made = Line(settings, empty).stations.ingest(items, Asked())
+    assert [one.place for one in made if one.open] == [0]
+    kept = set(empty.keys("blobs/"))
+    assert kept == {blob_key(picture.sha256) for picture in good.planned.images.pictures}
+
+
+def test_a_picture_that_changes_before_it_is_kept_is_told(settings: Settings, store: Store, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree("examples/concepts/fox", tmp_path / "fox"))
+    changing = Settings(home=settings.home, device="cpu", allowed_roots=(tmp_path,))
+    item = BatchItem("fox", ConceptSpec(name="fox", pictures=str(folder), class_word="animal"))
+    works = stations.plan([item], Asked(), changing, store)
+    first = sorted(folder.glob("*.png"))[0]
+    first.write_bytes(sorted(folder.glob("*.png"))[1].read_bytes())
+    with stations.planned_already(works):
+        (work,) = Line(changing, store).stations.ingest([item], Asked())
+    assert f"{first.name} in {folder} has changed since it was checked" in str(work.error)
