@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from tests.unit.training.test_running import Line, line
 
 STEPS = {"steps": 40, "checkpoint_every": 20, "batch_size": 8}

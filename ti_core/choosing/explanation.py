@@ -5,12 +5,12 @@ It says what a `Decision` holds and computes nothing new. This module knows no t
 
 from collections.abc import Sequence
 
-from ti_core.records import Candidate, Decision
+from ti_core.config import SelectionRule
+from ti_core.records import Candidate, Decision, Report, Verdict
 
 
 def explain(decision: Decision, left_out: Sequence[int]) -> str:
-    """The paragraph: what was chosen and why, how sure that is, when it starts to look bad; or why it was rejected and
-    what to try. `left_out` are the steps whose scores were not finite. The decision's own explanation is ignored."""
+    """The paragraph: what was chosen and why, how sure that is, when it starts to look bad. `left_out` are the steps whose scores were not finite. The decision's own explanation is ignored."""
     chosen = next(one for one in decision.candidates if one.step == decision.step)
     sentences = [
         _choice(decision, chosen),
@@ -20,7 +20,7 @@ def explain(decision: Decision, left_out: Sequence[int]) -> str:
         _likeness(decision, chosen),
         _fidelity(decision, chosen),
     ]
-    sentences += [_later(decision)] if decision.accepted else _reasons(decision, chosen)
+    sentences.append(_later(decision))
     if left_out:
         sentences.append(f"Left out, because their scores are not finite numbers: {listed(left_out)}.")
     return " ".join(sentences)
@@ -157,24 +157,34 @@ def _later(decision: Decision) -> str:
     return "It does not start to look bad: no two later steps in a row are surely below it."
 
 
-def _reasons(decision: Decision, chosen: Candidate) -> list[str]:
-    """Why it was rejected and what to try."""
-    scale, reasons = decision.scale, []
-    other = _floored(decision)
-    if other and _on_floor(chosen, other) < decision.rule.floor:
-        reasons.append(
-            f"Rejected: no step keeps the floor of the rule {decision.rule.name}; step {chosen.step} is the nearest, "
-            f"with a {other} of {_on_floor(chosen, other):.2f} where {decision.rule.floor:.2f} is asked. Take the rule "
-            "balanced or a lower floor, or train longer or shorter."
-        )
-    if decision.gain.low <= 0:
-        reasons.append(
-            "Rejected: its pictures are not surely closer to the training pictures than those of the class word alone. "
-            "Try more steps, a higher learning rate or better pictures: sharp, and of one thing from several sides."
-        )
-    if scale.text_usable and chosen.clip_t.value <= scale.text_zero:
-        reasons.append(
+def why(verdict: Verdict, report: Report, rule: SelectionRule, *, copies: bool, under: bool, nothing: bool) -> str:
+    """A report's verdict in a sentence or two: the cause, and what to try where it is not accepted.
+
+    `copies`: the pictures follow prompts no better than the training pictures; `under`: they miss the rule's floor;
+    `nothing`: whatever they gain over the class word is surely too little.
+    """
+    gain = report.gain
+    gained = f"CLIP-I {gain.value:+.3f} over the class word, {gain.low:+.3f} to {gain.high:+.3f}"
+    if verdict == "accepted":
+        return f"Accepted: on new prompts and seeds its pictures are surely nearer to the real ones ({gained})."
+    if copies:
+        return (
             "Rejected: its pictures follow the prompts no better than the training pictures do, so it repeats them "
-            "whatever is asked. Try fewer steps, a lower learning rate or better pictures: with varied backgrounds."
+            "whatever is asked. Try fewer steps, a lower learning rate, or pictures with varied backgrounds."
         )
-    return reasons
+    if under:
+        other, value = ("CLIP-T", report.scaled_t) if rule.name == "fidelity" else ("CLIP-I", report.scaled_i)
+        return (
+            f"Rejected: under the rule {rule.name} its scaled {other} of {value:.2f} misses the floor of "
+            f"{rule.floor:.2f}. Take the rule balanced or a lower floor, or train longer or shorter."
+        )
+    if nothing:
+        return (
+            f"Rejected: its pictures are hardly nearer to the real ones than the class word's ({gained}). Try more "
+            "steps, a higher learning rate, or better pictures: sharp, and of one thing from several sides."
+        )
+    grid = report.chosen.clip_i
+    return (
+        f"Undecided: {len(grid.prompts)} prompts × {len(grid.seeds)} seeds are too few to tell whether its pictures "
+        f"are nearer to the real ones ({gained}). Judge with more prompts (`ti judge --prompts`, or --protocol standard)."
+    )

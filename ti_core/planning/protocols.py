@@ -20,6 +20,8 @@ from ti_core.settings import Settings
 
 CLIP = "ViT-B-32/openai"
 """The judge of both published protocols (arXiv 2208.01618, section 5; 2208.12242, section 4.2)."""
+REPORT_SEEDS = 4
+"""Seeds per prompt that every reporting set has at least."""
 DINO = "facebook/dino-vits16"
 """DreamBench's judge of likeness."""
 PAPER_PLAIN = ("a photo of {}",)
@@ -88,10 +90,9 @@ def sets_of(
             _with(select, own.select.plain, own.select.edit),
             _with(report, own.report.plain, own.report.edit),
         )
-    elif name == "quick":
-        select, report = (_with(one, one.plain[:3], one.edit[:3]) for one in (select, report))
     elif name == "textual-inversion-paper":
-        report = _with(report, PAPER_PLAIN, PAPER_EDIT)
+        # The plain prompts beside the published one put the score on its scale; no published figure reads them.
+        report = _with(report, (*PAPER_PLAIN, *report.plain), PAPER_EDIT)
     elif name == "dreambench":
         data = read_dreambench(evaluation.data, settings) if evaluation.data else None
         if data is None:
@@ -104,6 +105,12 @@ def sets_of(
     twice = {*select.plain, *select.edit} & {*report.plain, *report.edit}
     if twice:
         raise InputError(f"The prompt {min(twice)!r} is in the choosing and in the reporting set, which must not meet.")
+    for said, one in (("choosing", select), ("reporting", report)):
+        if len(one.plain) < 2 or len(one.edit) < 2:
+            raise InputError(
+                f"The {said} set has {len(one.plain)} plain and {len(one.edit)} edit prompts: one alone cannot say how "
+                "sure a score is; give at least two of each."
+            )
     return select, report
 
 
@@ -112,13 +119,14 @@ def reseeded(
 ) -> tuple[PromptSet, PromptSet]:
     """The (choosing, reporting) sets with as many seeds as `evaluation`, resolved, says.
 
-    Under a published protocol every step is judged on no more seeds than the kind's default; only the chosen one is
+    The reporting set has no fewer than `REPORT_SEEDS`: with fewer its verdict would pass words that learned nothing too
+    often (docs/decisions/0012). Under a published protocol every step is judged on no more seeds than the kind's default; only the chosen one is
     judged on as many as the protocol asks for.
     """
     few = evaluation.seeds
     if evaluation.protocol in PUBLISHED:
         few = min(few, DEFAULTS[kind]["evaluation"]["seeds"])
-    counts = few, evaluation.seeds
+    counts = few, max(evaluation.seeds, REPORT_SEEDS)
     select, report = (
         one.model_copy(update={"seeds": tuple(range(one.seeds[0], one.seeds[0] + count))})
         for one, count in zip(sets, counts, strict=True)
@@ -152,12 +160,19 @@ def figures(manifest: Manifest) -> dict[str, float]:
         return {}
     if not named.dino:
         of_mean = told.clip_t_of_mean
-        return {"CLIP-I": told.clip_i.mean} | ({"CLIP-T": statistics.fmean(of_mean)} if of_mean else {})
+        rows = [told.clip_i.values[told.clip_i.prompts.index(prompt)] for prompt in _quoted(told.clip_i.prompts)]
+        likeness = statistics.fmean(value for row in rows for value in row)
+        return {"CLIP-I": likeness} | ({"CLIP-T": statistics.fmean(of_mean)} if of_mean else {})
     likeness = {"CLIP-I": told.clip_i_edit.mean} if told.clip_i_edit else {}
     if told.dino:
         rows = told.dino.values[len(told.clip_i.prompts) :]
         likeness = {"DINO": sum(map(sum, rows)) / (len(rows) * len(told.dino.seeds))} | likeness
     return likeness | {"CLIP-T": told.clip_t.mean}
+
+
+def _quoted(prompts: Sequence[str]) -> list[str]:
+    """Of the plain prompts those that the paper's figure is of; prompts of one's own are all that there is."""
+    return [prompt for prompt in prompts if prompt in PAPER_PLAIN] or list(prompts)
 
 
 def published(name: str) -> Published | None:

@@ -1,7 +1,7 @@
 """What the system says, in one room for each part of the way: the records that all others may use."""
 
 from ti_core.records.base import Document, Record, now
-from ti_core.records.decisions import Candidate, Decision, Interval, Report, Scale
+from ti_core.records.decisions import Candidate, Decision, Interval, Report, Scale, Verdict
 from ti_core.records.kept import BatchRow, Champion, Layout, Manifest, Outcome, PublishedFile, Status
 from ti_core.records.places import (
     blob_key,
@@ -61,6 +61,7 @@ __all__ = [
     "Split",
     "Status",
     "Trained",
+    "Verdict",
     "blob_key",
     "champion_key",
     "concept_prefix",

@@ -1,5 +1,7 @@
 """What choosing says: intervals, candidates, the decision, the report."""
 
+from typing import Literal
+
 from ti_core.config import SelectionRule
 from ti_core.records.base import Record
 from ti_core.records.scores import Anchors, Scores
@@ -47,7 +49,8 @@ class Decision(Record):
     """Which step was chosen and why."""
 
     rule: SelectionRule
-    accepted: bool
+    accepted: bool | None = None
+    """Whether the choosing set accepted it, in manifests before schema 3; a `Report` says it since."""
     step: int
     best_step: int
     """The step with the highest score of those that keep the rule's floor; `step` is the earliest sound one tied with
@@ -61,6 +64,9 @@ class Decision(Record):
     """One paragraph for a person."""
 
 
+Verdict = Literal["accepted", "rejected", "undecided"]
+
+
 class Report(Record):
     """The chosen step on the disjoint reporting set: what may be told and compared, since it was not chosen on it."""
 
@@ -71,3 +77,7 @@ class Report(Record):
     score: float
     """The balanced score, whatever the rule: champions compare by it."""
     gain: Interval
+    verdict: Literal["", "accepted", "rejected", "undecided"] = ""
+    """Empty only in manifests before schema 3."""
+    reason: str = ""
+    """Why, in a sentence or two for a person."""
