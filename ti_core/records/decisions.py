@@ -1,5 +1,7 @@
 """What choosing says: intervals, candidates, the decision, the report."""
 
+from typing import Literal
+
 from ti_core.config import SelectionRule
 from ti_core.records.base import Record
 from ti_core.records.scores import Anchors, Scores
@@ -71,3 +73,7 @@ class Report(Record):
     score: float
     """The balanced score, whatever the rule: champions compare by it."""
     gain: Interval
+    verdict: Literal["", "accepted", "rejected", "undecided"] = ""
+    """Empty only in manifests before schema 3."""
+    reason: str = ""
+    """Why, in a sentence or two for a person."""
