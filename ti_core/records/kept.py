@@ -46,8 +46,8 @@ class Manifest(Document):
     table: str = ""
     """Blob of a Parquet table with one row per judged picture (`ti_core.reporting.table`); empty before schema 2."""
     device: str = ""
-    """Where it was trained and judged (`cuda`, `cpu`), with `dtype`, its number type; empty before schema 3. They are in
-    no key: the same work on another device is the same work (docs/decisions/0013)."""
+    """Where it was judged last (`cuda`, `cpu`), with `dtype`, its number type; empty before schema 3. They are in no
+    key: the same work on another device is the same work (docs/decisions/0013)."""
     dtype: str = ""
     created: datetime = Field(default_factory=now)
 
@@ -60,8 +60,13 @@ class Manifest(Document):
 
 
 class Outcome(Document):
-    """How a run ended for good, recorded under its judge_key. Work that has an outcome is not done again."""
+    """How a run ended for good, recorded under its judge_key. Work that has an outcome is not done again.
 
+    Schema 2 added the status `undecided`.
+    """
+
+    SCHEMA: ClassVar[int] = 2
+    schema_version: int = 2
     judge_key: str
     train_key: str
     concept: str
