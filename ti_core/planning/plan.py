@@ -49,13 +49,13 @@ def make_plan(
         )
     if training.norm == "free" and training.norm_limit != TrainingConfig.model_fields["norm_limit"].default:
         raise InputError(
-            f"A norm limit of {training.norm_limit:g} does nothing to a free norm: choose clamp or direction as the norm, "
-            "or leave the limit out."
+            f"A norm limit of {training.norm_limit:g} does nothing to a free norm: choose clamp or direction as the "
+            "norm, or leave the limit out."
         )
     if training.schedule == "constant" and training.warmup:
         raise InputError(
-            f"A warm-up of {training.warmup} steps does nothing to a constant learning rate: choose constant_with_warmup, "
-            "linear or cosine as the schedule, or leave the warm-up out."
+            f"A warm-up of {training.warmup} steps does nothing to a constant learning rate: choose "
+            "constant_with_warmup, linear or cosine as the schedule, or leave the warm-up out."
         )
     evaluation = evaluation.resolved(base.kind)
     images = ingest(concept.pictures, training.resolution, settings, store)
