@@ -93,31 +93,31 @@ def main() -> None:
     lines += [
         f"## Overfitted: {OVERFITTED}, two vectors, learning rate {HARD.learning_rate:g}, {HARD.steps} steps", "",
         f"Chosen: step **{decision.step}** of {HARD.steps}; starts to look bad: step **{decision.looks_bad_from}**; "
-        f"{'accepted' if decision.accepted else 'rejected'}. Reported score {manifest.report.score:.3f}.", "",
+        f"{manifest.verdict}. Reported score {manifest.report.score:.3f}.", "",
         decision.explanation, "", "![Contact sheet of the overfitted run](overfitted.png)", "",
     ]  # fmt: skip
 
     pair = {name: studied(name, TrainingConfig(), line, settings) for name in ("fox", "zebra")}
     lines += ["## Swapped: one concept's vectors, another one's pictures", ""]
     for own, other in (("fox", "zebra"), ("zebra", "fox")):
-        right = line.stations.manifest(pair[own]).decision
+        right = line.stations.manifest(pair[own])
         # Kept scores go by vectors and protocol, so the swapped ones are judged anew.
         there = pair[other]
         swapped = Work(0, other, there.plan, there.prepared, checkpoints=pair[own].checkpoints)
-        wrong = line.stations.manifest(told(line.judge([swapped]))).decision
+        wrong = line.stations.manifest(told(line.judge([swapped])))
         lines += [
-            f"- {own}'s vectors on {own}'s pictures: {'accepted' if right.accepted else 'rejected'}, CLIP-I "
-            f"{right.gain.value:+.3f} over the class word. On {other}'s pictures: "
-            f"**{'accepted' if wrong.accepted else 'rejected'}**, {wrong.gain.value:+.3f} ({wrong.gain.low:+.3f} to "
-            f"{wrong.gain.high:+.3f}).",
-            f"  > {wrong.explanation}",
+            f"- {own}'s vectors on {own}'s pictures: {right.verdict}, CLIP-I "
+            f"{right.report.gain.value:+.3f} over the class word. On {other}'s pictures: "
+            f"**{wrong.verdict}**, {wrong.report.gain.value:+.3f} ({wrong.report.gain.low:+.3f} to "
+            f"{wrong.report.gain.high:+.3f}).",
+            f"  > {wrong.report.reason}",
         ]
 
-    unlearned = line.stations.manifest(studied("crown", NOTHING, line, settings)).decision
+    unlearned = line.stations.manifest(studied("crown", NOTHING, line, settings))
     lines += [
         "", f"## Unlearned: crown, learning rate {NOTHING.learning_rate:g}", "",
-        f"**{'Accepted' if unlearned.accepted else 'Rejected'}**, CLIP-I {unlearned.gain.value:+.4f} over the class word.", "",
-        f"> {unlearned.explanation}", "",
+        f"**{unlearned.verdict}**, CLIP-I {unlearned.report.gain.value:+.4f} over the class word.", "",
+        f"> {unlearned.report.reason}", "",
     ]  # fmt: skip
     (DOCS / "extremes.md").write_text("\n".join(lines))
 

@@ -54,7 +54,7 @@ class Result(Document):
     @property
     def lost(self) -> bool:
         """Whether the word is no nearer to its pictures than the class word, or was rejected."""
-        return self.manifest.report.gain.value <= 0 or not self.manifest.decision.accepted
+        return self.manifest.report.gain.value <= 0 or self.manifest.verdict != "accepted"
 
 
 def measure(concepts: Sequence[ConceptSpec], settings: Settings, store: Store) -> list[Result]:
@@ -82,7 +82,7 @@ def write_table(results: Sequence[Result], store: Store) -> Path:
     """Write docs/held-out.md and the losers' contact sheets."""
     gains = [one.manifest.report.gain.value for one in results]
     improved = sum(gain > 0 for gain in gains)
-    accepted = [one for one in results if one.manifest.decision.accepted]
+    accepted = [one for one in results if one.manifest.verdict == "accepted"]
     margin = mean_interval([one.manifest.report.score - one.last_score for one in results])
     gain = mean_interval(gains)
     losers = [one for one in results if one.lost]
@@ -115,7 +115,7 @@ def write_table(results: Sequence[Result], store: Store) -> Path:
     for one in sorted(results, key=lambda one: one.manifest.report.score):
         manifest, told = one.manifest, one.manifest.report
         lines.append(
-            f"| {one.name} | {manifest.plan.concept.class_word} | {'accepted' if manifest.decision.accepted else 'rejected'} "
+            f"| {one.name} | {manifest.plan.concept.class_word} | {manifest.verdict} "
             f"| {manifest.decision.step} of {manifest.plan.training.steps} "
             f"| {told.anchors.class_word.clip_i.mean:.3f} → {told.chosen.clip_i.mean:.3f} "
             f"| {told.gain.value:+.3f} ({told.gain.low:+.3f} to {told.gain.high:+.3f}) | {told.chosen.clip_t.mean:.3f} "

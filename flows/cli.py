@@ -22,9 +22,8 @@ from ti_core.errors import InputError, NotFoundError, PseudowordError
 if TYPE_CHECKING:
     from ti_core.config import ConceptSpec, EvaluationConfig, Packing, TrainingConfig
     from ti_core.planning.batch import BatchItem
-    from ti_core.records import Manifest, Outcome
+    from ti_core.records import Outcome
     from ti_core.settings import Settings
-    from ti_core.store import Store
     from ti_core.works import Asked, Work
 
 app = typer.Typer(
@@ -169,8 +168,8 @@ def train(
             with console.live(quiet=as_json), planned_already(works):
                 outcome = train_concept(concept, training, evaluation, base_model=base_model, packing=packing)
     _tell(outcome, settings, as_json)
-    if outcome.status == "rejected":
-        raise typer.Exit(2)
+    if outcome.status != "published":
+        raise typer.Exit({"rejected": 3, "undecided": 4}.get(outcome.status, 1))
 
 
 @app.command()
@@ -311,7 +310,7 @@ def judge(
             made = reevaluate(concept, base, old.plan.judge_key, clip, evaluation, chosen_rule)
     from ti_core.reporting.pages import page_path
 
-    page = page_path(settings, concept, f"{made.plan.base.slug}.{made.plan.judge_key[:12]}")
+    page = page_path(settings, concept, made.plan.base.slug, made.plan.judge_key)
     console.show_rejudged(old, made, str(page), as_json)
 
 
@@ -385,7 +384,7 @@ def show(
     for one, outcomes in ended.items():
         if outcomes:
             current = catalogue.champion_of(store, concept, one)
-            manifest = _manifest(store, current.manifest if current else outcomes[-1].manifest)
+            manifest = catalogue.manifest_at(store, current.manifest if current else outcomes[-1].manifest)
             told.append((outcomes, current, manifest))
     console.show_concept(store, told, as_json)
 
@@ -501,21 +500,16 @@ def _quiet_libraries() -> None:
         os.environ.setdefault(name, value)
 
 
-def _manifest(store: "Store", key: str) -> "Manifest":
-    from ti_core.records import Manifest
-
-    return Manifest.from_bytes(store.get(key).data, store.url(key))
-
-
 def _tell(outcome: "Outcome", settings: "Settings", as_json: bool) -> None:
+    from ti_core.publishing.catalogue import manifest_at
     from ti_core.reporting.pages import page_path, write_page
     from ti_core.store import get_blob, open_store
 
     store = open_store(settings)
-    manifest = _manifest(store, outcome.manifest)
-    page = page_path(settings, outcome.concept, outcome.base)
+    manifest = manifest_at(store, outcome.manifest)
+    page = page_path(settings, outcome.concept, outcome.base, outcome.judge_key)
     if not page.is_file():
-        write_page(settings, outcome.concept, outcome.base, get_blob(store, manifest.page))
+        write_page(settings, outcome.concept, outcome.base, outcome.judge_key, get_blob(store, manifest.page))
     if as_json:
         typer.echo(json.dumps(outcome.model_dump(mode="json") | {"page": str(page)}))
         return

@@ -72,8 +72,7 @@ def show_outcome(outcome: Outcome, manifest: Manifest, page: str) -> None:
     colour = {"published": "green", "rejected": "red"}.get(outcome.status, "yellow")
     word = manifest.plan.concept.placeholder
     out.print(Text.assemble("\n", (outcome.status, f"bold {colour}"), f" {word}: {outcome.reason}"))
-    if outcome.reason != manifest.decision.explanation:
-        out.print(manifest.decision.explanation)
+    out.print(manifest.decision.explanation)
     gain = manifest.report.gain
     out.print(
         f"On prompts and seeds it was not chosen on: score {outcome.score:.3f}, CLIP-I {gain.value:+.3f} over the "

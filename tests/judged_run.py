@@ -102,6 +102,8 @@ class JudgedRun:
                 anchors=Anchors(class_word=self._scores(0, "report", told), real=0.8, real_text=0.2),
                 chosen=self._scores(chosen, "report", told),
                 scaled_i=0.61, scaled_t=0.78, score=0.684, gain=Interval(value=0.21, low=0.16, high=0.25),
+                verdict="accepted" if accepted else "rejected",
+                reason="It is worth using." if accepted else "It is no better.",
             ),
             files=(
                 PublishedFile(layout="diffusers", filename=f"{name}.safetensors", sha256="d" * 64, size=612),

@@ -1,7 +1,8 @@
 """The digests that decide what is the same work: train_key, protocol digest, judge_key.
 
 Reuse is decided by these keys alone. A key is the sha256 of canonical JSON, shortened to 32 hex digits (128 bits) so
-that paths stay readable; file digests are never shortened. This module knows no files and no torch.
+that paths stay readable; file digests are never shortened. What the chosen options do not read, names and paths
+are in no key, and neither are device and number type (docs/decisions/0013). This module knows no files and no torch.
 """
 
 import hashlib
@@ -9,7 +10,7 @@ import json
 from typing import Any
 
 from ti_core.config import ConceptSpec, SelectionRule, TrainingConfig
-from ti_core.records import ImageSet, JudgeRequest, PromptSet, Protocol
+from ti_core.records import ImageSet, JudgeRequest, Plan, PromptSet, Protocol
 
 PREPROCESS_VERSION = 1
 """Bump when the same picture file yields another square or another latent."""
@@ -40,22 +41,37 @@ def train_key(concept: ConceptSpec, images: ImageSet, training: TrainingConfig, 
         {
             "numerics": NUMERICS_VERSION,
             "pictures": sorted(picture.sha256 for picture in images.pictures),
-            "masks": sorted(picture.mask for picture in images.pictures) if training.masked else [],
+            "masks": masks(images) if training.masked else [],
             "preprocessing": preprocess_key(training.resolution),
             "concept": {"start": concept.start_phrase, "kind": concept.kind, "vectors": concept.vectors},
-            "training": training.model_dump(mode="json"),
+            "training": training.model_dump(mode="json") | unread(training),
             "base": base_digest,
         }
     )
 
 
+def masks(images: ImageSet) -> list[tuple[str, str]]:
+    """Every picture with its mask: the same masks on other pictures are other work."""
+    return sorted((picture.sha256, picture.mask) for picture in images.pictures)
+
+
+def unread(training: TrainingConfig) -> dict[str, Any]:
+    """The fields that the chosen options do not read, each with the value that stands for it in keys."""
+    fields: dict[str, Any] = {}
+    if training.schedule == "constant":
+        fields["warmup"] = 0
+    if training.norm == "free":
+        fields["norm_limit"] = 1.0
+    return fields
+
+
 def protocol_digest(protocol: Protocol) -> str:
-    """Digest under which scores compare.
+    """Digest under which scores compare. Judges count by their weights, whatever they are called and wherever they lie.
 
     A part that the protocol came to know later counts only where it is used, so that what was judged before compares.
     """
-    told = protocol.model_dump(mode="json")
-    unused = {name for name in ("dino", "dino_digest") if not told[name]}
+    told = protocol.model_dump(mode="json", exclude={"clip", "dino"})
+    unused = {"dino_digest"} if not protocol.dino_digest else set()
     return digest({name: value for name, value in told.items() if name not in unused})
 
 
@@ -78,7 +94,67 @@ def judge_key(train_key: str, protocol_digest: str, rule: SelectionRule, halving
 
     Halving is: it leaves steps out before they are judged on all seeds, so the decision may be another one.
     """
-    unread = {"floor"} if rule.name == "balanced" else set()
-    told = rule.model_dump(mode="json", exclude=unread)
+    floor = {"floor"} if rule.name == "balanced" else set()
+    told = rule.model_dump(mode="json", exclude=floor)
     how = {"halving": True} if halving else {}
     return digest({"train": train_key, "protocol": protocol_digest, "rule": told} | how)
+
+
+# --- keys of earlier versions ----------------------------------------------------------------------------------------
+# They move no more: what is written here is how Pseudoword once computed them, with the numbers and fields of then.
+
+_TRAINING_1 = {"steps", "batch_size", "learning_rate", "checkpoint_every", "resolution", "mirror", "seed"}
+_TRAINING_2 = _TRAINING_1 | {"accumulation", "schedule", "warmup", "norm", "norm_limit", "masked", "stop_early"}
+_RULE = {"name", "confidence", "resamples", "least_range"}
+_PROTOCOL = {
+    "base_digest", "clip", "clip_digest", "references", "preprocessing", "class_word", "pairing", "placeholder_policy",
+    "sampler", "sampler_steps", "guidance", "resolution", "select", "report",
+}  # fmt: skip
+
+
+def older(plan: Plan) -> list[tuple[str, str]]:
+    """(train_key, judge_key) of this plan as earlier versions computed them, the newest first. A version that could
+    not have done the work has none."""
+    made = []
+    for fields in (_TRAINING_2, _TRAINING_1):
+        train = _older_train_key(plan, fields)
+        if train:
+            made.append((train, _older_judge_key(plan, train)))
+    return made
+
+
+def _older_train_key(plan: Plan, fields: set[str]) -> str:
+    training, pictures = plan.training, plan.images.pictures
+    if _used(training, TrainingConfig.model_fields.keys() - fields - unread(training).keys()):
+        return ""
+    concept = {"start": plan.concept.start_phrase, "kind": plan.concept.kind, "vectors": plan.concept.vectors}
+    told = {
+        "numerics": 1,
+        "pictures": sorted(picture.sha256 for picture in pictures),
+        "preprocessing": _preprocess_key_1(training.resolution),
+        "concept": concept,
+        "training": training.model_dump(mode="json", include=fields),
+        "base": plan.base.digest,
+    }
+    if "masked" in fields:
+        told["masks"] = sorted(picture.mask for picture in pictures) if training.masked else []
+    return digest(told)
+
+
+def _older_judge_key(plan: Plan, train: str) -> str:
+    protocol, rule = plan.protocol, plan.rule
+    seconds = {"dino", "dino_digest"} if protocol.dino_digest else set()
+    told = protocol.model_dump(mode="json", include=_PROTOCOL | seconds)
+    then = told | {"version": 1, "preprocessing": _preprocess_key_1(plan.training.resolution)}
+    floor = set() if rule.name == "balanced" else {"floor"}
+    chosen = rule.model_dump(mode="json", include=_RULE | floor)
+    how = {"halving": True} if plan.evaluation.halving else {}
+    return digest({"train": train, "protocol": digest(then), "rule": chosen} | how)
+
+
+def _preprocess_key_1(resolution: int) -> str:
+    return digest({"version": 1, "resolution": resolution, "crop": "center"})
+
+
+def _used(training: TrainingConfig, fields: set[str]) -> bool:
+    return any(getattr(training, name) != TrainingConfig.model_fields[name].default for name in fields)

@@ -11,21 +11,25 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ti_core import progress
-from ti_core.choosing.selection import balanced, choose, report, survivors
+from ti_core.choosing.selection import balanced, choose, duel, report, survivors
 from ti_core.config import Packing
 from ti_core.errors import InputError, PausedError, PseudowordError, ServiceError, TrainingError
 from ti_core.images.ingest import keep_pictures
+from ti_core.keys import protocol_digest
 from ti_core.planning.batch import BatchItem
 from ti_core.planning.plan import make_plan
-from ti_core.publishing.catalogue import champion_of, known, manifest_of
-from ti_core.records import Champion, JudgeRequest, Manifest, Plan, Split
+from ti_core.publishing.catalogue import champion_of, duel_of, known, manifest_at, manifest_of
+from ti_core.records import Champion, Duel, JudgeRequest, Manifest, Plan, Split
 from ti_core.reporting.pages import write_page
 from ti_core.settings import Settings
 from ti_core.store import Store, get_blob
 from ti_core.works import Asked, Mark, Work, marked, rounds_of, standing
+
+if TYPE_CHECKING:
+    from ti_core.registry import Registry
 
 log = logging.getLogger(__name__)
 
@@ -200,36 +204,64 @@ class Stations:
         return self._closing(_one_by_one(works, reported))
 
     def evaluate_rivals(self, works: Sequence[Work]) -> list[Work]:
-        """Judge again, beside the accepted runs, the present champions of another protocol, so that they compare."""
-        from ti_core.judging.rounds import judge_together
-
-        rivals = dict[int, Champion]()
+        """Judge the present champions beside the accepted runs that they are to be compared with."""
+        rivals = list[tuple[Work, Champion]]()
         for work in works:
-            champion = champion_of(self._store, work.name, work.planned.base.slug)
-            accepted = work.decision is not None and work.decision.accepted
-            if champion and accepted and champion.protocol != work.planned.protocol_digest:
-                rivals[work.place] = champion
-        against = [work for work in works if work.place in rivals]
-        requests = [[_request(work, rivals[work.place].step, rivals[work.place].vectors, "report")] for work in against]
-        made = {
-            work.place: result
-            for work, result in zip(against, judge_together(requests, self._settings, self._store), strict=True)
-        }
+            plan = work.planned
+            champion = champion_of(self._store, work.name, plan.base.slug)
+            met = champion and duel_of(self._store, work.name, plan.base.slug, plan.judge_key, champion.judge_key)
+            accepted = work.report is not None and work.report.verdict == "accepted"
+            other = champion is not None and champion.judge_key != plan.judge_key
+            if champion and accepted and other and not met and champion.base_digest == plan.base.digest:
+                rivals.append((work, champion))
+        made = self._duels(rivals)
 
         def compared(work: Work) -> Work:
             result = made.get(work.place)
-            if isinstance(result, PseudowordError):
+            if isinstance(result, Exception):
                 raise result
-            if result is None or work.report is None:
-                return work
-            score = balanced(result[0], work.report.anchors, work.planned.rule)
-            return replace(work, rivals={rivals[work.place].judge_key: score})
+            return replace(work, duels=work.duels | {result.rival: result}) if result else work
 
         return self._closing(_one_by_one(works, compared))
 
+    def _duels(self, pairs: Sequence[tuple[Work, Champion]]) -> dict[int, Duel | PseudowordError]:
+        """Judge each work and its rival on the reporting set: same prompts, seeds and references, in full batches.
+
+        The references are the pictures that both were trained on. Where fewer than two are shared, they are the
+        newcomer's: its owner has replaced the pictures, so these say what the word is to mean.
+        """
+        from ti_core.judging.rounds import judge_together
+        from ti_core.judging.scoring import anchors
+
+        meetings = [_meeting(work, rival, manifest_at(self._store, rival.manifest)) for work, rival in pairs]
+        made = dict[int, Duel | PseudowordError]()
+        for (work, rival), meeting, result in zip(
+            pairs, meetings, judge_together(meetings, self._settings, self._store), strict=True
+        ):
+            if isinstance(result, PseudowordError):
+                made[work.place] = result
+                continue
+            class_word, newcomer, present = result
+            plan, rule = meeting[0].plan, work.planned.rule
+            ends = anchors(plan, meeting[0].prepared, class_word, self._settings, self._store)
+            difference = duel(newcomer, present, ends, rule)
+            made[work.place] = Duel(
+                newcomer=work.planned.judge_key,
+                rival=rival.judge_key,
+                protocol=plan.protocol_digest,
+                references=plan.protocol.references,
+                newcomer_score=balanced(newcomer, ends, rule),
+                rival_score=balanced(present, ends, rule),
+                difference=difference,
+                won=difference.low > 0,
+            )
+        return made
+
     def register(self, works: Sequence[Work]) -> list[Work]:
-        """Assemble and publish. What waits for servers overlaps; drawing is done one after the other."""
-        from ti_core.publishing.transaction import publish
+        """Assemble and publish in the store, then tell the tracking server. What waits for servers overlaps; drawing is
+        done one after the other. A silent tracking server is told later, from the outbox: it holds nothing up."""
+        from ti_core.publishing.mirroring import mirror
+        from ti_core.publishing.transaction import RivalError, publish
         from ti_core.registry import Registry
 
         registry = Registry(self._settings)
@@ -242,20 +274,45 @@ class Stations:
             return work
 
         def published(work: Work) -> Work:
-            outcome = publish(self._store, registry, manifests[work.place], work.run_id, work.rivals)
-            registry.close_run(work.run_id, "FINISHED")
+            try:
+                outcome = publish(self._store, manifests[work.place], work.run_id, work.duels)
+            except RivalError as error:  # somebody else's run has become champion meanwhile
+                return replace(work, rival=error.champion)
             return replace(work, outcome=outcome)
+
+        def mirrored(work: Work) -> Work:
+            if work.outcome:
+                try:
+                    mirror(self._store, registry, manifests[work.place], work.outcome)
+                except ServiceError as error:
+                    log.warning("%s The run of %s is told to it later.", error, work.name)
+            return work
 
         works = _one_by_one(works, assembled)
         with ThreadPoolExecutor(WRITERS, "publish") as threads:
             works = [one for (one,) in threads.map(lambda work: _one_by_one([work], published), works)]
+            while pairs := [(work, work.rival) for work in works if work.open and work.rival]:
+                met = self._duels(pairs)
+                works = [_after(work, met.get(work.place)) for work in works]
+                works = [one for (one,) in threads.map(lambda work: _one_by_one([work], published), works)]
+            works = list(threads.map(mirrored, works))
+        self._drain(registry)
         for work in works:
             if work.outcome:
                 html = get_blob(self._store, manifests[work.place].page)
-                page = write_page(self._settings, work.name, work.planned.base.slug, html)
+                page = write_page(self._settings, work.name, work.planned.base.slug, work.planned.judge_key, html)
                 link = registry.run_url(work.run_id) or page.as_uri()
                 progress.tell(progress.Ended(work.name, work.outcome, link))
         return self._closing(works)
+
+    def _drain(self, registry: "Registry") -> None:
+        """Tell the tracking server what earlier runs could not."""
+        from ti_core.publishing.mirroring import drain
+
+        try:
+            drain(self._store, registry)
+        except ServiceError as error:
+            log.warning("%s It is told of the runs that ended at the next time.", error)
 
     def again(self, old: Manifest, plan: Plan) -> list[Work]:
         """The stored checkpoints of a judged run, to be judged as `plan` says; without any work where that is done.
@@ -276,8 +333,8 @@ class Stations:
         def kept(work: Work) -> Work:
             made = keep(self._store, self.manifest(work))
             progress.tell(progress.Assembled(work.name, made))
-            write_page(self._settings, work.name, f"{made.plan.base.slug}.{made.plan.judge_key[:12]}",
-                       get_blob(self._store, made.page))  # fmt: skip
+            html = get_blob(self._store, made.page)
+            write_page(self._settings, work.name, made.plan.base.slug, made.plan.judge_key, html)
             return replace(work, known=True)
 
         return _one_by_one(works, kept)
@@ -316,6 +373,30 @@ class Stations:
     def _closing(self, works: list[Work]) -> list[Work]:
         self.close([work for work in works if work.error], "FAILED")
         return works
+
+
+def _after(work: Work, met: Duel | PseudowordError | None) -> Work:
+    """A work that has met the champion that stood in its way."""
+    if isinstance(met, PseudowordError):
+        return replace(work, error=met)
+    return replace(work, duels=work.duels | {met.rival: met}, rival=None) if met else work
+
+
+def _meeting(work: Work, rival: Champion, theirs: Manifest) -> list[JudgeRequest]:
+    """What a duel judges: class word, newcomer, rival, on the same cells and references."""
+    plan, prepared = work.planned, work.ready
+    ours = [one.sha256 for one in plan.images.pictures]
+    both = {one.sha256 for one in theirs.plan.images.pictures} & set(ours)
+    kept = [place for place, sha256 in enumerate(ours) if len(both) < 2 or sha256 in both]
+    protocol = plan.protocol.model_copy(update={"references": tuple(sorted(ours[place] for place in kept))})
+    there = plan.model_copy(update={"protocol": protocol, "protocol_digest": protocol_digest(protocol)})
+    seen = prepared.model_copy(update={"squares": tuple(prepared.squares[place] for place in kept)})
+    chosen = work.decision.step if work.decision else 0
+    vectors = next(one.vectors for one in work.checkpoints if one.step == chosen)
+    return [
+        JudgeRequest(plan=there, prepared=seen, step=step, vectors=blob, split="report")
+        for step, blob in ((0, None), (chosen, vectors), (rival.step, rival.vectors))
+    ]
 
 
 def _request(work: Work, step: int, vectors: str | None, split: Split, seeds: tuple[int, ...] = ()) -> JudgeRequest:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ti_core.errors import PausedError, PseudowordError
 from ti_core.planning.protocols import caveats, figures
-from ti_core.records import BatchRow, Manifest
+from ti_core.publishing.catalogue import manifest_at
+from ti_core.records import BatchRow
 from ti_core.reporting.pages import page_path, write_batch_page
 from ti_core.reporting.report import batch_page
 from ti_core.settings import Settings
@@ -35,8 +36,8 @@ def _row(work: Work, settings: Settings, store: Store) -> BatchRow:
         status = "paused" if isinstance(error, PausedError) else "failed"
         return BatchRow.model_validate({"concept": work.name, "status": status, "reason": reason_of(error)})
     outcome = work.outcome
-    manifest = Manifest.from_bytes(store.get(outcome.manifest).data, store.url(outcome.manifest))
-    page = page_path(settings, outcome.concept, outcome.base)
+    manifest = manifest_at(store, outcome.manifest)
+    page = page_path(settings, outcome.concept, outcome.base, outcome.judge_key)
     return BatchRow(
         concept=work.name,
         status="skipped" if work.known else outcome.status,

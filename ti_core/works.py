@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from ti_core.choosing.halving import Rung, ladder, merged
 from ti_core.config import EvaluationConfig, SelectionRule, TrainingConfig
-from ti_core.records import Anchors, Checkpoint, Decision, Outcome, Plan, PreparedSet, Report, Scores
+from ti_core.records import Anchors, Champion, Checkpoint, Decision, Duel, Outcome, Plan, PreparedSet, Report, Scores
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,10 @@ class Work:
     """Steps that halving let go out."""
     decision: Decision | None = None
     report: Report | None = None
-    rivals: dict[str, float] = field(default_factory=dict)
-    """Scores of a champion of another protocol, judged again beside this run, by its judge_key."""
+    duels: dict[str, Duel] = field(default_factory=dict)
+    """Champions that were judged beside this run, by their judge_key."""
+    rival: Champion | None = None
+    """The champion that stands in its way and was not judged beside it yet."""
     outcome: Outcome | None = None
     known: bool = False
     """Whether the result was there before: nothing is done again."""

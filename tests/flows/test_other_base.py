@@ -32,7 +32,11 @@ def test_the_whole_line_on_a_stable_diffusion_folder(
 
     store = open_store(load_settings())
     assert outcome.base == "tiny-sd"
-    assert outcome.status in ("published", "rejected")  # random weights: either may happen, and nothing is learned
+    assert outcome.status in (
+        "published",
+        "rejected",
+        "undecided",
+    )  # random weights
     manifest = Manifest.from_bytes(store.get(outcome.manifest).data, outcome.manifest)
     assert [one.step for one in manifest.checkpoints] == [2, 4]
     assert catalogue.outcomes_of(store, "octopus", "tiny-sd") == [outcome]

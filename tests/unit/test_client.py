@@ -9,27 +9,13 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from tests.builders import judged
+from tests.builders import done, judged
 from ti_core import client, formats
 from ti_core.errors import InputError, IntegrityError, NotFoundError
 from ti_core.publishing.transaction import publish
 from ti_core.records import Champion, Manifest, blob_key, champion_key
 from ti_core.settings import Settings
 from ti_core.store import Store, get_blob, open_store
-
-
-class NoRegistry:
-    """Publishing without a tracking server."""
-
-    def mirror(self, run_id: str, manifest: Manifest, read: object) -> dict[int, str]:
-        return {checkpoint.step: "model" for checkpoint in manifest.checkpoints}
-
-    def register(self, *_: object) -> int:
-        return 1
-
-    def set_alias(self, *_: object) -> None: ...
-
-    def record(self, *_: object) -> None: ...
 
 
 @pytest.fixture
@@ -44,7 +30,7 @@ def store(settings: Settings) -> Store:
 
 def published(store: Store, **choices: Any) -> Manifest:
     manifest = judged(store, **choices)
-    assert publish(store, NoRegistry(), manifest, "run").champion
+    assert done(store, manifest).champion
     return manifest
 
 
@@ -83,7 +69,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, sto
 def test_old_file_is_replaced_by_the_new_champion(store: Store, settings: Settings, tmp_path: Path) -> None:
     published(store)
     before = client.get("cat-toy", out=tmp_path / "out", settings=settings).read_bytes()
-    published(store, seed=1)
+    published(store, seed=1, score=0.7)
     path = client.get("cat-toy", out=str(tmp_path / "out"), settings=settings)
     assert path.read_bytes() != before
     assert files(tmp_path / "out") == [path.name]
@@ -110,7 +96,7 @@ def test_full_disk_leaves_the_old_file_whole(
     published(store)
     path = client.get("cat-toy", out=tmp_path / "out", settings=settings)
     before = path.read_bytes()
-    published(store, seed=1)
+    published(store, seed=1, score=0.7)
 
     def write_half(self: Path, data: bytes) -> int:
         with self.open("wb") as file:
@@ -183,7 +169,7 @@ def test_published_words_are_listed(store: Store, settings: Settings) -> None:
     published(store, name="dog")
     published(store, name="cat", base="sd-a")
     published(store, name="cat", base="sd-b")
-    assert publish(store, NoRegistry(), judged(store, name="poor", accepted=False), "run").status == "rejected"
+    assert publish(store, judged(store, name="poor", accepted=False), "run", {}).status == "rejected"
     assert client.concepts(store) == [("cat", "sd-a"), ("cat", "sd-b"), ("dog", "miniature")]
 
 

@@ -76,8 +76,8 @@ def test_a_manifest_of_schema_1_reads_on() -> None:
     old = Manifest.from_bytes((Path(__file__).parent / "data/manifest-schema-1.json").read_bytes(), "here")
     assert (old.schema_version, old.table, old.plan.opinion) == (1, "", None)
     assert old.scores[0].clip_i_edit is None and old.scores[0].clip_i.mean > 0
-    assert old.plan.protocol_digest == keys.protocol_digest(old.plan.protocol)
-    assert old.plan.judge_key == keys.judge_key(old.plan.train_key, old.plan.protocol_digest, old.plan.rule)
+    assert (old.plan.train_key, old.plan.judge_key) == keys.older(old.plan)[-1]
+    assert old.verdict == "accepted" and (old.report.verdict, old.device) == ("", "")
 
 
 @pytest.mark.parametrize(

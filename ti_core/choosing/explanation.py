@@ -10,7 +10,9 @@ from ti_core.records import Candidate, Decision, Report, Verdict
 
 
 def explain(decision: Decision, left_out: Sequence[int]) -> str:
-    """The paragraph: what was chosen and why, how sure that is, when it starts to look bad. `left_out` are the steps whose scores were not finite. The decision's own explanation is ignored."""
+    """The paragraph: what was chosen and why, how sure that is, and when it starts to look bad.
+
+    `left_out` are the steps whose scores were not finite. The decision's own explanation is ignored."""
     chosen = next(one for one in decision.candidates if one.step == decision.step)
     sentences = [
         _choice(decision, chosen),
@@ -20,7 +22,7 @@ def explain(decision: Decision, left_out: Sequence[int]) -> str:
         _likeness(decision, chosen),
         _fidelity(decision, chosen),
     ]
-    sentences.append(_later(decision))
+    sentences += [_later(decision)] if decision.accepted else _doubts(decision, chosen)
     if left_out:
         sentences.append(f"Left out, because their scores are not finite numbers: {listed(left_out)}.")
     return " ".join(sentences)
@@ -157,6 +159,24 @@ def _later(decision: Decision) -> str:
     return "It does not start to look bad: no two later steps in a row are surely below it."
 
 
+def _doubts(decision: Decision, chosen: Candidate) -> list[str]:
+    """What speaks against the chosen step on the choosing set already."""
+    scale, doubts = decision.scale, []
+    other = _floored(decision)
+    if other and _on_floor(chosen, other) < decision.rule.floor:
+        doubts.append(
+            f"No step keeps the floor of the rule {decision.rule.name}; step {chosen.step} is the nearest, with a "
+            f"{other} of {_on_floor(chosen, other):.2f} where {decision.rule.floor:.2f} is asked."
+        )
+    if decision.gain.low <= 0:
+        doubts.append(
+            "On these prompts its pictures are not surely closer to the training pictures than the class word's are."
+        )
+    if scale.text_usable and chosen.clip_t.value <= scale.text_zero:
+        doubts.append("On these prompts its pictures follow the prompts no better than the training pictures do.")
+    return doubts
+
+
 def why(verdict: Verdict, report: Report, rule: SelectionRule, *, copies: bool, under: bool, nothing: bool) -> str:
     """A report's verdict in a sentence or two: the cause, and what to try where it is not accepted.
 
@@ -186,5 +206,5 @@ def why(verdict: Verdict, report: Report, rule: SelectionRule, *, copies: bool, 
     grid = report.chosen.clip_i
     return (
         f"Undecided: {len(grid.prompts)} prompts × {len(grid.seeds)} seeds are too few to tell whether its pictures "
-        f"are nearer to the real ones ({gained}). Judge with more prompts (`ti judge --prompts`, or --protocol standard)."
+        f"are nearer to the real ones ({gained}). Judge with more prompts (`ti judge --prompts`)."
     )

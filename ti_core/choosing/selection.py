@@ -26,8 +26,8 @@ from ti_core.errors import InputError
 from ti_core.records import Anchors, Candidate, Cells, Decision, Interval, Report, Scale, Scores, Split, Verdict
 
 ACCEPTANCE = 0.97
-"""Confidence of the interval that acceptance rests on. At 0.95 words that learned nothing pass in up to 3.7% of runs, at
-this level in no mix of variances in more than 3%, from four seeds on (docs/decisions/0012)."""
+"""Confidence of the interval that acceptance rests on. At 0.95 words that learned nothing pass in up to 3.7% of runs,
+at this level in no mix of variances in more than 3%, from four seeds on (docs/decisions/0012)."""
 WORTH = 0.1
 """Part of the way from the class word to real pictures that a word must at least be able to gain."""
 _SHORTEST = 1e-6
@@ -104,6 +104,7 @@ def choose(scores: Sequence[Scores], anchors: Anchors, rule: SelectionRule) -> D
 
     decision = Decision(
         rule=rule,
+        accepted=look.floor_kept and bool(sound[chosen]),
         step=judged[chosen].step,
         best_step=judged[best].step,
         looks_bad_from=looks_bad,

@@ -35,8 +35,7 @@ def make_plan(
 
     Raises InputError for anything the user must mend, ServiceError for an unreachable store or bucket.
     """
-    if base_model and base_model != settings.base_model and Path(base_model).expanduser().is_dir():
-        settings.allowed(Path(base_model))  # a run may name its own model, but not look through the worker's disk
+    _check_place(base_model, settings.base_model, settings)
     base = find_base(base_model or settings.base_model)
     clip, dino = judges(evaluation, base.kind, settings)
     judge = find_judge(clip, base.kind)
@@ -47,6 +46,16 @@ def make_plan(
         raise InputError(
             f"Checkpoint every {training.checkpoint_every} steps is more than the {training.steps} steps of the run: "
             "lower it, or train longer."
+        )
+    if training.norm == "free" and training.norm_limit != TrainingConfig.model_fields["norm_limit"].default:
+        raise InputError(
+            f"A norm limit of {training.norm_limit:g} does nothing to a free norm: choose clamp or direction as the "
+            "norm, or leave the limit out."
+        )
+    if training.schedule == "constant" and training.warmup:
+        raise InputError(
+            f"A warm-up of {training.warmup} steps does nothing to a constant learning rate: choose "
+            "constant_with_warmup, linear or cosine as the schedule, or leave the warm-up out."
         )
     evaluation = evaluation.resolved(base.kind)
     images = ingest(concept.pictures, training.resolution, settings, store)
@@ -79,6 +88,7 @@ def replan(plan: Plan, evaluation: EvaluationConfig, rule: SelectionRule, clip: 
     keeps the plan's judge, or takes that of a published protocol. Raises
     InputError when the base model is another one now, or for a judge that is none.
     """
+    _check_place(clip, settings.clip, settings)
     base = find_base(plan.base.name)
     if base.digest != plan.base.digest:
         raise InputError(
@@ -117,6 +127,14 @@ def replan(plan: Plan, evaluation: EvaluationConfig, rule: SelectionRule, clip: 
             "judge_key": keys.judge_key(plan.train_key, digest, rule, evaluation.halving),
         }
     )
+
+
+def _check_place(name: str, own: str, settings: Settings) -> None:
+    """A run may name its own model or judge, but not look through the worker's disk: one that is a path must lie in an
+    allowed folder, unless it is the worker's `own` setting."""
+    path = Path(name).expanduser()
+    if name and name != own and (path.is_absolute() or path.exists()):
+        settings.allowed(path)
 
 
 def _opinion(name: str, settings: Settings) -> OpinionInfo | None:

@@ -120,8 +120,8 @@ def reseeded(
     """The (choosing, reporting) sets with as many seeds as `evaluation`, resolved, says.
 
     The reporting set has no fewer than `REPORT_SEEDS`: with fewer its verdict would pass words that learned nothing too
-    often (docs/decisions/0012). Under a published protocol every step is judged on no more seeds than the kind's default; only the chosen one is
-    judged on as many as the protocol asks for.
+    often (docs/decisions/0012). Under a published protocol every step is judged on no more seeds than the kind's
+    default; only the chosen one is judged on as many as the protocol asks for.
     """
     few = evaluation.seeds
     if evaluation.protocol in PUBLISHED:
@@ -160,9 +160,9 @@ def figures(manifest: Manifest) -> dict[str, float]:
         return {}
     if not named.dino:
         of_mean = told.clip_t_of_mean
-        rows = [told.clip_i.values[told.clip_i.prompts.index(prompt)] for prompt in _quoted(told.clip_i.prompts)]
-        likeness = statistics.fmean(value for row in rows for value in row)
-        return {"CLIP-I": likeness} | ({"CLIP-T": statistics.fmean(of_mean)} if of_mean else {})
+        quoted = [told.clip_i.values[told.clip_i.prompts.index(prompt)] for prompt in _quoted(told.clip_i.prompts)]
+        mean = statistics.fmean(value for row in quoted for value in row)
+        return {"CLIP-I": mean} | ({"CLIP-T": statistics.fmean(of_mean)} if of_mean else {})
     likeness = {"CLIP-I": told.clip_i_edit.mean} if told.clip_i_edit else {}
     if told.dino:
         rows = told.dino.values[len(told.clip_i.prompts) :]

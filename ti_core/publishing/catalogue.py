@@ -5,27 +5,33 @@ A client reads what is published through it, and the line what is known already.
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from ti_core.config import base_slug, check_slug
+from ti_core import keys
+from ti_core.config import EvaluationConfig, SelectionRule, base_slug, check_slug
 from ti_core.errors import InputError, NotFoundError
 from ti_core.records import (
     Champion,
     Document,
+    Duel,
     Manifest,
     Outcome,
     Plan,
+    Version,
     champion_key,
     concept_prefix,
+    duel_key,
     manifest_key,
     outcome_key,
+    run_prefix,
+    versions_prefix,
 )
 from ti_core.store import Store
 
 _Doc = TypeVar("_Doc", bound=Document)
 
 READERS = 8
-"""Objects that are read at the same time: it is waiting for a server."""
+"""Outcomes that are looked for at the same time: it is waiting for a server."""
 
 
 def outcome_of(store: Store, plan: Plan) -> Outcome | None:
@@ -33,12 +39,82 @@ def outcome_of(store: Store, plan: Plan) -> Outcome | None:
     return _read(store, outcome_key(plan), Outcome)
 
 
-def known(store: Store, plans: Sequence[Plan]) -> list[Outcome | None]:
-    """How the work of each plan ended, None where it has not; one look for a whole list. Waiting ones overlap."""
+def known(store: Store, plans: Sequence[Plan], renew: bool = False) -> list[Outcome | None]:
+    """How the work of each plan ended, None where it is still to be done.
+
+    Work that an earlier version did under keys of its own is known too, so that an upgrade does nothing again;
+    `renew` leaves it out. `by_earlier_version` tells the two apart.
+    """
     if not plans:
         return []
+
+    def look(plan: Plan) -> Outcome | None:
+        return outcome_of(store, plan) or (None if renew else _older_outcome(store, plan))
+
     with ThreadPoolExecutor(READERS, "known") as threads:
-        return list(threads.map(lambda plan: outcome_of(store, plan), plans))
+        return list(threads.map(look, plans))
+
+
+def by_earlier_version(plan: Plan, outcome: Outcome) -> str:
+    """A sentence for a person where `known` found a plan's outcome under keys of an earlier version, else ""."""
+    if outcome.judge_key == plan.judge_key:
+        return ""
+    return (
+        f"An earlier version of Pseudoword did this on {outcome.ended:%Y-%m-%d}, by its own rules (run "
+        f"{outcome.judge_key[:12]}): nothing is done again, unless you ask for it with --renew."
+    )
+
+
+def _older_outcome(store: Store, plan: Plan) -> Outcome | None:
+    """The outcome of the same request under keys of an earlier version: the one of exactly its keys, else the last one
+    that was asked for in the same words."""
+    for train_key, judge_key in keys.older(plan):
+        prefix = run_prefix(plan.concept.name, plan.base.slug, train_key)
+        alike = []
+        for key in store.keys(f"{prefix}/outcome-"):
+            outcome = _read(store, key, Outcome)
+            manifest = outcome and _read(store, outcome.manifest, Manifest)
+            if outcome and manifest and _same_request(plan, manifest.plan, exact=outcome.judge_key == judge_key):
+                alike.append((outcome.judge_key == judge_key, outcome.ended, outcome.judge_key, outcome))
+        if alike:
+            return max(alike, key=lambda one: one[:3])[3]
+    return None
+
+
+def _same_request(plan: Plan, then: Plan, exact: bool) -> bool:
+    """Whether an earlier version was asked for the same, `exact` where it was by its keys. Its defaults and its prompts
+    may have been others: a number that is the default today also fits what was another number then."""
+    if plan.training.masked and keys.masks(plan.images) != keys.masks(then.images):
+        return False  # earlier keys did not know which mask belongs to which picture
+    if exact:
+        return True
+    if then.judge_key == keys.judge_key(
+        then.train_key, keys.protocol_digest(then.protocol), then.rule, then.evaluation.halving
+    ):
+        return False  # that is today's key: another request of today, not this one of an earlier version
+    default = EvaluationConfig(protocol=plan.evaluation.protocol).resolved(plan.base.kind)
+    was = then.evaluation.model_copy(update={"protocol": then.evaluation.protocol or "standard"})
+    return (
+        plan.judge.digest == then.judge.digest
+        and (plan.opinion and plan.opinion.digest) == (then.opinion and then.opinion.digest)
+        and plan.concept.class_word == then.concept.class_word
+        and plan.rule.name == then.rule.name
+        and _fits(plan.evaluation, was, default, {"seeds", "sampler", "sampler_steps", "guidance"})
+        and _fits(plan.rule, then.rule, SelectionRule(), set(SelectionRule.model_fields))
+    )
+
+
+def _fits(now: Any, then: Any, default: Any, numbers: set[str]) -> bool:
+    """Whether every field is what it was; one of the `numbers` may also be today's default."""
+    return all(
+        getattr(now, name) == getattr(then, name) or (name in numbers and getattr(now, name) == getattr(default, name))
+        for name in type(now).model_fields
+    )
+
+
+def manifest_at(store: Store, key: str) -> Manifest:
+    """The manifest that an outcome or a champion names. Raises NotFoundError, or IntegrityError when it is damaged."""
+    return Manifest.from_bytes(store.get(key).data, store.url(key))
 
 
 def manifest_of(store: Store, plan: Plan) -> Manifest | None:
@@ -63,6 +139,27 @@ def outcomes_of(store: Store, concept: str, base: str) -> list[Outcome]:
     keys = store.keys(f"{concept_prefix(concept, base)}/runs/")
     found = [_read(store, key, Outcome) for key in keys if key.rpartition("/")[2].startswith("outcome-")]
     return sorted((outcome for outcome in found if outcome), key=lambda outcome: (outcome.ended, outcome.judge_key))
+
+
+def versions_of(store: Store, concept: str, base: str) -> dict[int, str]:
+    """judge_key by version number. Before the store numbered versions, outcomes and champions told the numbers, which
+    go on from there."""
+    prefix = versions_prefix(concept, base)
+    found = {}
+    for key in store.keys(prefix):
+        version = _read(store, key, Version)
+        if version:
+            found[int(key.removeprefix(prefix).removesuffix(".json"))] = version.judge_key
+    if found:
+        return found
+    former = (_read(store, key, Champion) for key in store.keys(f"{concept_prefix(concept, base)}/champions/"))
+    told = [champion_of(store, concept, base), *former, *outcomes_of(store, concept, base)]
+    return {one.version: one.judge_key for one in told if one and one.version is not None}
+
+
+def duel_of(store: Store, concept: str, base: str, newcomer: str, rival: str) -> Duel | None:
+    """The recorded duel of two runs, named by their judge_keys, or None if there was none."""
+    return _read(store, duel_key(concept, base, newcomer, rival), Duel)
 
 
 def bases_of(store: Store, concept: str) -> list[str]:

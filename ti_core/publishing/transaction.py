@@ -1,52 +1,53 @@
-"""The transaction over store and registry: how a judged run becomes what readers get.
+"""The transaction over the store: how a judged run becomes what readers get.
 
-    blobs (there already) → manifest → mirror → version, under a lease → champion.json → aliases → outcome
+    blobs (there already) → manifest → version → duel → champion.json → outbox → outcome
 
 champion.json alone decides what readers get, and it moves in one step by compare-and-swap, after everything it names
 is in the store. A failure before that leaves readers with the previous champion; running `publish` again completes
-whatever an attempt left undone, and makes nothing twice. The tracking server only mirrors. This module does not know
-MLflow, and it judges nothing.
+whatever an attempt left undone, and makes nothing twice. The store numbers versions, and the tracking server is told
+afterwards, from the outbox (`publishing.mirroring`): nothing here waits for it. This module judges nothing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple
 
 from ti_core.errors import ConflictError, IntegrityError, NotFoundError
-from ti_core.publishing.catalogue import blobs_of, champion_of, manifest_of, outcome_of
+from ti_core.publishing.catalogue import blobs_of, duel_of, manifest_of, outcome_of, versions_of
 from ti_core.records import (
     Champion,
+    Duel,
     Manifest,
     Outcome,
     Plan,
+    Untold,
+    Version,
     blob_key,
     champion_key,
+    duel_key,
     former_champion_key,
     manifest_key,
+    outbox_key,
     outcome_key,
+    version_key,
 )
-from ti_core.store import Store, get_blob, lease
+from ti_core.store import Store, get_blob, put_blob
 
-_ATTEMPTS = 8  # at moving a pointer that others move too
-
-
-class Mirror(Protocol):
-    """What publishing needs of `ti_core.registry.Registry`; each method may be called again with the same arguments."""
-
-    def mirror(self, run_id: str, manifest: Manifest, read: Callable[[str], bytes]) -> dict[int, str]:
-        """Log a judged run. Returns the logged model's id by step."""
-
-    def register(self, run_id: str, manifest: Manifest, model_id: str) -> int:
-        """Make the version of this judge_key, or find it. Returns its number."""
-
-    def set_alias(self, concept: str, base: str, alias: Literal["champion", "challenger"], version: int) -> None:
-        """Let an alias name a version."""
-
-    def record(self, run_id: str, outcome: Outcome) -> None:
-        """Tag a run with how it ended."""
+_ATTEMPTS = 16  # at moving a pointer, or taking a number, that others are after too
 
 
-class _Verdict(NamedTuple):
+class RivalError(ConflictError):
+    """The newcomer has to be judged beside the present champion first."""
+
+    def __init__(self, champion: Champion) -> None:
+        super().__init__(
+            f"The champion of {champion.concept} on {champion.base}, version {champion.version}, was not judged beside "
+            "this run yet: judge both on the same pictures, then publish again."
+        )
+        self.champion = champion
+
+
+class _Place(NamedTuple):
     champion: bool
     reason: str
 
@@ -72,54 +73,79 @@ def keep(store: Store, manifest: Manifest) -> Manifest:
     return manifest_of(store, kept.plan) or kept
 
 
+def show_pictures(store: Store, manifest: Manifest, show: bool) -> Manifest:
+    """Let the page of a kept run show its training pictures, or hide them: page and manifest are written anew where the
+    wish is another one, and the old page is deleted. Returns the manifest as it is stored then.
+
+    The outbox gets an entry, so that the tracking server's copy follows. Raises ConflictError when somebody else
+    changes the manifest at the same time.
+    """
+    from ti_core.reporting.report import page  # only here: whoever publishes needs no templates
+
+    concept = manifest.plan.concept
+    if concept.show_pictures == show:
+        return manifest
+    plan = manifest.plan.model_copy(update={"concept": concept.model_copy(update={"show_pictures": show})})
+    stored = store.get(manifest_key(plan))
+    changed = manifest.model_copy(update={"plan": plan, "schema_version": Manifest.SCHEMA})
+    html = page(changed, partial(get_blob, store))
+    changed = changed.model_copy(update={"page": put_blob(store, html)})
+    store.replace(manifest_key(plan), changed.to_bytes(), stored.etag)
+    if changed.page != manifest.page:
+        store.delete(blob_key(manifest.page))
+    _leave_word(store, plan)
+    return changed
+
+
 # --- publishing -----------------------------------------------------------------------------------------------------
 
 
-def publish(
-    store: Store,
-    registry: Mirror,
-    manifest: Manifest,
-    run_id: str,
-    rejudged: Mapping[str, float] | None = None,
-) -> Outcome:
+def publish(store: Store, manifest: Manifest, run_id: str, duels: Mapping[str, Duel]) -> Outcome:
     """Publish a judged run whose blobs are in the store, and record how it ended. Safe to run again at any time.
 
-    An accepted run gets a version. It becomes champion when there is none, or when its score on the reporting set is
-    at least the champion's under the same protocol; otherwise it becomes challenger. `rejudged` holds, by the judge_key
-    of a champion of another protocol, the score of its vectors judged again under this manifest's protocol. A manifest
-    that an earlier attempt stored wins over `manifest`.
+    An accepted run gets a version. It becomes champion when there is none, or when the duel with the champion, both
+    judged on the same pictures, says that it is surely better; otherwise the champion stays. `duels` holds duels by the
+    judge_key of the rival; one that is recorded already wins over it. A champion for other weights of the same base
+    model cannot be judged here, and readers who have these weights have no use for it: the newcomer takes its place. A
+    manifest that an earlier attempt stored wins over `manifest`.
 
     `Outcome.champion` says whether the run ever became what readers get. It stays true when a later run takes its
     place, also when that happens before this run's outcome is recorded; the champion is never moved back then.
 
-    Raises IntegrityError when a blob is missing, ConflictError when the champion has to be judged again first or
-    others keep moving it, ServiceError when the store or the tracking server fails. Readers get the previous champion
-    until the pointer has moved and this run's from then on, never anything between.
+    Raises RivalError when a duel is needed that is neither given nor recorded, IntegrityError when a blob is missing,
+    ConflictError when others keep moving the champion, ServiceError when the store fails. Readers get the previous
+    champion until the pointer has moved and this run's from then on, never anything between.
     """
     plan = manifest.plan
     ended = outcome_of(store, plan)
     if ended is not None and ended.status != "awaiting-approval":
         return ended
     manifest = keep(store, manifest)
-    models = registry.mirror(run_id, manifest, partial(get_blob, store))
-    if not manifest.decision.accepted:
-        rejected = _Verdict(False, manifest.decision.explanation)
-        return _end(store, registry, plan, _outcome(manifest, run_id, None, rejected))
+    if manifest.verdict != "accepted":
+        reason = manifest.report.reason or manifest.decision.explanation
+        return _end(store, plan, _outcome(manifest, run_id, None, _Place(False, reason)))
+    version = _number(store, plan)
+    place = _contend(store, manifest, version, duels)
+    return _end(store, plan, _outcome(manifest, run_id, version, place))
+
+
+def _number(store: Store, plan: Plan) -> int:
+    """The version's number: the one this judge_key has, or the next, taken by create-if-absent."""
     concept, base = plan.concept.name, plan.base.slug
-    # One lease per registered model, held to the aliases, so that these follow champion.json in the order it moves.
-    with lease(store, f"publish/{concept}/{base}"):
-        version = registry.register(run_id, manifest, models[manifest.decision.step])
-        verdict = _contend(store, manifest, version, rejudged or {})
-        champion = champion_of(store, concept, base)
-        if champion is not None and champion.judge_key == plan.judge_key:
-            registry.set_alias(concept, base, "champion", version)
-        elif not verdict.champion:
-            registry.set_alias(concept, base, "challenger", version)
-    return _end(store, registry, plan, _outcome(manifest, run_id, version, verdict))
+    mine = Version(judge_key=plan.judge_key).to_bytes()
+    for _ in range(_ATTEMPTS):
+        taken = versions_of(store, concept, base)
+        for number, judge_key in taken.items():
+            if judge_key == plan.judge_key:
+                return number
+        number = max(taken, default=0) + 1
+        if store.create(version_key(concept, base, number), mine):
+            return number
+    raise ConflictError(f"Others took {_ATTEMPTS} versions of {concept} on {base} in a row: publish again later.")
 
 
-def _contend(store: Store, manifest: Manifest, version: int, rejudged: Mapping[str, float]) -> _Verdict:
-    """Make the run the champion if it deserves it: read, compare, swap, and again if somebody was faster."""
+def _contend(store: Store, manifest: Manifest, version: int, duels: Mapping[str, Duel]) -> _Place:
+    """Make the run the champion if it deserves it: read, duel, swap, and again if somebody was faster."""
     plan = manifest.plan
     concept, base = plan.concept.name, plan.base.slug
     key = champion_key(concept, base)
@@ -127,45 +153,79 @@ def _contend(store: Store, manifest: Manifest, version: int, rejudged: Mapping[s
         try:
             stored = store.get(key)
         except NotFoundError:
-            first = _Verdict(True, f"Version {version} is the first champion of {concept} on {base}.")
+            first = _Place(True, f"Version {version} is the first champion of {concept} on {base}.")
             if store.create(key, _champion(manifest, version, None).to_bytes()):
                 return first
             continue
         current = Champion.from_bytes(stored.data, store.url(key))
         if current.judge_key == plan.judge_key:
-            return _Verdict(True, f"Version {version} is the champion of {concept} on {base}.")
+            return _Place(True, f"Version {version} is the champion of {concept} on {base}.{_how(store, current)}")
         if store.exists(former_champion_key(concept, base, plan.judge_key)):
-            return _Verdict(True, f"Version {version} was the champion until version {current.version} took its place.")
-        verdict = _compare(current, manifest, version, rejudged)
-        if not verdict.champion:
-            return verdict
+            return _Place(True, f"Version {version} was the champion until version {current.version} took its place.")
+        place = _compare(store, current, manifest, version, duels)
+        if not place.champion:
+            return place
         # The copy comes before the move, so that whoever was champion and is no more can be told from who never was.
         store.create(former_champion_key(concept, base, current.judge_key), stored.data)
         try:
             store.replace(key, _champion(manifest, version, current).to_bytes(), stored.etag)
-            return verdict
+            return place
         except ConflictError:
             continue
     raise ConflictError(f"{store.url(key)} was moved by others {_ATTEMPTS} times in a row: publish again later.")
 
 
-def _compare(champion: Champion, manifest: Manifest, version: int, rejudged: Mapping[str, float]) -> _Verdict:
-    """Whether the run deserves the champion's place. Scores compare only under one protocol."""
-    plan, score = manifest.plan, manifest.report.score
-    if champion.protocol == plan.protocol_digest:
-        rival = champion.score
-    elif champion.judge_key in rejudged:
-        rival = rejudged[champion.judge_key]
-    else:
-        raise ConflictError(
-            f"The champion of {champion.concept} on {champion.base}, version {champion.version}, was judged under "
-            f"another protocol: judge its vectors again under protocol {plan.protocol_digest}, then publish again."
+def _compare(store: Store, rival: Champion, manifest: Manifest, version: int, duels: Mapping[str, Duel]) -> _Place:
+    """Whether the run deserves the champion's place."""
+    plan = manifest.plan
+    if rival.base_digest != plan.base.digest:
+        return _Place(
+            True,
+            f"Version {version} takes the place of version {rival.version}, which is for other weights of "
+            f"{plan.base.name} and cannot be judged with these.",
         )
-    if score >= rival:
-        better = f"Version {version} scores {score:.3f} on the reporting set, the champion before it, version"
-        return _Verdict(True, f"{better} {champion.version}, {rival:.3f}.")
-    worse = f"Version {version} scores {score:.3f} on the reporting set, less than the champion, version"
-    return _Verdict(False, f"{worse} {champion.version}, with {rival:.3f}: it waits as challenger.")
+    duel = _recorded(store, plan, rival, duels)
+    return _Place(duel.won, _sentence(duel, version, rival.version))
+
+
+def _recorded(store: Store, plan: Plan, rival: Champion, duels: Mapping[str, Duel]) -> Duel:
+    """The duel with the champion as it is recorded, which is done once for each pair."""
+    concept, base = plan.concept.name, plan.base.slug
+    found = duel_of(store, concept, base, plan.judge_key, rival.judge_key)
+    if found is not None:
+        return found
+    given = duels.get(rival.judge_key)
+    if given is None or (given.newcomer, given.rival) != (plan.judge_key, rival.judge_key):
+        raise RivalError(rival)
+    if store.create(duel_key(concept, base, plan.judge_key, rival.judge_key), given.to_bytes()):
+        return given
+    return duel_of(store, concept, base, plan.judge_key, rival.judge_key) or given
+
+
+def _sentence(duel: Duel, version: int, rival: int) -> str:
+    """How a duel ended, for a person."""
+    gap = duel.difference
+    scores = (
+        f"judged on the same pictures they score {duel.newcomer_score:.3f} and {duel.rival_score:.3f}, a difference of "
+        f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})"
+    )
+    if duel.won:
+        return f"Version {version} is better than version {rival}, the champion before it: {scores}."
+    if gap.high < 0:
+        return f"Version {version} is worse than the champion, version {rival}, which stays: {scores}."
+    return f"Version {version} is not surely better than the champion, version {rival}, which stays: {scores}."
+
+
+def _how(store: Store, champion: Champion) -> str:
+    """How a champion won its place, where a duel did it."""
+    if not champion.previous:
+        return ""
+    duel = duel_of(store, champion.concept, champion.base, champion.judge_key, champion.previous)
+    former = former_champion_key(champion.concept, champion.base, champion.previous)
+    if duel is None or not store.exists(former):
+        return ""
+    before = Champion.from_bytes(store.get(former).data, store.url(former))
+    return f" {_sentence(duel, champion.version, before.version)}"
 
 
 def _champion(manifest: Manifest, version: int, previous: Champion | None) -> Champion:
@@ -189,27 +249,27 @@ def _champion(manifest: Manifest, version: int, previous: Champion | None) -> Ch
     )
 
 
-def _outcome(manifest: Manifest, run_id: str, version: int | None, verdict: _Verdict) -> Outcome:
+def _outcome(manifest: Manifest, run_id: str, version: int | None, place: _Place) -> Outcome:
     plan = manifest.plan
     return Outcome(
         judge_key=plan.judge_key,
         train_key=plan.train_key,
         concept=plan.concept.name,
         base=plan.base.slug,
-        status="rejected" if version is None else "published",
-        reason=verdict.reason,
+        status="published" if manifest.verdict == "accepted" else manifest.verdict,
+        reason=place.reason,
         step=manifest.decision.step,
         score=manifest.report.score,
         version=version,
-        champion=verdict.champion,
+        champion=place.champion,
         run_id=run_id,
         manifest=manifest_key(plan),
     )
 
 
-def _end(store: Store, registry: Mirror, plan: Plan, outcome: Outcome) -> Outcome:
+def _end(store: Store, plan: Plan, outcome: Outcome) -> Outcome:
     """Record the outcome, last of all. Returns the stored one: another worker's, if it was faster."""
-    registry.record(outcome.run_id, outcome)
+    _leave_word(store, plan)
     key = outcome_key(plan)
     if store.create(key, outcome.to_bytes()):
         return outcome
@@ -219,3 +279,11 @@ def _end(store: Store, registry: Mirror, plan: Plan, outcome: Outcome) -> Outcom
         return earlier
     store.replace(key, outcome.to_bytes(), stored.etag)
     return outcome
+
+
+def _leave_word(store: Store, plan: Plan) -> None:
+    """Note in the outbox that the tracking server must be told of this run."""
+    entry = Untold(
+        concept=plan.concept.name, base=plan.base.slug, manifest=manifest_key(plan), outcome=outcome_key(plan)
+    )
+    store.put(outbox_key(plan), entry.to_bytes())

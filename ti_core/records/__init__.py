@@ -2,16 +2,32 @@
 
 from ti_core.records.base import Document, Record, now
 from ti_core.records.decisions import Candidate, Decision, Interval, Report, Scale, Verdict
-from ti_core.records.kept import BatchRow, Champion, Layout, Manifest, Outcome, PublishedFile, Status
+from ti_core.records.kept import (
+    BatchRow,
+    Champion,
+    Duel,
+    Layout,
+    Manifest,
+    Outcome,
+    PublishedFile,
+    Status,
+    Untold,
+    Version,
+)
 from ti_core.records.places import (
+    OUTBOX,
     blob_key,
     champion_key,
     concept_prefix,
+    duel_key,
     former_champion_key,
     manifest_key,
+    outbox_key,
     outcome_key,
     run_prefix,
     scores_key,
+    version_key,
+    versions_prefix,
 )
 from ti_core.records.planning import (
     BaseModelInfo,
@@ -30,6 +46,7 @@ from ti_core.records.planning import (
 from ti_core.records.scores import Anchors, Cells, JudgeRequest, KeptScores, Scores
 
 __all__ = [
+    "OUTBOX",
     "Anchors",
     "BaseModelInfo",
     "BatchRow",
@@ -39,6 +56,7 @@ __all__ = [
     "Checkpoint",
     "Decision",
     "Document",
+    "Duel",
     "ImageSet",
     "Interval",
     "JudgeInfo",
@@ -61,14 +79,20 @@ __all__ = [
     "Split",
     "Status",
     "Trained",
+    "Untold",
     "Verdict",
+    "Version",
     "blob_key",
     "champion_key",
     "concept_prefix",
+    "duel_key",
     "former_champion_key",
     "manifest_key",
     "now",
+    "outbox_key",
     "outcome_key",
     "run_prefix",
     "scores_key",
+    "version_key",
+    "versions_prefix",
 ]

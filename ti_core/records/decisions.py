@@ -49,8 +49,8 @@ class Decision(Record):
     """Which step was chosen and why."""
 
     rule: SelectionRule
-    accepted: bool | None = None
-    """Whether the choosing set accepted it, in manifests before schema 3; a `Report` says it since."""
+    accepted: bool
+    """Whether the choosing set has nothing against it. Since schema 3 of manifests the verdict is the report's."""
     step: int
     best_step: int
     """The step with the highest score of those that keep the rule's floor; `step` is the earliest sound one tied with

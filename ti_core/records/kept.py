@@ -1,4 +1,4 @@
-"""What is kept and published: manifest, outcome, champion; and how a concept of a batch ended."""
+"""What is kept and published: manifest, outcome, version, duel, champion; and how a concept of a batch ended."""
 
 from datetime import datetime
 from typing import ClassVar, Literal
@@ -6,12 +6,12 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from ti_core.records.base import Document, Record, now
-from ti_core.records.decisions import Decision, Interval, Report
+from ti_core.records.decisions import Decision, Interval, Report, Verdict
 from ti_core.records.planning import Checkpoint, Plan, PreparedSet
 from ti_core.records.scores import Anchors, Scores
 
 Layout = Literal["diffusers", "a1111"]
-Status = Literal["published", "rejected", "awaiting-approval"]
+Status = Literal["published", "rejected", "undecided", "awaiting-approval"]
 
 
 class PublishedFile(Record):
@@ -26,11 +26,12 @@ class PublishedFile(Record):
 class Manifest(Document):
     """All there is to know of one judged run. Written after every blob it names.
 
-    Schema 2 added the table, per-picture scores and second opinions; manifests of schema 1 read on without them.
+    Schema 2 added the table, per-picture scores and second opinions; schema 3 the report's verdict, device and number
+    type. Manifests of earlier schemas read on without them.
     """
 
-    SCHEMA: ClassVar[int] = 2
-    schema_version: int = 2
+    SCHEMA: ClassVar[int] = 3
+    schema_version: int = 3
     plan: Plan
     prepared: PreparedSet
     checkpoints: tuple[Checkpoint, ...]
@@ -43,12 +44,28 @@ class Manifest(Document):
     """Blob of the HTML page."""
     table: str = ""
     """Blob of a Parquet table with one row per judged picture (`ti_core.reporting.table`); empty before schema 2."""
+    device: str = ""
+    """Where it was judged last (`cuda`, `cpu`), with `dtype`, its number type; empty before schema 3. They are in no
+    key: the same work on another device is the same work (docs/decisions/0013)."""
+    dtype: str = ""
     created: datetime = Field(default_factory=now)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the word is worth having, by the reporting set; before schema 3 by the choosing set."""
+        if self.report.verdict:
+            return self.report.verdict
+        return "accepted" if self.decision.accepted else "rejected"
 
 
 class Outcome(Document):
-    """How a run ended for good, recorded under its judge_key. Work that has an outcome is not done again."""
+    """How a run ended for good, recorded under its judge_key. Work that has an outcome is not done again.
 
+    Schema 2 added the status `undecided`.
+    """
+
+    SCHEMA: ClassVar[int] = 2
+    schema_version: int = 2
     judge_key: str
     train_key: str
     concept: str
@@ -59,14 +76,51 @@ class Outcome(Document):
     score: float
     """Balanced score on the reporting set, in [0, 1]."""
     version: int | None
-    """Version in the model registry; None when nothing was registered."""
+    """The store's number of this version of the word; None for what is not published."""
     champion: bool
     """Whether this run became what readers get."""
     run_id: str
-    """The tracking run."""
+    """The tracking run; empty where the tracking server had none yet."""
     manifest: str
     """Key of the manifest in the store."""
     ended: datetime = Field(default_factory=now)
+
+
+class Version(Document):
+    """The number of a published run, which is in the object's name: taken once, by create-if-absent."""
+
+    judge_key: str
+
+
+class Duel(Document):
+    """Champion and newcomer judged side by side: same prompts, seeds and references. Recorded once for each pair, so
+    that every rerun finds the same winner."""
+
+    newcomer: str
+    rival: str
+    """judge_keys."""
+    protocol: str
+    """Digest of the protocol that both were judged under."""
+    references: tuple[str, ...]
+    """sha256 of the reference pictures."""
+    newcomer_score: float
+    rival_score: float
+    """Balanced scores on the reporting set."""
+    difference: Interval
+    """Newcomer less rival, over the same pictures."""
+    won: bool
+    """Whether the newcomer is surely better; else the champion stays."""
+    ended: datetime = Field(default_factory=now)
+
+
+class Untold(Document):
+    """An entry of the outbox: a run that ended, of which the tracking server does not know yet."""
+
+    concept: str
+    base: str
+    manifest: str
+    outcome: str
+    """Keys in the store."""
 
 
 class Champion(Document):

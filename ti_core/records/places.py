@@ -43,3 +43,27 @@ def champion_key(concept: str, base: str) -> str:
 def former_champion_key(concept: str, base: str, judge_key: str) -> str:
     """Key of the copy of a champion that is kept when another takes its place."""
     return f"{concept_prefix(concept, base)}/champions/{judge_key}.json"
+
+
+def versions_prefix(concept: str, base: str) -> str:
+    """The numbered versions of a concept lie under this prefix."""
+    return f"{concept_prefix(concept, base)}/versions/"
+
+
+def version_key(concept: str, base: str, number: int) -> str:
+    """Key of the version of this number; keys sort as numbers do."""
+    return f"{versions_prefix(concept, base)}{number:06d}.json"
+
+
+def duel_key(concept: str, base: str, newcomer: str, rival: str) -> str:
+    """Key of the duel between two runs, named by their judge_keys."""
+    return f"{concept_prefix(concept, base)}/duels/{newcomer}-{rival}.json"
+
+
+OUTBOX = "outbox/"
+"""What the tracking server has still to be told lies under this prefix."""
+
+
+def outbox_key(plan: Plan) -> str:
+    """Key of a run's entry in the outbox."""
+    return f"{OUTBOX}{plan.concept.name}/{plan.base.slug}/{plan.train_key}-{plan.judge_key}.json"

@@ -109,6 +109,16 @@ class Registry:
         with self._server.client() as client:
             client.set_terminated(run_id, status)
 
+    def has_run(self, run_id: str) -> bool:
+        """Whether the server knows this run and it was not deleted."""
+        with self._server.client() as client:
+            try:
+                return bool(client.get_run(run_id).info.lifecycle_stage == "active")
+            except MlflowException as error:
+                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                    return False
+                raise
+
     def log_training(self, run_id: str, rows: Iterable[Mapping[str, float]]) -> None:
         """Log training metrics. Each row holds `step` and any number of metrics by name (loss, norm, …)."""
         now = int(time.time() * 1000)
@@ -135,7 +145,10 @@ class Registry:
             client.log_text(run_id, manifest.decision.model_dump_json(indent=1), "decision.json")
             client.log_text(run_id, _table(manifest), "scores.csv")
             _log_pictures_table(client, run_id, manifest)
-            client.set_tag(run_id, "mlflow.note.content", manifest.decision.explanation)
+            known = client.get_run(run_id).data.params
+            where = {"device": manifest.device, "dtype": manifest.dtype}
+            client.log_batch(run_id, params=[Param(k, v) for k, v in where.items() if v and k not in known])
+            client.set_tag(run_id, "mlflow.note.content", manifest.report.reason or manifest.decision.explanation)
         return models
 
     def _log_models(self, client: MlflowClient, run_id: str, manifest: Manifest, read: Read) -> dict[int, str]:
@@ -188,10 +201,12 @@ class Registry:
 
     # --- versions ---------------------------------------------------------------------------------------------------
 
-    def register(self, run_id: str, manifest: Manifest, model_id: str) -> int:
-        """Make a version of the logged model `model_id`, tagged with the judge_key, or find the one that has the tag.
+    def register(self, run_id: str, manifest: Manifest, model_id: str, store_version: int) -> int:
+        """Make a version of the logged model `model_id`, tagged with the judge_key and the store's number of it, or
+        find the one that has the judge_key.
 
-        MLflow gladly makes two versions of one model: hold a lease. Returns the version's number.
+        MLflow gladly makes two versions of one model: hold a lease. Returns MLflow's own number, which only aliases
+        need: it counts what MLflow was told, the store's counts what was published.
         """
         plan, concept, base = manifest.plan, manifest.plan.concept, manifest.plan.base
         name = _name(concept.name, base.slug)
@@ -205,27 +220,42 @@ class Registry:
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-            found = client.search_model_versions(f"name = '{name}' and tag.judge_key = '{plan.judge_key}'")
+            found = _versions(client, name, plan.judge_key)
             if found:
-                return min(int(version.version) for version in found)
+                return min(found)
             made = client.create_model_version(
                 name,
                 source=f"models:/{model_id}",
                 run_id=run_id,
                 model_id=model_id,
-                tags={"judge_key": plan.judge_key, "train_key": plan.train_key, "protocol": plan.protocol_digest},
-                description=manifest.decision.explanation,
+                tags={
+                    "judge_key": plan.judge_key,
+                    "train_key": plan.train_key,
+                    "protocol": plan.protocol_digest,
+                    "store_version": str(store_version),
+                },
+                description=manifest.report.reason or manifest.decision.explanation,
             )
             return int(made.version)
 
+    def number_of(self, concept: str, base: str, judge_key: str) -> int | None:
+        """MLflow's own number of a judge_key's version, None where it has none."""
+        with self._server.client() as client:
+            return min(_versions(client, _name(concept, base), judge_key), default=None)
+
     def set_alias(self, concept: str, base: str, alias: Literal["champion", "challenger"], version: int) -> None:
-        """Let `alias` name a version; it names no other then."""
+        """Let `alias` name a version, by MLflow's own number; it names no other then."""
         with self._server.client() as client:
             client.set_registered_model_alias(_name(concept, base), alias, str(version))
 
 
 def _name(concept: str, base: str) -> str:
     return f"{concept}.{base}"
+
+
+def _versions(client: MlflowClient, name: str, judge_key: str) -> list[int]:
+    found = client.search_model_versions(f"name = '{name}' and tag.judge_key = '{judge_key}'")
+    return [int(version.version) for version in found]
 
 
 def _params(plan: Plan) -> dict[str, str]:

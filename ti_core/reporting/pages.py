@@ -1,21 +1,22 @@
-"""Pages on this machine: a copy of each concept's page, and of the last batch's, under `<home>/pages`, to be opened.
+"""Pages on this machine: a copy of each run's page, and of the last batch's, under `<home>/pages`, to be opened.
 
 The pages that count are blobs of the store; these are conveniences and may be deleted.
 """
 
+import os
 from pathlib import Path
 
 from ti_core.settings import Settings
 
 
-def page_path(settings: Settings, concept: str, base: str) -> Path:
-    """Where the copy of a concept's latest page lies."""
-    return settings.home.absolute() / "pages" / f"{concept}.{base}.html"
+def page_path(settings: Settings, concept: str, base: str, judge_key: str) -> Path:
+    """Where the copy of a run's page lies: each judged run has its own, so that none takes another's place."""
+    return settings.home.absolute() / "pages" / f"{concept}.{base}.{judge_key[:12]}.html"
 
 
-def write_page(settings: Settings, concept: str, base: str, html: bytes) -> Path:
-    """Write the copy of a concept's page; returns its path."""
-    return _write(page_path(settings, concept, base), html)
+def write_page(settings: Settings, concept: str, base: str, judge_key: str, html: bytes) -> Path:
+    """Write the copy of a run's page; returns its path."""
+    return _write(page_path(settings, concept, base, judge_key), html)
 
 
 def write_batch_page(settings: Settings, html: bytes) -> Path:
@@ -25,7 +26,10 @@ def write_batch_page(settings: Settings, html: bytes) -> Path:
 
 def _write(path: Path, html: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(html)
-    partial.replace(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")  # another process may be writing the same page
+    try:
+        partial.write_bytes(html)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     return path

@@ -154,7 +154,7 @@ def test_training_rows_become_metrics_by_step(registry: Registry, client: Mlflow
 def test_mirror_logs_one_ranked_model_per_checkpoint(
     registry: Registry, client: MlflowClient, store: Store, read: Callable[[str], bytes]
 ) -> None:
-    manifest = judged(store, name="mirrored")
+    manifest = judged(store, name="mirrored").model_copy(update={"device": "cuda", "dtype": "bfloat16"})
     run_id = registry.open_run(manifest.plan)
     models = registry.mirror(run_id, manifest, read)
 
@@ -178,7 +178,8 @@ def test_mirror_logs_one_ranked_model_per_checkpoint(
     assert run.data.metrics["reported_score"] == 0.6
     assert run.data.metrics["reported_gain"] == 0.21
     assert [metric.step for metric in client.get_metric_history(run_id, "clip_t")] == [20, 40]
-    assert run.data.tags["mlflow.note.content"] == manifest.decision.explanation
+    assert run.data.tags["mlflow.note.content"] == manifest.report.reason
+    assert (run.data.params["device"], run.data.params["dtype"]) == ("cuda", "bfloat16")
     assert {"page.html", "contact-sheet.png", "decision.json", "scores.csv"} <= {
         artifact.path for artifact in client.list_artifacts(run_id)
     }
@@ -259,7 +260,7 @@ def test_mirror_completes_a_broken_attempt(
 def register(registry: Registry, manifest: Manifest, read: Callable[[str], bytes]) -> tuple[str, int]:
     run_id = registry.open_run(manifest.plan)
     models = registry.mirror(run_id, manifest, read)
-    return run_id, registry.register(run_id, manifest, models[20])
+    return run_id, registry.register(run_id, manifest, models[20], 7)
 
 
 def test_one_version_per_judge_key(
@@ -273,7 +274,10 @@ def test_one_version_per_judge_key(
     version = client.get_model_version("versioned.miniature", "1")
     assert version.tags["judge_key"] == first.plan.judge_key
     assert version.run_id == run_id
-    assert version.description == first.decision.explanation
+    assert version.tags["store_version"] == "7"
+    assert version.description == first.report.reason
+    assert registry.number_of("versioned", "miniature", first.plan.judge_key) == 1
+    assert registry.number_of("versioned", "miniature", "0" * 32) is None
     assert len(client.search_model_versions("name = 'versioned.miniature'")) == 2
 
 
@@ -305,6 +309,15 @@ def test_outcome_is_told_on_the_run(registry: Registry, client: MlflowClient, st
     assert (tags["outcome"], tags["champion"]) == ("rejected", "false")
     assert tags["reason"] == "It is no better than the class word."
     assert "version" not in tags
+
+
+def test_known_runs_are_told_from_unknown_and_deleted_ones(
+    registry: Registry, client: MlflowClient, store: Store
+) -> None:
+    run_id = registry.open_run(judged(store, name="deleted").plan)
+    assert registry.has_run(run_id)
+    client.delete_run(run_id)
+    assert not registry.has_run(run_id) and not registry.has_run("0" * 32)
 
 
 def test_unknown_run_and_version_are_not_found(registry: Registry) -> None:

@@ -1,0 +1,147 @@
+"""Telling the tracking server afterwards: a real folder store, a small registry in memory that is away at times."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.builders import done, judged
+from ti_core.errors import ServiceError
+from ti_core.publishing.mirroring import drain, mirror
+from ti_core.publishing.transaction import show_pictures
+from ti_core.records import OUTBOX, Manifest, Outcome, Plan
+from ti_core.settings import Settings
+from ti_core.store import Store, open_store
+
+NAME = "cat-toy"
+
+
+class MemoryRegistry:
+    """What MLflow does for mirroring, carelessly: like MLflow, it makes a second version of anything if two ask."""
+
+    def __init__(self) -> None:
+        self.runs = {"run"}
+        self.versions: dict[str, list[str]] = defaultdict(list)
+        self.numbers: list[int] = []
+        self.aliases: dict[str, int] = {}
+        self.mirrored: list[str] = []
+        self.recorded: list[str] = []
+        self.away = ""
+
+    def _fail(self, method: str) -> None:
+        if method == self.away:
+            self.away = ""
+            raise ServiceError("The tracking server is away.")
+
+    def has_run(self, run_id: str) -> bool:
+        return run_id in self.runs
+
+    def open_run(self, plan: Plan, batch: str = "") -> str:
+        self.runs.add(plan.judge_key)
+        return plan.judge_key
+
+    def mirror(self, run_id: str, manifest: Manifest, read: Callable[[str], bytes]) -> dict[int, str]:
+        self._fail("mirror")
+        assert read(manifest.page)
+        self.mirrored.append(run_id)
+        return {checkpoint.step: f"{run_id}/{checkpoint.step}" for checkpoint in manifest.checkpoints}
+
+    def register(self, run_id: str, manifest: Manifest, model_id: str, store_version: int) -> int:
+        self._fail("register")
+        versions, key = self.versions[manifest.plan.concept.name], manifest.plan.judge_key
+        if key not in versions:
+            time.sleep(0.02)  # whoever looks meanwhile does not see it yet
+            versions.append(key)
+            self.numbers.append(store_version)
+        return versions.index(key) + 1
+
+    def number_of(self, concept: str, base: str, judge_key: str) -> int | None:
+        versions = self.versions[concept]
+        return versions.index(judge_key) + 1 if judge_key in versions else None
+
+    def set_alias(self, concept: str, base: str, alias: str, version: int) -> None:
+        self._fail("set_alias")
+        self.aliases[alias] = version
+
+    def record(self, run_id: str, outcome: Outcome) -> None:
+        self._fail("record")
+        self.recorded.append(outcome.status)
+
+    def close_run(self, run_id: str, status: str) -> None:
+        self._fail("close_run")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(Settings(home=tmp_path))
+
+
+@pytest.fixture
+def registry() -> MemoryRegistry:
+    return MemoryRegistry()
+
+
+def test_aliases_follow_the_store_by_the_servers_own_numbers(store: Store, registry: MemoryRegistry) -> None:
+    done(store, judged(store, score=0.5), "run")  # the server never hears of it: its numbers are others from here on
+    for key in list(store.keys(OUTBOX)):
+        store.delete(key)
+    for seed, score in ((1, 0.7), (2, 0.6)):
+        manifest = judged(store, seed=seed, score=score)
+        mirror(store, registry, manifest, done(store, manifest, "run"))
+    assert registry.numbers == [2, 3]
+    assert registry.aliases == {"champion": 1, "challenger": 2}
+    assert not list(store.keys(OUTBOX))
+
+
+@pytest.mark.parametrize("away", ["mirror", "register", "set_alias", "record", "close_run"])
+def test_a_later_drain_completes_what_failed(store: Store, registry: MemoryRegistry, away: str) -> None:
+    manifest = judged(store)
+    outcome = done(store, manifest, "run")
+    registry.away = away
+    with pytest.raises(ServiceError):
+        mirror(store, registry, manifest, outcome)
+    assert drain(store, registry) == 1
+    assert registry.versions[NAME] == [manifest.plan.judge_key]
+    assert registry.aliases == {"champion": 1} and set(registry.recorded) == {"published"}
+    told = list(registry.mirrored)
+    assert drain(store, registry) == 0
+    mirror(store, registry, manifest, outcome)
+    assert registry.mirrored == told
+
+
+@pytest.mark.parametrize("run_id", ["", "of another server"])
+def test_a_run_that_the_server_does_not_know_is_opened(store: Store, registry: MemoryRegistry, run_id: str) -> None:
+    manifest = judged(store, accepted=False)
+    mirror(store, registry, manifest, done(store, manifest, run_id))
+    assert registry.mirrored == [manifest.plan.judge_key] and registry.recorded == ["rejected"]
+    assert not registry.versions[NAME]
+
+
+def test_drain_tells_in_the_order_of_the_ends_and_passes_what_is_damaged(
+    store: Store, registry: MemoryRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    for seed, score in enumerate((0.5, 0.6)):
+        done(store, judged(store, seed=seed, score=score), "run")
+    store.put(f"{OUTBOX}broken", b"{")
+    assert drain(store, registry) == 2
+    assert list(store.keys(OUTBOX)) == [f"{OUTBOX}broken"]
+    assert "stays in the outbox" in caplog.text
+
+
+def test_two_workers_tell_of_one_run_once(store: Store, registry: MemoryRegistry) -> None:
+    manifest = judged(store)
+    outcome = done(store, manifest, "run")
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: mirror(store, registry, manifest, outcome), range(2)))
+    assert registry.mirrored == ["run"] and len(registry.versions[NAME]) == 1
+
+
+def test_a_page_written_anew_is_told_too(store: Store, registry: MemoryRegistry) -> None:
+    manifest = judged(store)
+    outcome = done(store, manifest, "run")
+    mirror(store, registry, manifest, outcome)
+    mirror(store, registry, show_pictures(store, manifest, False), outcome)
+    assert registry.mirrored == ["run", "run"]
