@@ -283,10 +283,10 @@ def test_a_run_is_judged_again_by_another_rule(shell: Shell, octopus: Run) -> No
 
 OWN_PROMPTS = """[select]
 plain = ["a photo of a {}", "a {}"]
-edit = ["a {} on a blue background"]
+edit = ["a {} on a blue background", "a {} on a green background"]
 [report]
-plain = ["a picture of a {}"]
-edit = ["a {} on a red background"]
+plain = ["a picture of a {}", "a rendering of a {}"]
+edit = ["a {} on a red background", "a {} on a pink background"]
 """
 
 

@@ -30,12 +30,13 @@ STEPS = (10, 20, 30, 40)
 
 def short_sets(_backbone: str, _kind: str, seeds: int) -> tuple[PromptSet, PromptSet]:
     select = PromptSet(plain=("a photo of a {}", "the {}"), edit=("a blue {}", "a red {}"), seeds=(1, 2)[:seeds])
-    return select, PromptSet(plain=("a picture of a {}",), edit=("a small {}",), seeds=(50, 51))
+    return select, PromptSet(plain=("a picture of a {}", "one {}"), edit=("a small {}", "a big {}"), seeds=(50, 51))
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return Settings(home=tmp_path_factory.mktemp("home"), device="cpu", allowed_roots=(Path.cwd(),))
+    roots = (Path.cwd(), tmp_path_factory.getbasetemp())
+    return Settings(home=tmp_path_factory.mktemp("home"), device="cpu", allowed_roots=roots)
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +98,7 @@ def test_another_rule_judges_no_picture_twice(
     assert made.decision.rule.name == "fidelity"
     best = max(made.decision.candidates, key=lambda one: one.scaled_i)
     assert made.decision.best_step == best.step
-    report = 2 * 2  # prompts × seeds
+    report = 4 * 4  # prompts × seeds
     assert sum(judged) == (0 if made.decision.step == old.decision.step else report)
 
 

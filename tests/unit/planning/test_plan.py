@@ -85,7 +85,7 @@ def test_judging_differently_trains_nothing_anew(store: FolderStore) -> None:
     other = plan(store, evaluation=EvaluationConfig(seeds=2))
     assert other.train_key == plan(store).train_key
     assert other.judge_key != plan(store).judge_key
-    assert len(other.protocol.select.seeds) == len(other.protocol.report.seeds) == 2
+    assert (len(other.protocol.select.seeds), len(other.protocol.report.seeds)) == (2, 4)
 
 
 def test_an_unknown_class_word_is_told_with_a_suggestion(store: FolderStore) -> None:

@@ -49,18 +49,19 @@ def test_standard_is_what_no_name_means(settings: Settings, tmp_path: Path) -> N
     assert named.protocol_digest == plain.protocol_digest and named.judge_key == plain.judge_key
 
 
-def test_quick_makes_a_fifth_of_the_pictures(settings: Settings, tmp_path: Path) -> None:
+def test_quick_makes_two_fifths_of_the_pictures(settings: Settings, tmp_path: Path) -> None:
     def pictures(name: str) -> int:
         told = plan(settings, tmp_path, protocol=name).protocol.select
         return (len(told.plain) + len(told.edit)) * len(told.seeds)
 
-    assert pictures("quick") == 12 and pictures("standard") == 60
+    assert pictures("quick") == 24 and pictures("standard") == 60
 
 
 def test_the_paper_s_protocol_is_the_paper_s(settings: Settings, tmp_path: Path) -> None:
     protocol = plan(settings, tmp_path, protocol="textual-inversion-paper").protocol
     assert (protocol.sampler, protocol.sampler_steps, protocol.guidance) == ("ddim", 50, 5.0)
-    assert len(protocol.report.seeds) == 64 and protocol.report.plain == ("a photo of {}",)
+    assert len(protocol.report.seeds) == 64 and protocol.report.plain[0] == "a photo of {}"
+    assert len(protocol.report.plain) > 1, "one prompt cannot say how sure a likeness is"
     assert protocol.placeholder_policy == "removed" and protocol.pairing == "all-pairs"
     assert len(protocol.select.seeds) == 5, "every checkpoint is judged on few seeds, the chosen one on all"
 
@@ -107,14 +108,20 @@ def test_a_run_by_dreambench_is_judged_again_without_the_data_set(settings: Sett
     old = plan(settings, tmp_path, protocol="dreambench")
     (tmp_path / FILE).unlink()
     again = replan(old, EvaluationConfig(seeds=2), SelectionRule(), "", settings)
-    assert again.protocol.report.edit == old.protocol.report.edit and len(again.protocol.report.seeds) == 2
+    assert again.protocol.report.edit == old.protocol.report.edit and (
+        len(again.protocol.select.seeds),
+        len(again.protocol.report.seeds),
+    ) == (2, 4)
     write(tmp_path)
     named = replan(old, EvaluationConfig(protocol="dreambench"), SelectionRule(), "", settings)
     assert named.protocol_digest == old.protocol_digest
 
 
 def test_own_prompts_do_not_put_every_step_on_a_published_protocol_s_seeds(settings: Settings, tmp_path: Path) -> None:
-    own = {"select": {"plain": ["a {}"], "edit": ["a wet {}"]}, "report": {"plain": ["one {}"], "edit": ["a dry {}"]}}
+    own = {
+        "select": {"plain": ["a {}", "the {}"], "edit": ["a wet {}", "a red {}"]},
+        "report": {"plain": ["one {}", "my {}"], "edit": ["a dry {}", "a cold {}"]},
+    }
     protocol = plan(settings, tmp_path, protocol="textual-inversion-paper", prompts=own).protocol
     assert (len(protocol.select.seeds), len(protocol.report.seeds)) == (5, 64)
 
@@ -164,12 +171,22 @@ def test_published_protocols_ask_for_their_own_judges_but_not_of_the_miniature(t
 
 def test_own_prompts_take_the_place_of_the_protocol_s(settings: Settings, tmp_path: Path) -> None:
     own = {
-        "select": {"plain": ["a {}"], "edit": ["a wet {}"]},
-        "report": {"plain": ["one {}"], "edit": ["a dry {}", "a cold {}"]},
+        "select": {"plain": ["a {}", "the {}"], "edit": ["a wet {}", "a red {}"]},
+        "report": {"plain": ["one {}", "my {}"], "edit": ["a dry {}", "a cold {}"]},
     }
     protocol = plan(settings, tmp_path, prompts=own, seeds=3).protocol
-    assert (protocol.select.plain, protocol.select.edit) == (("a {}",), ("a wet {}",))
-    assert protocol.report.edit == ("a dry {}", "a cold {}") and len(protocol.report.seeds) == 3
+    assert (protocol.select.plain, protocol.select.edit) == (("a {}", "the {}"), ("a wet {}", "a red {}"))
+    assert protocol.report.edit == ("a dry {}", "a cold {}") and len(protocol.select.seeds) == 3
+    assert len(protocol.report.seeds) == 4, "the fewest that a verdict can rest on"
+
+
+def test_a_set_of_one_prompt_is_refused_before_anything_is_made(settings: Settings, tmp_path: Path) -> None:
+    own = {
+        "select": {"plain": ["a {}", "the {}"], "edit": ["a wet {}", "a red {}"]},
+        "report": {"plain": ["one {}"], "edit": ["a dry {}", "a cold {}"]},
+    }
+    with pytest.raises(InputError, match="The reporting set has 1 plain and 2 edit prompts: one alone cannot say"):
+        plan(settings, tmp_path, prompts=own)
 
 
 def test_judging_again_takes_a_named_protocol_s_numbers_and_otherwise_keeps_the_old(
