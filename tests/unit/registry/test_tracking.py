@@ -333,5 +333,5 @@ def test_unreachable_server_is_told_soon_and_without_its_password(
 
 def test_data_folder_that_cannot_be_made_is_told(tmp_path: Path, settings: Settings) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InputError, match="data folder .* cannot be made"):
+    with pytest.raises(InputError, match=r"data folder .* cannot be made"):
         Registry(Settings(home=tmp_path / "file" / "data")).check()
