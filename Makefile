@@ -31,12 +31,15 @@ $(BIN)/uv: | $(BIN)/python
 	@echo "Setting up $(VENV) (about 6 GB, most of it torch) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
-$(VENV)/.train: pyproject.toml | $(BIN)/uv
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -e ".[train]"
+# The miniature's weights are a distribution of their own, which [train] asks for: here it comes from the tree.
+MINIATURE := miniature/package
+
+$(VENV)/.train: pyproject.toml $(MINIATURE)/pyproject.toml | $(BIN)/uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -e $(MINIATURE) -e ".[train]"
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(BIN)/uv
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -e ".[dev]"
+$(VENV)/.dev: pyproject.toml $(MINIATURE)/pyproject.toml | $(BIN)/uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -e $(MINIATURE) -e ".[dev]"
 	@touch $@ $(VENV)/.train
 
 setup: $(VENV)/.dev

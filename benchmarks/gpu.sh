@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
 what=${1:?name what to measure: training or judging}
 : "${OUT:?name the folder for the results}"
-export PYTHONPATH=$PWD HF_HUB_OFFLINE=1
+export PYTHONPATH=$PWD:$PWD/miniature/package HF_HUB_OFFLINE=1
 if [ -n "${WHEELS:-}" ]; then
     "$PYTHON" -m pip install --quiet --no-index --no-deps "$WHEELS"/*.whl
 fi

@@ -29,7 +29,7 @@ from benchmarks.training_table import write  # noqa: E402
 CONCEPTS = ROOT / "examples" / "concepts"
 JUDGED = ("fox", "crown", "teapot", "rocket", "guitar", "owl", "pizza", "anchor")
 """Concepts in the order in which they are taken."""
-CLIP = ROOT / "ti_core" / "miniature" / "mini-clip"
+CLIP = ROOT / "miniature" / "package" / "pseudoword_miniature" / "mini-clip"
 
 
 class Bench:

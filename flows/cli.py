@@ -80,6 +80,13 @@ def main() -> None:
     except PseudowordError as error:
         typer.secho(f"Error: {error}", fg="red", err=True)
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in {"", "flows", "tasks", "ti_core"}:
+            raise
+        advice = "install all that it needs with pip install 'pseudoword[train]'"
+        typer.secho(f"Error: This command needs {package}, which is not installed here: {advice}.", fg="red", err=True)
+        sys.exit(1)
 
 
 @app.callback(invoke_without_command=True)
@@ -396,8 +403,10 @@ def _settings(home: Path | None) -> "Settings":
     """The settings, with `--home` passed on through the environment so that tasks read the same ones."""
     if home is not None:
         os.environ["PSEUDOWORD_HOME"] = str(home)
+    from flows.embedded import spare_loopback
     from ti_core.settings import load_settings
 
+    spare_loopback()
     return load_settings()
 
 

@@ -1,7 +1,7 @@
 """Stage 8, the folders: fp16 safetensors as the package ships them, written to `export/` in the work folder.
 
-    python -m miniature.export                            # write what is trained
-    python -m miniature.export --into ti_core/miniature   # and copy it into the package
+    python -m miniature.export                                                # write what is trained
+    python -m miniature.export --into miniature/package/pseudoword_miniature  # and copy it into the package
 
 `mini-sd` loads with `StableDiffusionPipeline.from_pretrained`, `mini-clip` with open_clip's `local-dir:`.
 """

@@ -4,6 +4,8 @@ Everything comes from the environment (`PSEUDOWORD_…`); nothing here is a run'
 settings: boto3, MLflow and Prefect read their own from the environment or from Prefect blocks.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -60,7 +62,7 @@ class Settings(BaseSettings):
     @cached_property
     def mlflow_uri(self) -> str:
         """The tracking URI with the default filled in."""
-        return self.tracking_uri or f"sqlite:///{self.home.absolute() / 'mlflow.db'}"
+        return self.tracking_uri or f"sqlite:///{sqlite_path(self.home.absolute() / 'mlflow.db')}"
 
     @cached_property
     def roots(self) -> tuple[Path, ...]:
@@ -80,6 +82,31 @@ class Settings(BaseSettings):
             f"{path} lies outside the folders that may be read ({roots}): move it there, or name its folder in "
             "PSEUDOWORD_ALLOWED_ROOTS."
         )
+
+
+def sqlite_path(path: Path) -> str:
+    """`path` as a database URI spells it. SQLAlchemy ends the path at a question mark and decodes what follows a
+    percent sign; every other character stands for itself."""
+    return str(path).replace("%", "%25").replace("?", "%3F")
+
+
+@contextmanager
+def starting(home: Path) -> Iterator[None]:
+    """Make `home` and hold it for the body of the `with`: one process at a time creates or migrates a database there.
+
+    Neither Prefect nor MLflow expects company while it makes its tables. A process that dies lets go by itself.
+    Raises InputError when `home` cannot be made or written.
+    """
+    import fcntl  # not on Windows, where a client reads its settings too
+
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        lock = (home / ".starting").open("a")
+    except OSError as error:
+        raise InputError(f"The data folder {home} cannot be made or written: {error.strerror}.") from None
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def load_settings() -> Settings:

@@ -81,3 +81,8 @@ def test_a_wrong_variable_is_named_with_its_value(monkeypatch: pytest.MonkeyPatc
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(Exception, match="frozen"):
         Settings().home = Path("/")  # type: ignore[misc]
+
+
+def test_a_database_uri_spells_what_would_end_or_change_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PSEUDOWORD_HOME", "/my data/100%20?#")
+    assert load_settings().mlflow_uri == "sqlite:////my data/100%2520%3F#/mlflow.db"

@@ -16,8 +16,12 @@ from ti_core.config import BackboneKind, base_slug
 from ti_core.errors import InputError
 from ti_core.records import BaseModelInfo, JudgeInfo
 
-MINIATURE = Path(str(files("ti_core") / "miniature"))
-"""Folder of the shipped miniature: `mini-sd` (diffusers layout) and `mini-clip` (open_clip's local-dir layout)."""
+try:
+    MINIATURE: Path | None = Path(str(files("pseudoword_miniature")))
+except ModuleNotFoundError:
+    MINIATURE = None
+"""Folder of the miniature's weights, a distribution of their own: `mini-sd` (diffusers layout) and `mini-clip`
+(open_clip's local-dir layout). None where they are not installed."""
 
 PIPELINES: dict[str, tuple[BackboneKind, ...]] = {
     "StableDiffusionPipeline": ("sd1", "sd2", "miniature"),
@@ -123,7 +127,7 @@ def find_judge(name: str, kind: BackboneKind) -> JudgeInfo:
     """
     if not name and kind != "miniature":
         name = "ViT-B-32/openai"  # the paper's judge, arXiv 2208.01618 section 5
-    folder = Path(name).expanduser() if name else MINIATURE / "mini-clip"
+    folder = Path(name).expanduser() if name else _miniature() / "mini-clip"
     if folder.is_dir():
         _json(folder / "open_clip_config.json")
         check_safetensors(folder / "open_clip_model.safetensors")
@@ -177,7 +181,7 @@ def check_safetensors(path: Path) -> None:
 
 def _folder(name: str) -> Path:
     if name == "miniature":
-        return MINIATURE / "mini-sd"
+        return _miniature() / "mini-sd"
     folder = Path(name).expanduser()
     if name and folder.is_dir():
         return folder.resolve()
@@ -196,6 +200,15 @@ def _folder(name: str) -> Path:
         raise InputError(
             f"The base model {name} is neither a folder here nor to be had from the hub ({type(error).__name__})."
         ) from None
+
+
+def _miniature() -> Path:
+    if MINIATURE is None:
+        raise InputError(
+            "The miniature's weights are not installed here: pip install pseudoword-miniature, or name another base "
+            "model."
+        )
+    return MINIATURE
 
 
 def _json(path: Path) -> dict[str, Any]:

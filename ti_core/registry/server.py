@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from ti_core.errors import NotFoundError, ServiceError
-from ti_core.settings import Settings
+from ti_core.settings import Settings, starting
 
 _ENVIRONMENT = {
     # MLflow's own bounds (7 retries of up to 120 s) leave a person before a silent terminal for many minutes.
@@ -80,9 +80,9 @@ class Server:
                 if "MLFLOW_LOGGING_LEVEL" not in os.environ:
                     for name, level in _LOGGERS.items():
                         logging.getLogger(name).setLevel(level)
-                self._settings.home.mkdir(parents=True, exist_ok=True)
-                client = MlflowClient(self._settings.mlflow_uri, self._settings.mlflow_uri)
-                self._experiment = self._find_experiment(client)
+                with starting(self._settings.home):
+                    client = MlflowClient(self._settings.mlflow_uri, self._settings.mlflow_uri)
+                    self._experiment = self._find_experiment(client)
                 self._client = client
             return self._client
 

@@ -193,3 +193,10 @@ def test_a_damaged_judge_is_named_with_the_file(tmp_path: Path) -> None:
 def test_no_such_judge() -> None:
     with pytest.raises(InputError, match="/no/clip is no CLIP"):
         find_judge("/no/clip", "sd1")
+
+
+def test_without_the_weights_a_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ti_core.backbone.folder.MINIATURE", None)
+    for find in (lambda: find_base("miniature"), lambda: find_judge("", "miniature")):
+        with pytest.raises(InputError, match="pip install pseudoword-miniature, or name another base model"):
+            find()

@@ -18,7 +18,7 @@ from mlflow.entities import LoggedModel
 
 from tests.builders import STEPS, judged
 from ti_core import formats
-from ti_core.errors import NotFoundError, ServiceError
+from ti_core.errors import InputError, NotFoundError, ServiceError
 from ti_core.records import Manifest, Outcome
 from ti_core.registry import Registry
 from ti_core.registry.tracking import PICTURES_TABLE
@@ -346,5 +346,5 @@ def test_unreachable_server_is_told_soon_and_without_its_password(
 
 def test_data_folder_that_cannot_be_made_is_told(tmp_path: Path, settings: Settings) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ServiceError, match=r"mlflow\.db"):
+    with pytest.raises(InputError, match=r"data folder .* cannot be made"):
         Registry(Settings(home=tmp_path / "file" / "data")).check()
