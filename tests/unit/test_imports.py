@@ -67,11 +67,11 @@ PUBLIC = {
     ),
     "ti_core.formats": "LAYOUTS Vectors diffusers_lines filename read_checkpoint write write_checkpoint",
     "ti_core.records": (
-        "Anchors BaseModelInfo BatchRow Candidate Cells Champion Checkpoint Decision Document ImageSet Interval "
+        "Anchors BaseModelInfo BatchRow Candidate Cells Champion Checkpoint Decision Document Duel ImageSet Interval "
         "JudgeInfo JudgeRequest KeptScores Layout Manifest OpinionInfo Outcome Picture Plan PreparedSet PromptSet "
-        "Protocol PublishedFile Record Report Scale Scores Split Status Trained blob_key champion_key concept_prefix "
-        "former_champion_key manifest_key now outcome_key run_prefix "
-        "scores_key"
+        "Protocol PublishedFile Record Report Scale Scores Split Status Trained Untold Verdict Version "
+        "OUTBOX blob_key champion_key concept_prefix duel_key former_champion_key manifest_key now outbox_key "
+        "outcome_key run_prefix scores_key version_key versions_prefix"
     ),
     "ti_core.store": "Store Stored get_blob lease open_store put_blob",
 }
