@@ -68,11 +68,11 @@ PUBLIC = {
     ),
     "ti_core.formats": "LAYOUTS Vectors diffusers_lines filename read_checkpoint write write_checkpoint",
     "ti_core.records": (
-        "Anchors BaseModelInfo BatchRow Candidate Cells Champion Checkpoint Decision Document Duel ImageSet Interval "
-        "JudgeInfo JudgeRequest KeptScores Layout Manifest OpinionInfo Outcome Picture Plan PreparedSet PromptSet "
-        "OUTBOX Protocol PublishedFile Record Report Scale Scores Split Status Trained Untold Verdict Version blob_key champion_key concept_prefix "
-        "duel_key former_champion_key manifest_key now outbox_key outcome_key run_prefix scores_key version_key "
-        "versions_prefix"
+        "Anchors BaseModelInfo BatchRow Candidate Cells Champion Checkpoint Decision Document Duel ImageSet "
+        "Interval JudgeInfo JudgeRequest KeptScores Layout Manifest OUTBOX OpinionInfo Outcome Picture Plan "
+        "PreparedSet PromptSet Protocol PublishedFile Record Report Scale Scores Split Status Trained Untold "
+        "Verdict Version blob_key champion_key concept_prefix duel_key former_champion_key manifest_key now "
+        "outbox_key outcome_key run_prefix scores_key version_key versions_prefix"
     ),
     "ti_core.store": "Store Stored get_blob lease open_store put_blob",
 }

@@ -10,7 +10,7 @@ from ti_core import keys
 from ti_core.backbone.folder import MINIATURE
 from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
 from ti_core.errors import InputError
-from ti_core.planning.plan import make_plan
+from ti_core.planning.plan import make_plan, replan
 from ti_core.records import Plan
 from ti_core.settings import Settings
 from ti_core.store import get_blob
@@ -158,6 +158,25 @@ def test_a_run_may_not_look_through_the_disk_for_a_model(
 ) -> None:
     monkeypatch.setenv("PSEUDOWORD_ALLOWED_ROOTS", str(Path.cwd()))
     refused(store, "outside the folders", "PSEUDOWORD_ALLOWED_ROOTS", base_model=str(tmp_path))
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(b"")
+    refused(store, "outside the folders", base_model=str(file))
+    made = plan(None)
+    with pytest.raises(InputError, match="outside the folders"):
+        replan(made, made.evaluation, made.rule, str(tmp_path), Settings())
+
+
+@pytest.mark.parametrize(
+    ("training", "words"),
+    [
+        (TrainingConfig(norm_limit=2.0), ("norm limit of 2", "free norm", "leave the limit out")),
+        (TrainingConfig(warmup=5), ("warm-up of 5 steps", "constant learning rate", "leave the warm-up out")),
+    ],
+)
+def test_an_option_that_does_nothing_is_refused(
+    store: FolderStore, training: TrainingConfig, words: tuple[str, ...]
+) -> None:
+    refused(store, *words, training=training)
 
 
 def test_a_short_run_has_one_checkpoint_at_its_end(store: FolderStore) -> None:
