@@ -78,7 +78,7 @@ def test_the_outcome_is_recorded_with_all_that_it_names(at_home: Run) -> None:
     assert len(kept.scores[0].clip_i.seeds) == 1
     for sha256 in (*(file.sha256 for file in kept.files), kept.page, *(s.strip for s in kept.scores)):
         assert store.exists(blob_key(sha256))
-    page = at_home.home / "pages/octopus.miniature.html"
+    page = at_home.home / f"pages/octopus.miniature.{at_home.outcome.judge_key[:12]}.html"
     assert page.read_bytes() == store.get(blob_key(kept.page)).data
 
 
@@ -99,7 +99,7 @@ def test_artifacts_show_progress_scores_pictures_and_the_page(at_home: Run) -> N
     chosen = [row["step"] for row in json.loads(found["scores-octopus"].data) if row["chosen"]]
     assert chosen == [at_home.outcome.step]
     assert found["sheet-octopus"].type == "image" and "data:image/png;base64," in str(found["sheet-octopus"].data)
-    assert "octopus.miniature.html" in str(found["page-octopus"].data)
+    assert f"octopus.miniature.{at_home.outcome.judge_key[:12]}.html" in str(found["page-octopus"].data)
 
 
 def test_the_tracking_server_has_the_run_and_a_model_per_checkpoint(at_home: Run) -> None:

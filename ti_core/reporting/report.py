@@ -133,13 +133,14 @@ def batch_page(rows: Iterable[BatchRow], load: Load, title: str = "Batch") -> by
 
 
 def worst_first(rows: Iterable[BatchRow]) -> list[BatchRow]:
-    """The rows in the order in which a person should look: failed, rejected, paused, then by score from low to high."""
+    """The rows in the order in which a person should look: failed, rejected, undecided, paused, then by
+    score from low to high."""
     return sorted(rows, key=_badness)
 
 
 def _badness(row: BatchRow) -> tuple[int, float, str]:
     return (
-        {"failed": 0, "rejected": 1, "paused": 2}.get(row.status, 3),
+        {"failed": 0, "rejected": 1, "undecided": 2, "paused": 3}.get(row.status, 4),
         2.0 if row.score is None else row.score,
         row.concept,
     )
