@@ -26,6 +26,7 @@ from PIL import Image
 from ti_core import formats
 from ti_core.backbone.base import Backbone
 from ti_core.backbone.conditioning import Conditioning
+from ti_core.backbone.folder import known_nouns
 from ti_core.backbone.resident import resident
 from ti_core.errors import IntegrityError, NotFoundError
 from ti_core.formats import Vectors
@@ -38,6 +39,7 @@ from ti_core.records import (
     Cells,
     JudgeRequest,
     KeptScores,
+    Naming,
     Plan,
     PreparedSet,
     PromptSet,
@@ -138,7 +140,8 @@ def _kept(request: JudgeRequest, store: Store) -> Scores | None:
 
 
 def anchors(plan: Plan, prepared: PreparedSet, class_word: Scores, settings: Settings, store: Store) -> Anchors:
-    """The ends of both scales for the split of `class_word`, the class word's own scores."""
+    """The ends of both scales for the split of `class_word`, the class word's own scores; with the choosing set's also
+    how well the class word names the pictures."""
     clip = resident_clip(plan.judge, settings.device)
     references_NE = _references(clip, store, prepared.squares)
     prompts: PromptSet = getattr(plan.protocol, class_word.split)
@@ -149,7 +152,31 @@ def anchors(plan: Plan, prepared: PreparedSet, class_word: Scores, settings: Set
         real=_among_themselves(references_NE),
         real_text=float((references_NE @ wanted_PE.T).mean()),
         real_dino=_among_themselves(_references(dino, store, prepared.squares)) if dino else None,
+        naming=_naming(plan, clip, references_NE) if class_word.split == "select" else None,
     )
+
+
+def _naming(plan: Plan, clip: Clip, references_NE: Features) -> Naming | None:
+    """The class word beside the everyday nouns that the base model knows: it costs no picture."""
+    if plan.concept.kind == "style":
+        return None
+    nouns = known_nouns(plan.base)
+    told_ME = clip.features_of_list(tuple(f"a photo of {_article(noun)} {noun}" for noun in nouns))
+    word = plan.concept.class_word
+    word_N = references_NE @ clip.text_features([f"a photo of {_article(word)} {word}"])[0]
+    cosines_NM = references_NE @ told_ME.T
+    closer_M = (cosines_NM > word_N[:, None]).all(axis=0)
+    mean_M = cosines_NM.mean(axis=0)
+    nearest = [place for place in np.argsort(-mean_M) if closer_M[place]][:3]
+    return Naming(
+        likeness=float(word_N.mean()),
+        closer=float(closer_M.mean()),
+        nearest={nouns[place]: float(mean_M[place]) for place in nearest},
+    )
+
+
+def _article(noun: str) -> str:
+    return "an" if noun[0].lower() in "aeiou" else "a"
 
 
 def _judge_alike(requests: Sequence[JudgeRequest], settings: Settings, store: Store) -> Iterator[tuple[int, Scores]]:
