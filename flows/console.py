@@ -17,6 +17,7 @@ from ti_core.choosing.comparing import differences
 from ti_core.planning.protocols import averages, caveats, figures
 from ti_core.progress import Event, Judged, Stage, Trained, listening
 from ti_core.records import BatchRow, Champion, Manifest, Outcome, blob_key
+from ti_core.reporting.words import in_words
 from ti_core.store import Store
 
 # Reasons, paths and numbers are shown as they are: brackets in them are no markup.
@@ -72,6 +73,10 @@ def show_outcome(outcome: Outcome, manifest: Manifest, page: str) -> None:
     colour = {"published": "green", "rejected": "red"}.get(outcome.status, "yellow")
     word = manifest.plan.concept.placeholder
     out.print(Text.assemble("\n", (outcome.status, f"bold {colour}"), f" {word}: {outcome.reason}"))
+    words = in_words(manifest)
+    out.print(" ".join([words.standing, words.learned, words.lacks]))
+    for advice in words.advice:
+        out.print(f"  Try: {advice}")
     out.print(manifest.decision.explanation)
     gain = manifest.report.gain
     out.print(

@@ -1,4 +1,4 @@
-"""Everyday nouns: what a class word may be when somebody's own does not fit, or is no word at all. Ours, not a corpus's.
+"""Everyday nouns: what a class word may be when somebody's own does not fit, or is no word at all. The list is ours.
 
 It knows no model; whoever asks keeps those that a vocabulary holds.
 """

@@ -190,8 +190,8 @@ def why(
 ) -> str:
     """A report's verdict in a sentence or two: the cause, and what to try where it is not accepted.
 
-    `luck`: what the gain varies with most; `copies`: the pictures follow prompts no better than the training pictures; `under`: they miss the rule's floor;
-    `nothing`: whatever they gain over the class word is surely too little.
+    `luck`: what the gain varies with most; `copies`: the pictures follow prompts no better than the training pictures;
+    `under`: they miss the rule's floor; `nothing`: whatever they gain over the class word is surely too little.
     """
     gain = report.gain
     gained = f"CLIP-I {gain.value:+.3f} over the class word, {gain.low:+.3f} to {gain.high:+.3f}"
