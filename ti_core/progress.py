@@ -20,22 +20,28 @@ class Stage:
 
 @dataclass(frozen=True)
 class Trained:
-    """Training stands at `step` of `steps`."""
+    """Training of a concept stands at `step` of `steps`. `key` tells it from others of its name."""
 
+    key: str
     concept: str
     step: int
     steps: int
     loss: float
     norm: float
     samples_per_second: float
+    done: int
+    total: int
+    """Steps of all concepts that are trained with it, those of earlier runs counted."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """One set of pictures is judged."""
+    """One set of pictures is judged: `done` of the `total` that are judged in this round."""
 
     concept: str
     scores: Scores
+    done: int
+    total: int
 
 
 @dataclass(frozen=True)
