@@ -236,6 +236,7 @@ def job(
     mean = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bilinear")
     chosen: dict[str, Any] = {"steps": 12, "batch_size": 2, "learning_rate": 5e-3, "checkpoint_every": 6}
     return ConceptJob(
+        key=name,
         name=name,
         placeholder=f"<{name}>",
         start_phrase=start_phrase,

@@ -38,7 +38,7 @@ def miniature_fp64() -> Backbone:
 
 def vectors_of(events: Iterable[Event]) -> Vectors:
     """All checkpoints' vectors, by concept and step."""
-    return {(event.concept, event.step): event.state.vectors[ENCODER]
+    return {(event.key, event.step): event.state.vectors[ENCODER]
             for event in events if isinstance(event, CheckpointReady)}  # fmt: skip
 
 
@@ -95,16 +95,16 @@ def test_a_stop_at_any_pass_resumes_to_the_same_bits_in_other_company() -> None:
         left = iter(range(passes))
         before = list(train([others[0], wanted], model, slots=3, keep_shape=True,
                             should_stop=lambda left=left: next(left, None) is None))  # fmt: skip
-        state = next(event.state for event in before if isinstance(event, Paused) and event.concept == "wanted")
+        state = next(event.state for event in before if isinstance(event, Paused) and event.key == "wanted")
         assert state.step == passes // 2
         after = list(train([others[1], replace(wanted, resume=state)], model, slots=3, keep_shape=True))
-        assert equal(vectors_of(one for one in whole if one.concept == "wanted"),
-                     vectors_of(one for one in [*before, *after] if one.concept == "wanted"))  # fmt: skip
+        assert equal(vectors_of(one for one in whole if one.key == "wanted"),
+                     vectors_of(one for one in [*before, *after] if one.key == "wanted"))  # fmt: skip
         assert losses(whole) == losses([*before, *after])
 
 
 def losses(events: Iterable[Event]) -> list[float]:
-    return [event.loss for event in events if isinstance(event, CheckpointReady) and event.concept == "wanted"]
+    return [event.loss for event in events if isinstance(event, CheckpointReady) and event.key == "wanted"]
 
 
 def test_the_state_of_a_progress_report_resumes_too() -> None:
@@ -128,7 +128,7 @@ def test_concepts_are_read_as_slots_become_free() -> None:
             read.append(name)
             yield job(model, name, steps=2, checkpoint_every=2)
 
-    seen = [(event.concept, list(read)) for event in train(concepts(), model, slots=2) if isinstance(event, Finished)]
+    seen = [(event.key, list(read)) for event in train(concepts(), model, slots=2) if isinstance(event, Finished)]
     assert seen == [("a", ["a", "b"]), ("b", ["a", "b"]), ("c", ["a", "b", "c", "d"]), ("d", ["a", "b", "c", "d"])]
 
 
@@ -138,7 +138,7 @@ def test_what_does_not_fit_a_pack_fails_alone() -> None:
     other = replace(other, mean=other.mean[..., :4, :4], std=other.std[..., :4, :4])
     more = job(model, "more", batch_size=9)
     events = list(train([job(model, "first"), other, more], model, slots=3, keep_shape=True))
-    reasons = {event.concept: event.reason for event in events if isinstance(event, Failed)}
+    reasons = {event.key: event.reason for event in events if isinstance(event, Failed)}
     assert "another resolution than first" in reasons["other"]
     assert "more pictures per step" in reasons["more"]
     assert ("first", 12) in vectors_of(events)
@@ -157,7 +157,7 @@ def test_without_room_for_all_half_of_them_wait_and_lose_nothing(monkeypatch: py
 
     monkeypatch.setattr(trainer, "run_pass", small)
     events = list(train(jobs, model, slots=4))
-    assert [event.concept for event in events if isinstance(event, Finished)] == ["a", "b", "c", "d"]
+    assert [event.key for event in events if isinstance(event, Finished)] == ["a", "b", "c", "d"]
     assert max(sizes) == 2
     assert equal(vectors_of(events), vectors_of(train(jobs, model, slots=2)))
 

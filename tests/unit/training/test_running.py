@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from ti_core import formats
+from ti_core import formats, progress
 from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
 from ti_core.errors import InputError
 from ti_core.images.preprocess import square
@@ -20,7 +20,6 @@ from ti_core.planning.plan import make_plan
 from ti_core.records import Plan, PreparedSet, Trained
 from ti_core.settings import Settings
 from ti_core.store import Store, get_blob, open_store
-from ti_core.training.events import Progress
 from ti_core.training.running import prepare, run_training
 
 
@@ -31,7 +30,7 @@ class Line:
     settings: Settings
     store: Store
     plan: Plan
-    progress: list[Progress] = field(default_factory=list)
+    progress: list[progress.Trained] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
 
     def prepare(self) -> PreparedSet:
@@ -91,7 +90,8 @@ def test_latents_show_the_pictures_and_then_their_mirror_images(
     from ti_core.backbone.resident import resident
 
     run, prepared, _ = whole
-    shown = resident(run.plan.base, "cpu").decode(load_file(prepared.latents)["mean"]).numpy().astype(int)
+    with resident(run.plan.base, "cpu") as model:
+        shown = model.decode(load_file(prepared.latents)["mean"]).numpy().astype(int)
     for index, blob in enumerate(prepared.squares):
         picture = np.asarray(Image.open(io.BytesIO(get_blob(run.store, blob)))).astype(int)
         assert np.abs(shown[index] - picture).mean() < 10
@@ -163,8 +163,8 @@ class Interrupted(BaseException):
     """Stands for what tears a run out of its work: not an Exception, so nothing may swallow it."""
 
 
-def interrupt(progress: Progress) -> None:
-    if progress.step == 4:
+def interrupt(event: progress.Trained) -> None:
+    if event.step == 4:
         raise Interrupted
 
 
@@ -176,7 +176,7 @@ def test_an_interrupted_run_goes_on_from_its_last_checkpoint_to_the_same_vectors
     with pytest.raises(Interrupted):
         run_training([(run.plan, prepared)], Packing(), run.settings, run.store, interrupt, print)
     assert run.train(prepared) == whole[2]
-    assert [progress.step for progress in run.progress] == [4, 6]
+    assert [event.step for event in run.progress] == [4, 6]
 
 
 def test_a_torn_state_is_told_and_the_one_before_it_used(
@@ -189,7 +189,7 @@ def test_a_torn_state_is_told_and_the_one_before_it_used(
     run.store.put(newest, run.store.get(newest).data[:-7])
     with caplog.at_level(logging.WARNING, "ti_core"):
         assert run.train(prepared) == whole[2]
-    assert [progress.step for progress in run.progress] == [6], "it went on from step 4"
+    assert [event.step for event in run.progress] == [6], "it went on from step 4"
     (message,) = [record.getMessage() for record in caplog.records]
     assert run.store.url(newest) in message and "is damaged" in message and "state before it is used" in message
 
@@ -203,7 +203,7 @@ def test_without_a_whole_state_training_starts_anew(
     for key in run.state_keys():
         run.store.put(key, b"torn")
     assert run.train(prepared) == whole[2]
-    assert [progress.step for progress in run.progress] == [2, 4, 6]
+    assert [event.step for event in run.progress] == [2, 4, 6]
 
 
 def test_training_that_cannot_go_on_tells_why_and_leaves_no_state(tmp_path: Path) -> None:
