@@ -2,8 +2,8 @@
 
 Each process has one file per tracking run under the data folder. A thread sends what is new there every few seconds;
 training waits for none of it, and a server that is silent is tried again. A file is removed when all of it was sent.
-What a killed process or a silent server left is sent by the next `Curves` or `drain_curves`. Rows carry the time at which they
-were measured, and MLflow keeps equal ones once, so sending again adds nothing. This module knows no training.
+What a killed process or a silent server left is sent by the next `Curves` or `drain_curves`. Rows carry the time at
+which they were measured, and MLflow keeps equal ones once, so sending again adds nothing. It knows no training.
 """
 
 import contextvars
