@@ -147,3 +147,5 @@ class Trained(Record):
     """Why it did not come to its end; empty when it did."""
     paused: bool = False
     """Whether the same work goes on later from `step`."""
+    unkept: bool = False
+    """Whether the store did not take all of it: another try goes on from the last state that it has."""
