@@ -4,12 +4,16 @@ listen.
 Nothing is stored; without a listener, telling does nothing.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ti_core.records import Manifest, Outcome, Scores
+
+log = logging.getLogger(__name__)
+"""Where `Lines` may go: Prefect keeps what `ti_core` logs with the flow run."""
 
 
 @dataclass(frozen=True)
