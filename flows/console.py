@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ti_core.choosing.comparing import differences
-from ti_core.planning.protocols import averages, caveats, figures
 from ti_core.progress import Event, Judged, Stage, Trained, listening
 from ti_core.records import BatchRow, Champion, Manifest, Outcome, blob_key
+from ti_core.reporting.figures import averages, caveats, figures
 from ti_core.store import Store
 
 # Reasons, paths and numbers are shown as they are: brackets in them are no markup.

@@ -5,9 +5,9 @@ from functools import partial
 from pathlib import Path
 
 from ti_core.errors import PausedError, PseudowordError
-from ti_core.planning.protocols import caveats, figures
 from ti_core.publishing.catalogue import by_earlier_version, manifest_at
 from ti_core.records import BatchRow
+from ti_core.reporting.figures import caveats, figures
 from ti_core.reporting.pages import page_path, write_batch_page
 from ti_core.reporting.report import batch_page
 from ti_core.settings import Settings
