@@ -34,7 +34,8 @@ from ti_core.records import Outcome
 
 def ended(status):
     outcome = Outcome(judge_key="j", train_key="t", concept=f"a-{status}", base="miniature", status=status,
-                      reason=f"Why {status}.", step=20, score=0.5, version=None, champion=False, run_id="", manifest="m")
+                      reason=f"Why {status}.", step=20, score=0.5, version=None, champion=False, run_id="",
+                      manifest="m")
     Artifacts()(progress.Ended(outcome.concept, outcome, "http://page"))
 
 def run(name, state, *statuses):
