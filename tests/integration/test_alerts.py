@@ -18,11 +18,22 @@ from tests.servers import plain_environment, prefect_server
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
+SETUP = str(ROOT / "deployments/setup.sh")
 BLOCK = """
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 CustomWebhookNotificationBlock(
     name="words", url="{url}", json_data={{"subject": "{{{{subject}}}}", "body": "{{{{body}}}}"}}
 ).save("words")
+"""
+# Pool, queues and deployments are tried in test_real_servers.py; here they would only take time.
+SHIM = """#!/bin/sh
+case "$1" in
+    automation | block) exec "{prefect}" "$@" ;;
+esac
+"""
+# Keeps what would be created.
+FAKE = """#!/bin/sh
+[ "$1 $2" != "automation create" ] || cat "$4" >created.yaml
 """
 # Runs that end in every way, without any work: what counts here is what the server hears.
 RUNS = """
@@ -61,7 +72,7 @@ class Heard:
     notes: list[tuple[str, str]] = field(default_factory=list)
 
     def wait_for(self, count: int, seconds: float = 120.0) -> dict[str, str]:
-        """The notes by subject, once there are `count` of them and none has come for some seconds."""
+        """The notes by subject, once there are `count` of them and some seconds more have passed."""
         until = time.monotonic() + seconds
         while len(self.notes) < count and time.monotonic() < until:
             time.sleep(0.2)
@@ -90,36 +101,45 @@ def heard() -> Iterator[tuple[Heard, str]]:
         server.shutdown()
 
 
+def do(folder: Path, environment: dict[str, str], *command: str) -> None:
+    done = subprocess.run(
+        command, env=environment, cwd=folder, check=False, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def with_prefect(folder: Path, text: str) -> dict[str, str]:
+    """An environment whose `prefect` is this script."""
+    (folder / "bin").mkdir()
+    (folder / "bin/prefect").write_text(text)
+    (folder / "bin/prefect").chmod(0o755)
+    return plain_environment(folder) | {
+        "PATH": f"{folder}/bin:{os.environ['PATH']}", "PREFECT_API_URL": "http://nowhere.invalid/api",
+        "PSEUDOWORD_SOURCE": "s3://words/pictures", "PYTHONPATH": str(ROOT),
+    }  # fmt: skip
+
+
+def test_without_a_block_there_is_nobody_to_tell(tmp_path: Path) -> None:
+    do(tmp_path, with_prefect(tmp_path, FAKE), SETUP)
+    created = (tmp_path / "created.yaml").read_text()
+    assert "pseudoword-dead-runs" in created and "send-notification" not in created
+
+
 def test_failed_runs_and_words_that_were_not_published_are_told_once_each(
     heard: tuple[Heard, str], tmp_path: Path
 ) -> None:
     taken, url = heard
+    environment = with_prefect(tmp_path, SHIM.format(prefect=Path(sys.executable).with_name("prefect")))
     with prefect_server(tmp_path / "prefect") as api:
-        environment = plain_environment(tmp_path) | {
-            "PREFECT_API_URL": api,
-            "PREFECT_HOME": str(tmp_path / "client"),
-            "PYTHONPATH": str(ROOT),
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        }
-
-        def do(*command: str, **more: str) -> str:
-            done = subprocess.run(
-                command, env=environment | more, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=300
-            )
-            assert done.returncode == 0, done.stdout + done.stderr
-            return done.stdout
-
-        do(sys.executable, "-c", BLOCK.format(url=url))
-        setup = str(ROOT / "deployments/setup.sh")
-        do(setup, PSEUDOWORD_SOURCE="s3://words/pictures")
-        names = [line for line in do("prefect", "automation", "ls").split() if line.startswith("pseudoword-")]
-        assert names == ["pseudoword-dead-runs"]  # without a block there is nobody to tell
-        do(setup, PSEUDOWORD_SOURCE="s3://words/pictures", PSEUDOWORD_ALERTS="custom-webhook/words")
-        do(sys.executable, "-c", RUNS)
+        environment |= {"PREFECT_API_URL": api, "PREFECT_HOME": str(tmp_path / "client")}
+        do(tmp_path, environment, sys.executable, "-c", BLOCK.format(url=url))
+        for _ in range(2):  # again after a change: nothing is there twice
+            do(tmp_path, environment | {"PSEUDOWORD_ALERTS": "custom-webhook/words"}, SETUP)
+        do(tmp_path, environment, sys.executable, "-c", RUNS)
         notes = taken.wait_for(4)
-        assert set(notes) == {
-            "train-batch run-Partly failed: Partly failed", "train-concept run-Failed: Failed",
-            "a-rejected on miniature was rejected", "a-undecided on miniature is undecided",
-        }  # fmt: skip
-        assert notes["a-undecided on miniature is undecided"] == "Why undecided. http://page"
-        assert notes["train-batch run-Partly failed: Partly failed"].strip() == "1 failed, 3 more"
+    assert set(notes) == {
+        "train-batch run-Partly failed: Partly failed", "train-concept run-Failed: Failed",
+        "a-rejected on miniature was rejected", "a-undecided on miniature is undecided",
+    }  # fmt: skip
+    assert notes["a-undecided on miniature is undecided"] == "Why undecided. http://page"
+    assert notes["train-batch run-Partly failed: Partly failed"].strip() == "1 failed, 3 more"
