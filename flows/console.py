@@ -4,17 +4,19 @@ It knows what tasks tell; it starts nothing.
 """
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from ti_core.choosing.comparing import differences
-from ti_core.progress import Event, Judged, Stage, Trained, listening
+from ti_core.progress import Event, Judged, Lines, Stage, Trained, listening
 from ti_core.records import BatchRow, Champion, Manifest, Outcome, blob_key
 from ti_core.reporting.figures import averages, caveats, figures
 from ti_core.store import Store
@@ -26,9 +28,14 @@ err = Console(stderr=True)
 
 @contextmanager
 def live(quiet: bool) -> Iterator[None]:
-    """Show the progress of the runs of this process on stderr while the block runs."""
+    """Show the progress of the runs of this process while the block runs: bars on a terminal's stderr; where stdout is
+    a pipe or a file, lines there, as they happen."""
     if quiet:
         yield
+        return
+    if not (sys.stdout.isatty() and sys.stderr.isatty()):
+        with listening(Lines(_to_stderr if sys.stdout.isatty() else _to_stdout)):
+            yield
         return
     columns = (
         TextColumn("{task.description}"),
@@ -41,30 +48,43 @@ def live(quiet: bool) -> Iterator[None]:
         yield
 
 
+def _to_stdout(line: str) -> None:
+    _print(line, sys.stdout)
+
+
+def _to_stderr(line: str) -> None:
+    _print(line, sys.stderr)
+
+
+def _print(line: str, file: TextIO) -> None:
+    with suppress(OSError):  # whoever read the pipe has gone, and the work goes on
+        print(line, file=file, flush=True)
+
+
 class _Bars:
-    """One bar for the stage at hand, one for each training."""
+    """A line for the stage at hand, a bar for the training of all concepts, and one for a round of judging."""
 
     def __init__(self, bars: Progress) -> None:
-        self._bars, self._concept = bars, ""
+        self._bars = bars
+        self._stage = bars.add_task("", total=None, note="")
+        self._long = dict[str, TaskID]()
 
     def __call__(self, event: Event) -> None:
-        if event.concept != self._concept:
-            self._concept = event.concept
-            self._stage = self._bars.add_task(event.concept, total=None, note="")
-            self._training: int | None = None
         match event:
             case Stage():
-                self._bars.update(self._stage, description=f"[bold]{event.concept}[/] {event.name}", note="")
+                self._bars.update(self._stage, description=f"[bold]{event.concept}[/] {event.name}")
             case Trained():
                 note = f"loss {event.loss:.4f}  norm {event.norm:.3f}  {event.samples_per_second:.0f}/s"
-                if self._training is None:
-                    self._training = self._bars.add_task("", total=event.steps, note=note)
-                step = f"  step {event.step} of {event.steps}"
-                self._bars.update(self._training, description=step, completed=event.step, note=note)
+                self._advance("trained", event, f"  {event.concept} step {event.step} of {event.steps}", note)
             case Judged():
                 scores = event.scores
                 note = f"CLIP-I {scores.clip_i.mean:.3f}  CLIP-T {scores.clip_t.mean:.3f}"
-                self._bars.update(self._stage, note=note)
+                self._advance("judged", event, f"  judged {event.done} of {event.total}", note)
+
+    def _advance(self, bar: str, event: Trained | Judged, text: str, note: str) -> None:
+        if bar not in self._long:
+            self._long[bar] = self._bars.add_task("", note="")
+        self._bars.update(self._long[bar], description=text, completed=event.done, total=event.total, note=note)
 
 
 def show_outcome(outcome: Outcome, manifest: Manifest, page: str, earlier: str = "") -> None:

@@ -100,7 +100,7 @@ class Artifacts:
     def __call__(self, event: progress.Event) -> None:
         match event:
             case progress.Trained():
-                bar = self._bars.setdefault(event.concept, ProgressBar(f"training-{event.concept}"))
+                bar = self._bars.setdefault(event.key, ProgressBar(f"training-{event.concept}"))
                 text = f"step {event.step} of {event.steps}, loss {event.loss:.4f}"
                 bar.update(event.step / event.steps, text, final=event.step == event.steps)
             case progress.Assembled():

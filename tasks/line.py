@@ -64,7 +64,7 @@ def run_line(items: Sequence[BatchItem], asked: Asked, packing: Packing, batch: 
     """Take a list of concepts through the line, every station a task run of the present flow run."""
     settings = load_settings()
     line = Line(settings, open_store(settings), packing, batch, as_task)
-    with progress.listening(artifacts.Artifacts()):
+    with progress.listening(artifacts.Artifacts()), progress.listening(progress.Lines(log.info)):
         return line.run(items, asked)
 
 
@@ -119,5 +119,5 @@ def judge_again(old: Manifest, evaluation: EvaluationConfig, rule: SelectionRule
 
     settings = load_settings()
     line = Line(settings, open_store(settings), call=as_task)
-    with progress.listening(artifacts.Artifacts()):
+    with progress.listening(artifacts.Artifacts()), progress.listening(progress.Lines(log.info)):
         return line.judge_again(old, replan(old.plan, evaluation, rule, clip, settings))

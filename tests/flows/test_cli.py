@@ -356,7 +356,7 @@ OWN_PROMPTS = """[select]
 plain = ["a photo of a {}", "a {}"]
 edit = ["a {} on a blue background", "a {} on a green background"]
 [report]
-plain = ["a picture of a {}", "a rendering of a {}"]
+plain = ["a picture of a {}", "a rendering of a {}", "a picture of one {}", "the {}"]
 edit = ["a {} on a red background", "a {} on a pink background"]
 """
 

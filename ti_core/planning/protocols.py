@@ -20,6 +20,9 @@ CLIP = "ViT-B-32/openai"
 """The judge of both published protocols (arXiv 2208.01618, section 5; 2208.12242, section 4.2)."""
 REPORT_SEEDS = 4
 """Seeds per prompt that every reporting set has at least."""
+REPORT_PROMPTS = 4
+"""Plain prompts that every reporting set has at least. With fewer of either a verdict would pass words that learned
+nothing too often (docs/decisions/0012)."""
 DINO = "facebook/dino-vits16"
 """DreamBench's judge of likeness."""
 PAPER_PLAIN = ("a photo of {}",)
@@ -109,6 +112,11 @@ def sets_of(
                 f"The {said} set has {len(one.plain)} plain and {len(one.edit)} edit prompts: one alone cannot say how "
                 "sure a score is; give at least two of each."
             )
+    if len(report.plain) < REPORT_PROMPTS:
+        raise InputError(
+            f"The reporting set has {len(report.plain)} plain prompts: a verdict on so few passes words that learned "
+            f"nothing; give at least {REPORT_PROMPTS}."
+        )
     return select, report
 
 
@@ -117,9 +125,8 @@ def reseeded(
 ) -> tuple[PromptSet, PromptSet]:
     """The (choosing, reporting) sets with as many seeds as `evaluation`, resolved, says.
 
-    The reporting set has no fewer than `REPORT_SEEDS`: with fewer its verdict would pass words that learned nothing too
-    often (docs/decisions/0012). Under a published protocol every step is judged on no more seeds than the kind's
-    default; only the chosen one is judged on as many as the protocol asks for.
+    The reporting set has no fewer than `REPORT_SEEDS`. Under a published protocol every step is judged on no more seeds
+    than the kind's default; only the chosen one is judged on as many as the protocol asks for.
     """
     few = evaluation.seeds
     if evaluation.protocol in PUBLISHED:

@@ -51,12 +51,11 @@ def generate(
                 f"{one.base_digest[:12]}, not {base.digest[:12]}): name the base model it was trained on, or train "
                 "it anew."
             )
-    model = resident(base, settings.device)
-    told = encode(model, [prompt], words)
-    jobs = told.repeat_interleave(len(seeds))
     resolved = config.resolved(base.kind)
     how = Sampling(resolved.sampler or "ddim", resolved.sampler_steps, resolved.guidance, base.resolution)
-    pictures = sample(model, jobs, list(seeds), how)
+    with resident(base, settings.device) as model:
+        jobs = encode(model, [prompt], words).repeat_interleave(len(seeds))
+        pictures = sample(model, jobs, list(seeds), how)
     paths = [out] if len(seeds) == 1 else [out.with_stem(f"{out.stem}-{n + 1}") for n in range(len(seeds))]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

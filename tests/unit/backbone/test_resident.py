@@ -17,23 +17,23 @@ from ti_core.errors import InputError
 
 def test_the_same_digest_is_the_same_object_and_a_change_is_another(tmp_path: Path) -> None:
     folder = save_sd1(tmp_path / "sd1")
-    first = resident(find_base(str(folder)), "cpu")
-    assert resident(find_base(str(folder)), "cpu") is first
+    with resident(find_base(str(folder)), "cpu") as first, resident(find_base(str(folder)), "cpu") as again:
+        assert again is first
     weights = folder / "unet/diffusion_pytorch_model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
-    changed = resident(find_base(str(folder)), "cpu")
-    assert changed is not first
-    assert changed.info.digest != first.info.digest
+    with resident(find_base(str(folder)), "cpu") as changed:
+        assert changed is not first
+        assert changed.info.digest != first.info.digest
 
 
 def test_weights_that_do_not_load_are_an_input_error(tmp_path: Path) -> None:
     folder = save_sd1(tmp_path / "sd1")
     config = folder / "unet/config.json"
     config.write_text(config.read_text().replace("64", "96"))
-    with pytest.raises(InputError, match="does not load") as error:
-        resident(find_base(str(folder)), "cpu")
+    with pytest.raises(InputError, match="does not load") as error, resident(find_base(str(folder)), "cpu"):
+        pass
     assert str(folder) in str(error.value)
 
 

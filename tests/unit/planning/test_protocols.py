@@ -119,7 +119,7 @@ def test_a_run_by_dreambench_is_judged_again_without_the_data_set(settings: Sett
 def test_own_prompts_do_not_put_every_step_on_a_published_protocol_s_seeds(settings: Settings, tmp_path: Path) -> None:
     own = {
         "select": {"plain": ["a {}", "the {}"], "edit": ["a wet {}", "a red {}"]},
-        "report": {"plain": ["one {}", "my {}"], "edit": ["a dry {}", "a cold {}"]},
+        "report": {"plain": ["one {}", "my {}", "this {}", "some {}"], "edit": ["a dry {}", "a cold {}"]},
     }
     protocol = plan(settings, tmp_path, protocol="textual-inversion-paper", prompts=own).protocol
     assert (len(protocol.select.seeds), len(protocol.report.seeds)) == (5, 64)
@@ -171,7 +171,7 @@ def test_published_protocols_ask_for_their_own_judges_but_not_of_the_miniature(t
 def test_own_prompts_take_the_place_of_the_protocol_s(settings: Settings, tmp_path: Path) -> None:
     own = {
         "select": {"plain": ["a {}", "the {}"], "edit": ["a wet {}", "a red {}"]},
-        "report": {"plain": ["one {}", "my {}"], "edit": ["a dry {}", "a cold {}"]},
+        "report": {"plain": ["one {}", "my {}", "this {}", "some {}"], "edit": ["a dry {}", "a cold {}"]},
     }
     protocol = plan(settings, tmp_path, prompts=own, seeds=3).protocol
     assert (protocol.select.plain, protocol.select.edit) == (("a {}", "the {}"), ("a wet {}", "a red {}"))
@@ -185,6 +185,9 @@ def test_a_set_of_one_prompt_is_refused_before_anything_is_made(settings: Settin
         "report": {"plain": ["one {}"], "edit": ["a dry {}", "a cold {}"]},
     }
     with pytest.raises(InputError, match="The reporting set has 1 plain and 2 edit prompts: one alone cannot say"):
+        plan(settings, tmp_path, prompts=own)
+    own["report"]["plain"] += ["my {}", "this {}"]
+    with pytest.raises(InputError, match=r"reporting set has 3 plain prompts: .* give at least 4"):
         plan(settings, tmp_path, prompts=own)
 
 
