@@ -19,6 +19,7 @@ from ti_core.config import Packing
 from ti_core.errors import InputError, PausedError, PseudowordError, ServiceError, TrainingError
 from ti_core.images.ingest import keep_pictures
 from ti_core.keys import protocol_digest
+from ti_core.known import told_as_asked
 from ti_core.planning.batch import BatchItem
 from ti_core.planning.plan import make_plan
 from ti_core.publishing.catalogue import champion_of, duel_of, known, manifest_at, manifest_of
@@ -66,7 +67,8 @@ def plan(items: Sequence[BatchItem], asked: Asked, settings: Settings, store: St
         except PseudowordError as error:
             works.append(replace(work, error=error))
     open_works = [one for one in works if one.open]
-    found = dict(zip((one.place for one in open_works), known(store, [one.planned for one in open_works]), strict=True))
+    outcomes = known(store, [one.planned for one in open_works], asked.renew)
+    found = {one.place: outcome for one, outcome in zip(open_works, outcomes, strict=True)}
     return [replace(one, outcome=found.get(one.place), known=found.get(one.place) is not None) for one in works]
 
 
@@ -77,9 +79,9 @@ class Stations:
         self._settings, self._store, self._packing, self._batch = settings, store, packing, batch
 
     def ingest(self, items: Sequence[BatchItem], asked: Asked) -> list[Work]:
-        """Decide every run (`plan`), and keep the pictures of those that have no outcome yet."""
+        """Decide every run (`plan`), tell what is known, and keep the pictures of those that have no outcome yet."""
         works = list(_planned.get()) or plan(items, asked, self._settings, self._store)
-        return _one_by_one(works, self._keep_pictures)
+        return _one_by_one(told_as_asked(works, self._settings, self._store), self._keep_pictures)
 
     def _keep_pictures(self, work: Work) -> Work:
         keep_pictures(work.planned.concept.pictures, work.planned.images, self._settings, self._store)

@@ -70,7 +70,7 @@ def find_base(name: str) -> BaseModelInfo:
     blocks = len(_setting(folder / "vae/config.json", "block_out_channels", list))
     return BaseModelInfo(
         name=name,
-        slug=base_slug(name.removesuffix(".safetensors") if single else name),
+        slug=base_slug(name),
         folder=str(file if single else folder),
         kind=kind,
         digest=digest,
