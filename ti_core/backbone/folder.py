@@ -6,6 +6,7 @@ It reads JSON, safetensors headers and bytes to digest; it does not load weights
 import hashlib
 import json
 import re
+from collections.abc import Container
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from ti_core.backbone.checkpoint import configuration, configuration_of_file
 from ti_core.config import BackboneKind, base_slug
 from ti_core.errors import InputError
+from ti_core.nouns import everyday
 from ti_core.records import BaseModelInfo, JudgeInfo
 
 try:
@@ -154,14 +156,24 @@ def check_class_word(phrase: str, base: BaseModelInfo) -> None:
     a poor baseline. The vocabulary is read from the folder, without a tokenizer.
     """
     vocabulary = _vocabulary(configuration(base) / "tokenizer")
-    unknown = [word for word in phrase.lower().split() if f"{_written(word)}</w>" not in vocabulary]
+    unknown = [word for word in phrase.lower().split() if not _knows(vocabulary, word)]
     if unknown:
         from difflib import get_close_matches
 
-        words = [token.removesuffix("</w>") for token in vocabulary if token.endswith("</w>") and token[:-4].isalpha()]
-        close = get_close_matches(unknown[0], words, n=3)
+        # Not the vocabulary's own tokens: many are pieces of words, which say nothing to a person.
+        close = get_close_matches(unknown[0], [noun for noun in everyday() if _knows(vocabulary, noun)], n=3)
         hint = f" Did you mean {' or '.join(close)}?" if close else " Take a plainer word: animal, toy, food."
         raise InputError(f"Unknown class word: {base.name} does not know the word {unknown[0]!r}.{hint}")
+
+
+def known_nouns(base: BaseModelInfo) -> tuple[str, ...]:
+    """The everyday nouns that the base model knows as words."""
+    vocabulary = _vocabulary(configuration(base) / "tokenizer")
+    return tuple(noun for noun in everyday() if _knows(vocabulary, noun))
+
+
+def _knows(vocabulary: Container[str], word: str) -> bool:
+    return f"{_written(word)}</w>" in vocabulary
 
 
 def check_safetensors(path: Path) -> None:
