@@ -16,9 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ti_core.choosing.comparing import differences
-from ti_core.planning.protocols import averages, caveats, figures
 from ti_core.progress import Event, Judged, Lines, Stage, Trained, listening
 from ti_core.records import BatchRow, Champion, Manifest, Outcome, blob_key
+from ti_core.reporting.figures import averages, caveats, figures
 from ti_core.store import Store
 
 # Reasons, paths and numbers are shown as they are: brackets in them are no markup.
@@ -87,11 +87,13 @@ class _Bars:
         self._bars.update(self._long[bar], description=text, completed=event.done, total=event.total, note=note)
 
 
-def show_outcome(outcome: Outcome, manifest: Manifest, page: str) -> None:
-    """Tell how a run ended and where to look."""
+def show_outcome(outcome: Outcome, manifest: Manifest, page: str, earlier: str = "") -> None:
+    """Tell how a run ended and where to look; `earlier` says that an earlier version did it."""
     colour = {"published": "green", "rejected": "red"}.get(outcome.status, "yellow")
     word = manifest.plan.concept.placeholder
     out.print(Text.assemble("\n", (outcome.status, f"bold {colour}"), f" {word}: {outcome.reason}"))
+    if earlier:
+        out.print(earlier)
     out.print(manifest.decision.explanation)
     gain = manifest.report.gain
     out.print(
@@ -120,6 +122,8 @@ def show_rejudged(old: Manifest, made: Manifest, page: str, as_json: bool) -> No
             "judge_key": made.plan.judge_key,
             "protocol": made.plan.protocol_digest,
             "decision": made.decision.model_dump(mode="json"),
+            "verdict": made.verdict,
+            "reason": made.report.reason,
             "report": made.report.score,
             "figures": figures(made),
             "before": {"judge_key": old.plan.judge_key, "step": old.decision.step, "report": old.report.score},
@@ -131,6 +135,8 @@ def show_rejudged(old: Manifest, made: Manifest, page: str, as_json: bool) -> No
     out.print(_steps(made))
     out.print(made.decision.explanation)
     before, now = f"step {old.decision.step}", f"step {made.decision.step}"
+    if made.report.reason:
+        out.print(f"{made.verdict.capitalize()}: {made.report.reason}")
     out.print(f"Chosen before: {before} (run {old.plan.judge_key[:12]}); now: {now} (run {made.plan.judge_key[:12]}).")
     _tell_protocol(made)
     differs = differences(old.plan.protocol, made.plan.protocol)
@@ -195,7 +201,8 @@ def show_batch(rows: Sequence[BatchRow], page: Path) -> None:
     table = Table("concept", "outcome", "step", "score", "reason", title="Batch")
     for row in rows:
         score = "" if row.score is None else f"{row.score:.3f}"
-        table.add_row(row.concept, row.status, "" if row.step is None else str(row.step), score, row.reason)
+        ended = f"skipped ({row.outcome})" if row.status == "skipped" and row.outcome else row.status
+        table.add_row(row.concept, ended, "" if row.step is None else str(row.step), score, row.reason)
     out.print(table)
     for one in averages(rows):
         reach = "" if one.reach is None else f" ± {one.reach:.3f}"

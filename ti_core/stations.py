@@ -14,11 +14,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from ti_core import progress
-from ti_core.choosing.selection import balanced, choose, duel, report, survivors
+from ti_core.choosing.selection import balanced, choose, duel, over_neutral, report, survivors
 from ti_core.config import Packing
 from ti_core.errors import InputError, PausedError, PseudowordError, ServiceError, TrainingError
 from ti_core.images.ingest import keep_pictures
 from ti_core.keys import protocol_digest
+from ti_core.known import told_as_asked
+from ti_core.nouns import NEUTRAL
 from ti_core.planning.batch import BatchItem
 from ti_core.planning.plan import make_plan
 from ti_core.publishing.catalogue import champion_of, duel_of, known, manifest_at, manifest_of
@@ -35,6 +37,9 @@ log = logging.getLogger(__name__)
 
 WRITERS = 4
 """Concepts that are published at the same time: it is waiting for servers."""
+
+NEUTRAL_SEEDS = 5
+"""Seeds per prompt of the neutral baseline, at most: it is only shown, so a protocol of 64 seeds need not pay 64."""
 
 _planned: ContextVar[Sequence[Work]] = ContextVar("planned", default=())
 
@@ -66,7 +71,8 @@ def plan(items: Sequence[BatchItem], asked: Asked, settings: Settings, store: St
         except PseudowordError as error:
             works.append(replace(work, error=error))
     open_works = [one for one in works if one.open]
-    found = dict(zip((one.place for one in open_works), known(store, [one.planned for one in open_works]), strict=True))
+    outcomes = known(store, [one.planned for one in open_works], asked.renew)
+    found = {one.place: outcome for one, outcome in zip(open_works, outcomes, strict=True)}
     return [replace(one, outcome=found.get(one.place), known=found.get(one.place) is not None) for one in works]
 
 
@@ -77,9 +83,9 @@ class Stations:
         self._settings, self._store, self._packing, self._batch = settings, store, packing, batch
 
     def ingest(self, items: Sequence[BatchItem], asked: Asked) -> list[Work]:
-        """Decide every run (`plan`), and keep the pictures of those that have no outcome yet."""
+        """Decide every run (`plan`), tell what is known, and keep the pictures of those that have no outcome yet."""
         works = list(_planned.get()) or plan(items, asked, self._settings, self._store)
-        return _one_by_one(works, self._keep_pictures)
+        return _one_by_one(told_as_asked(works, self._settings, self._store), self._keep_pictures)
 
     def _keep_pictures(self, work: Work) -> Work:
         keep_pictures(work.planned.concept.pictures, work.planned.images, self._settings, self._store)
@@ -181,7 +187,8 @@ class Stations:
         return self._closing(_one_by_one(marked(works, marks), chosen))
 
     def evaluate_report(self, works: Sequence[Work]) -> list[Work]:
-        """Judge class word and chosen step of all works on the reporting set, which had no say in the choice."""
+        """Judge class word, chosen step and neutral word of all works on the reporting set, which had no say in the
+        choice."""
         from ti_core.judging.rounds import judge_together
         from ti_core.judging.scoring import anchors
 
@@ -190,17 +197,21 @@ class Stations:
             progress.tell(progress.Stage(work.name, "judging for the report"))
             vectors = next(one.vectors for one in work.checkpoints if work.decision and one.step == work.decision.step)
             step = work.decision.step if work.decision else 0
-            requests.append([_request(work, 0, None, "report"), _request(work, step, vectors, "report")])
-        told = _Told(0, 2 * len(requests))
+            requests.append(
+                [_request(work, 0, None, "report"), _request(work, step, vectors, "report"), _neutral(work)]
+            )
+        told = _Told(0, 3 * len(requests))
         made = judge_together(requests, self._settings, self._store, told)
 
         def reported(work: Work) -> Work:
             result = made[[one.place for one in works].index(work.place)]
             if isinstance(result, PseudowordError):
                 raise result
-            class_word, chosen = result
+            class_word, chosen, neutral = result
             ends = anchors(work.planned, work.ready, class_word, self._settings, self._store)
-            return replace(work, report=report(chosen, ends, work.planned.rule))
+            rule, word = work.planned.rule, NEUTRAL[work.planned.concept.kind]
+            told = over_neutral(report(chosen, ends, rule), word, neutral, rule)
+            return replace(work, report=told)
 
         return self._closing(_one_by_one(works, reported))
 
@@ -353,13 +364,15 @@ class Stations:
 
     def manifest(self, work: Work) -> Manifest:
         """All that is known of a judged run; the blobs it names are in the store."""
+        from ti_core.backbone.resident import place_of_work
         from ti_core.publishing.assembly import assemble
 
         assert work.ends and work.decision and work.report  # noqa: S101  # for the type checker
         scores = tuple(work.scores[step] for step in sorted(work.scores))
+        place, told = place_of_work(self._settings.device), (work.decision, work.report)
         return assemble(
-            work.planned, work.ready, work.checkpoints, work.ends, scores, work.decision, work.report, self._store
-        )
+            work.planned, work.ready, work.checkpoints, work.ends, scores, *told, self._store, place
+        )  # fmt: skip
 
     def close(self, works: Sequence[Work], status: Literal["FAILED", "KILLED"]) -> None:
         """End the tracking runs of works that go no further now; a later attempt takes them up again. A silent server
@@ -408,10 +421,11 @@ class _Told:
 
     def __init__(self, done: int, total: int) -> None:
         self._done, self._total = done, total
-        self._seen = set[tuple[str, str, int]]()
+        self._seen = set[tuple[str, str, int, str]]()
 
     def __call__(self, request: JudgeRequest, scores: Scores) -> None:
-        self._seen.add((request.plan.concept.name, request.plan.judge_key, request.step))
+        plan = request.plan
+        self._seen.add((plan.concept.name, plan.judge_key, request.step, plan.protocol.class_word))
         done = self._done + len(self._seen)
         progress.tell(progress.Judged(request.plan.concept.name, scores, done, self._total))
 
@@ -425,6 +439,19 @@ def _judged_before(works: Sequence[Work], step: int, rung: int) -> tuple[int, in
         for one in ([] if rung else [0]) + [checkpoint.step for checkpoint in standing(work)]
     ]
     return sum(one < step for one in steps), len(steps)
+
+
+def _neutral(work: Work) -> JudgeRequest:
+    """The neutral word on the reporting set's plain prompts: the same pictures for every concept of a base model."""
+    plan, word = work.planned, NEUTRAL[work.planned.concept.kind]
+    prompts = plan.protocol.report.model_copy(update={"edit": ()})
+    protocol = plan.protocol.model_copy(update={"class_word": word, "report": prompts})
+    concept = plan.concept.model_copy(update={"class_word": word})
+    there = {"concept": concept, "protocol": protocol, "protocol_digest": protocol_digest(protocol)}
+    return JudgeRequest(
+        plan=plan.model_copy(update=there), prepared=work.ready, step=0, vectors=None, split="report",
+        seeds=prompts.seeds[:NEUTRAL_SEEDS],
+    )  # fmt: skip
 
 
 def _request(work: Work, step: int, vectors: str | None, split: Split, seeds: tuple[int, ...] = ()) -> JudgeRequest:

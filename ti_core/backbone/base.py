@@ -26,6 +26,11 @@ DECODED_AT_ONCE = 2**20
 """Pixels that `decode` makes in one call: one picture of 1024² (2 GB of activations), or 256 of the miniature's."""
 
 
+def number_type(device: torch.device) -> torch.dtype:
+    """The U-Net's type on a device, unless a caller asks for another: bf16 on CUDA, else fp32."""
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
 class Backbone(ABC):
     """The frozen network of one process. Every parameter has `requires_grad` False and every part is in eval mode."""
 
@@ -42,7 +47,7 @@ class Backbone(ABC):
         overflows in fp16; the U-Net is bf16 on CUDA, else fp32. Raises InputError when a part does not load.
         """
         self.info, self.device = info, device
-        self.unet_dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+        self.unet_dtype = dtype or number_type(device)
         parts = load_parts(info, self.ENCODERS, dtype or torch.float32, self.unet_dtype)
         self.encoders, self.vae, self.unet, self.noise = parts.encoders, parts.vae, parts.unet, parts.noise
         self.index = parts.index

@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 import torch
 
-from ti_core.backbone.base import Backbone
+from ti_core.backbone.base import Backbone, number_type
 from ti_core.backbone.sd1 import StableDiffusion1
 from ti_core.backbone.sd2 import StableDiffusion2
 from ti_core.backbone.sdxl import StableDiffusionXL
@@ -81,6 +81,14 @@ def choose_device(wish: str) -> torch.device:
         return torch.device(wish)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"PSEUDOWORD_DEVICE is {wish!r}: {str(error).splitlines()[0]}") from None
+
+
+def place_of_work(wish: str) -> tuple[str, str]:
+    """Where a setting lets this process work, for records: the device (`cpu`, or `cuda` with the card's name) and the
+    U-Net's number type. Loads nothing. Raises InputError for a device that is not there."""
+    place = choose_device(wish)
+    name = f"{place.type} ({torch.cuda.get_device_name(place)})" if place.type == "cuda" else place.type
+    return name, str(number_type(place)).removeprefix("torch.")
 
 
 @cache

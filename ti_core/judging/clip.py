@@ -25,6 +25,8 @@ class Clip:
         self.device = device
         self.kept: dict[tuple[str, ...], NDArray[np.float32]] = {}
         """Features of reference pictures by their blobs: they serve every checkpoint of a concept."""
+        self.named: dict[tuple[str, ...], NDArray[np.float32]] = {}
+        """Features of lists of texts, of nouns: they serve every concept."""
         local = info.location.startswith("local-dir:")
         name, pretrained = (info.location, None) if local else info.location.split("/", 1)
         try:
@@ -45,6 +47,13 @@ class Clip:
             batch = torch.stack([self.transform(picture) for picture in pictures[first : first + BATCH]])
             parts.append(self.model.encode_image(batch.to(self.device), normalize=True).float().cpu().numpy())
         return np.concatenate(parts)
+
+    def features_of_list(self, texts: tuple[str, ...]) -> NDArray[np.float32]:
+        """`text_features` of a list that comes again, computed once."""
+        if texts not in self.named:
+            parts = [self.text_features(texts[first : first + BATCH]) for first in range(0, len(texts), BATCH)]
+            self.named[texts] = np.concatenate(parts)
+        return self.named[texts]
 
     @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -27,6 +27,7 @@ from PIL import Image
 from ti_core import formats
 from ti_core.backbone.base import Backbone
 from ti_core.backbone.conditioning import Conditioning
+from ti_core.backbone.folder import known_nouns
 from ti_core.backbone.resident import resident
 from ti_core.errors import IntegrityError, NotFoundError
 from ti_core.formats import Vectors
@@ -39,6 +40,7 @@ from ti_core.records import (
     Cells,
     JudgeRequest,
     KeptScores,
+    Naming,
     Plan,
     PreparedSet,
     PromptSet,
@@ -154,11 +156,13 @@ def _kept(request: JudgeRequest, store: Store) -> Scores | None:
 
 
 def anchors(plan: Plan, prepared: PreparedSet, class_word: Scores, settings: Settings, store: Store) -> Anchors:
-    """The ends of both scales for the split of `class_word`, the class word's own scores."""
+    """The ends of both scales for the split of `class_word`, the class word's own scores; with the choosing set's also
+    how well the class word names the pictures."""
     prompts: PromptSet = getattr(plan.protocol, class_word.split)
     with resident_clip(plan.judge, settings.device) as clip:
         references_NE = _references(clip, store, prepared.squares)
         wanted_PE = clip.text_features(_read(plan.protocol, prompts.edit))
+        naming = _naming(plan, clip, references_NE) if class_word.split == "select" else None
     real_dino = None
     if plan.opinion:
         with resident_dino(plan.opinion, settings.device) as dino:
@@ -168,7 +172,31 @@ def anchors(plan: Plan, prepared: PreparedSet, class_word: Scores, settings: Set
         real=_among_themselves(references_NE),
         real_text=float((references_NE @ wanted_PE.T).mean()),
         real_dino=real_dino,
+        naming=naming,
     )
+
+
+def _naming(plan: Plan, clip: Clip, references_NE: Features) -> Naming | None:
+    """The class word beside the everyday nouns that the base model knows: it costs no picture."""
+    if plan.concept.kind == "style":
+        return None
+    nouns = known_nouns(plan.base)
+    told_ME = clip.features_of_list(tuple(f"a photo of {_article(noun)} {noun}" for noun in nouns))
+    word = plan.concept.class_word
+    word_N = references_NE @ clip.text_features([f"a photo of {_article(word)} {word}"])[0]
+    cosines_NM = references_NE @ told_ME.T
+    closer_M = (cosines_NM > word_N[:, None]).all(axis=0)
+    mean_M = cosines_NM.mean(axis=0)
+    nearest = [place for place in np.argsort(-mean_M) if closer_M[place]][:3]
+    return Naming(
+        likeness=float(word_N.mean()),
+        closer=float(closer_M.mean()),
+        nearest={nouns[place]: float(mean_M[place]) for place in nearest},
+    )
+
+
+def _article(noun: str) -> str:
+    return "an" if noun[0].lower() in "aeiou" else "a"
 
 
 def _judge_alike(

@@ -147,9 +147,8 @@ class Registry:
             client.log_text(run_id, manifest.decision.model_dump_json(indent=1), "decision.json")
             client.log_text(run_id, _table(manifest), "scores.csv")
             _log_pictures_table(client, run_id, manifest)
-            known = client.get_run(run_id).data.params
             where = {"device": manifest.device, "dtype": manifest.dtype}
-            client.log_batch(run_id, params=[Param(k, v) for k, v in where.items() if v and k not in known])
+            client.log_batch(run_id, tags=[RunTag(*tag) for tag in where.items() if tag[1]])
             client.set_tag(run_id, "mlflow.note.content", manifest.report.reason or manifest.decision.explanation)
         return models
 

@@ -83,7 +83,6 @@ def prepare(plan: Plan, settings: Settings, store: Store) -> PreparedSet:
         resolution=resolution,
         squares=tuple(put_blob(store, png(picture)) for picture in pictures),
         latents=str(path),
-        count=len(pictures) * (2 if training.mirror else 1),
     )
 
 

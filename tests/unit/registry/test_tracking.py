@@ -179,7 +179,7 @@ def test_mirror_logs_one_ranked_model_per_checkpoint(
     assert run.data.metrics["reported_gain"] == 0.21
     assert [metric.step for metric in client.get_metric_history(run_id, "clip_t")] == [20, 40]
     assert run.data.tags["mlflow.note.content"] == manifest.report.reason
-    assert (run.data.params["device"], run.data.params["dtype"]) == ("cuda", "bfloat16")
+    assert (run.data.tags["device"], run.data.tags["dtype"]) == ("cuda", "bfloat16")
     assert {"page.html", "contact-sheet.png", "decision.json", "scores.csv"} <= {
         artifact.path for artifact in client.list_artifacts(run_id)
     }
