@@ -288,3 +288,13 @@ def test_the_training_station_leaves_curves_by_run_also_when_it_is_cancelled(
     }
     assert losses == {plan.judge_key: [place + 10, place + 20] for place, plan in enumerate(plans)}
     assert not spooled(real)
+
+
+def test_what_the_store_did_not_take_is_worth_another_try(real: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = judged(open_store(real), name="unkept")
+    lost = running.Trained(concept="unkept", step=20, checkpoints=(), reason="It is not all in the store.", unkept=True)
+    monkeypatch.setattr(running, "run_training", lambda *_: [lost])
+    (work,) = Stations(real, open_store(real), Packing(), "").train(
+        [Work(0, "unkept", manifest.plan, manifest.prepared)]
+    )
+    assert isinstance(work.error, ServiceError) and "not all in the store" in str(work.error)
