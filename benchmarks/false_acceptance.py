@@ -147,7 +147,9 @@ def chosen_steps(drawn: Drawn) -> tuple[NDArray[np.int_], NDArray[np.bool_]]:
     """Which step of each trial is chosen [N], and whether the old way accepts it [N]: `choose`, many runs at once."""
     trials, steps, prompts, seeds = drawn.steps_NKPS.shape
     gains = drawn.steps_NKPS - drawn.word_NPS[:, None]
-    _, low, _ = grid_of(prompts, seeds, CHOOSING.resamples).intervals(gains.reshape(-1, prompts, seeds), RULE.confidence)
+    _, low, _ = grid_of(prompts, seeds, CHOOSING.resamples).intervals(
+        gains.reshape(-1, prompts, seeds), RULE.confidence
+    )
     sound = (low > 0).reshape(trials, steps)
     chosen = np.zeros(trials, dtype=int)
     at_once = max(1, AT_ONCE // (1 + steps))
