@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import pytest
 import typer.main
+import typer.rich_utils
 from pydantic import BaseModel, Field
 from typer.testing import CliRunner
 
@@ -88,7 +89,7 @@ def run(*arguments: str) -> tuple[int, list[Any], str]:
         given.extend([model, other])
         return 0
 
-    done = CliRunner(env={"TERMINAL_WIDTH": "200"}).invoke(made, list(arguments))
+    done = CliRunner().invoke(made, list(arguments))
     return done.exit_code, given, f"{done.output}{done.exception}"
 
 
@@ -99,7 +100,8 @@ def test_a_model_is_given_what_was_typed_and_nothing_else() -> None:
     assert run("--quick", "--taken", "x")[1][0].quick is True
 
 
-def test_ranges_and_defaults_are_shown_as_the_field_states_them() -> None:
+def test_ranges_and_defaults_are_shown_as_the_field_states_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(typer.rich_utils, "MAX_WIDTH", 200)
     shown = run("--help")[2]
     assert "How many. (1 to 9) [default: 3]" in shown and "Which share. (above 0 to below 1)" in shown
     assert "--no-quick" in shown and "--taken" in shown and "--left" not in shown
