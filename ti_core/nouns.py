@@ -1,4 +1,4 @@
-"""Everyday nouns: what a class word may be when somebody's own does not fit, or is no word at all. The list is ours.
+"""Everyday nouns: what a class word may be when somebody's own does not fit, or is no word at all. Our own list.
 
 It knows no model; whoever asks keeps those that a vocabulary holds.
 """

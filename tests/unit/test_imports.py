@@ -61,7 +61,7 @@ PUBLIC = {
     "ti_core.client": "champion concepts get",
     "ti_core.config": (
         "BackboneKind ConceptSpec DEFAULTS EvaluationConfig OwnPrompts PROTOCOLS Packing Prompts ProtocolName Sampler "
-        "SelectionRule Slug TrainingConfig base_slug check_slug"
+        "SelectionRule Slug TrainingConfig base_slug check_slug given"
     ),
     "ti_core.errors": (
         "ConflictError InputError IntegrityError NotFoundError PausedError PseudowordError ServiceError TrainingError"

@@ -12,6 +12,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
+from safetensors import SafetensorError, safe_open
+
 from ti_core.backbone.checkpoint import configuration, configuration_of_file
 from ti_core.config import BackboneKind, base_slug
 from ti_core.errors import InputError
@@ -70,7 +72,7 @@ def find_base(name: str) -> BaseModelInfo:
     blocks = len(_setting(folder / "vae/config.json", "block_out_channels", list))
     return BaseModelInfo(
         name=name,
-        slug=base_slug(name.removesuffix(".safetensors") if single else name),
+        slug=base_slug(name),
         folder=str(file if single else folder),
         kind=kind,
         digest=digest,
@@ -177,18 +179,12 @@ def _knows(vocabulary: Container[str], word: str) -> bool:
 def check_safetensors(path: Path) -> None:
     """Raise InputError unless `path` is a complete safetensors file, judged by its header and its size."""
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length) if length < size else b"")
-        end = max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)
-        whole = 8 + length + end == size
+        with safe_open(path, "numpy"):
+            pass
     except FileNotFoundError:
         raise InputError(f"The model folder is not complete: there is no {path}.") from None
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
-        whole = False
-    if not whole:
-        raise InputError(f"{path} is damaged or cut short; copy the model folder again.")
+    except (SafetensorError, OSError):
+        raise InputError(f"{path} is damaged or cut short; copy the model folder again.") from None
 
 
 def _folder(name: str) -> Path:

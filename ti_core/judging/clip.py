@@ -3,7 +3,6 @@
 Shapes: N pictures of any size, M texts, E embedding width.
 """
 
-import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ti_core.backbone.resident import choose_device
+from ti_core.backbone.resident import Resident
 from ti_core.errors import InputError
 from ti_core.records import JudgeInfo
 
@@ -64,16 +63,5 @@ class Clip:
         return features
 
 
-_lock = threading.Lock()
-_loaded: dict[tuple[str, str], Clip] = {}
-
-
-def resident_clip(info: JudgeInfo, device: str) -> Clip:
-    """The loaded judge of this process. Raises InputError when it does not load."""
-    with _lock:
-        place = choose_device(device)
-        key = (info.digest, str(place))
-        if key not in _loaded:
-            _loaded.clear()
-            _loaded[key] = Clip(info, place)
-        return _loaded[key]
+resident_clip: Resident[JudgeInfo, Clip] = Resident(Clip)
+"""The judge of this process."""

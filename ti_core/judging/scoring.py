@@ -13,7 +13,8 @@ Shapes: P prompts, S seeds, N reference pictures, E embedding width.
 
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, closing
 from itertools import groupby
 from typing import NamedTuple
 from typing import Protocol as Shape
@@ -57,6 +58,8 @@ TILE = 160
 """Longest side of a tile in the contact sheet, in pixels."""
 
 Features = NDArray[np.float32]
+OnScores = Callable[[JudgeRequest, Scores], None]
+"""Told of each request as soon as its scores are there."""
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +98,9 @@ def judge(
     return judge_round([request], settings, store)[0]
 
 
-def judge_round(requests: Sequence[JudgeRequest], settings: Settings, store: Store) -> list[Scores]:
+def judge_round(
+    requests: Sequence[JudgeRequest], settings: Settings, store: Store, on_scores: OnScores = lambda *_: None
+) -> list[Scores]:
     """Generate and score the pictures of all requests, and return their scores in the same order.
 
     Requests may be of different concepts, steps, splits and protocols; those that share base model, judges and sampler
@@ -108,6 +113,7 @@ def judge_round(requests: Sequence[JudgeRequest], settings: Settings, store: Sto
         kept = _kept(request, store)
         if kept is not None:
             found[number] = kept
+            on_scores(request, kept)
             continue
         plan, protocol = request.plan, request.plan.protocol
         key = (
@@ -117,9 +123,19 @@ def judge_round(requests: Sequence[JudgeRequest], settings: Settings, store: Sto
         groups.setdefault(key, []).append(number)
     for numbers in groups.values():
         alike = [requests[number] for number in numbers]
-        for place, scores in _judge_alike(alike, settings, store):  # kept one by one: a stopped round goes on
-            store.put(_place(alike[place]), KeptScores(scores=scores).to_bytes())
-            found[numbers[place]] = scores
+        plan = alike[0].plan
+        words = [_vectors(one, store) for one in alike]  # a checkpoint that cannot be read is told before any picture
+        with ExitStack() as lent:
+            model = lent.enter_context(resident(plan.base, settings.device))
+            clip = lent.enter_context(resident_clip(plan.judge, settings.device))
+            eyes: list[Eye] = [clip]
+            if plan.opinion:
+                eyes.append(lent.enter_context(resident_dino(plan.opinion, settings.device)))
+            judged = lent.enter_context(closing(_judge_alike(alike, words, model, clip, eyes, store)))
+            for place, scores in judged:  # kept one by one: a stopped round goes on
+                store.put(_place(alike[place]), KeptScores(scores=scores).to_bytes())
+                found[numbers[place]] = scores
+                on_scores(alike[place], scores)
     return [found[number] for number in range(len(requests))]
 
 
@@ -142,17 +158,21 @@ def _kept(request: JudgeRequest, store: Store) -> Scores | None:
 def anchors(plan: Plan, prepared: PreparedSet, class_word: Scores, settings: Settings, store: Store) -> Anchors:
     """The ends of both scales for the split of `class_word`, the class word's own scores; with the choosing set's also
     how well the class word names the pictures."""
-    clip = resident_clip(plan.judge, settings.device)
-    references_NE = _references(clip, store, prepared.squares)
     prompts: PromptSet = getattr(plan.protocol, class_word.split)
-    wanted_PE = clip.text_features(_read(plan.protocol, prompts.edit))
-    dino = resident_dino(plan.opinion, settings.device) if plan.opinion else None
+    with resident_clip(plan.judge, settings.device) as clip:
+        references_NE = _references(clip, store, prepared.squares)
+        wanted_PE = clip.text_features(_read(plan.protocol, prompts.edit))
+        naming = _naming(plan, clip, references_NE) if class_word.split == "select" else None
+    real_dino = None
+    if plan.opinion:
+        with resident_dino(plan.opinion, settings.device) as dino:
+            real_dino = _among_themselves(_references(dino, store, prepared.squares))
     return Anchors(
         class_word=class_word,
         real=_among_themselves(references_NE),
         real_text=float((references_NE @ wanted_PE.T).mean()),
-        real_dino=_among_themselves(_references(dino, store, prepared.squares)) if dino else None,
-        naming=_naming(plan, clip, references_NE) if class_word.split == "select" else None,
+        real_dino=real_dino,
+        naming=naming,
     )
 
 
@@ -179,14 +199,16 @@ def _article(noun: str) -> str:
     return "an" if noun[0].lower() in "aeiou" else "a"
 
 
-def _judge_alike(requests: Sequence[JudgeRequest], settings: Settings, store: Store) -> Iterator[tuple[int, Scores]]:
+def _judge_alike(
+    requests: Sequence[JudgeRequest],
+    words: Sequence[Vectors | None],
+    model: Backbone,
+    clip: Clip,
+    eyes: Sequence[Eye],
+    store: Store,
+) -> Generator[tuple[int, Scores], None, None]:
     """Judge requests that share base model, judges and sampler; yields the place and the scores of each as its last
     picture is seen."""
-    plan = requests[0].plan
-    words = [_vectors(one, store) for one in requests]  # a checkpoint that cannot be read is told before any picture
-    model = resident(plan.base, settings.device)
-    clip = resident_clip(plan.judge, settings.device)
-    eyes: list[Eye] = [clip] + ([resident_dino(plan.opinion, settings.device)] if plan.opinion else [])
     empty = model.unconditional()
     grids = [(_texts(one), _seeds(one)) for one in requests]
     jobs = [
@@ -198,7 +220,7 @@ def _judge_alike(requests: Sequence[JudgeRequest], settings: Settings, store: St
     told: dict[int, Conditioning] = {}
     seen: list[list[Features]] = [[] for _ in eyes]
     tiles: list[Image.Image] = []
-    how = Sampling.of(plan.protocol)
+    how = Sampling.of(requests[0].plan.protocol)
     for first in range(0, len(jobs), how.at_once):
         batch = jobs[first : first + how.at_once]
         present = {job.request for job in batch}

@@ -26,6 +26,7 @@ from ti_core.records import (
     run_prefix,
     versions_prefix,
 )
+from ti_core.settings import Settings
 from ti_core.store import Store
 
 _Doc = TypeVar("_Doc", bound=Document)
@@ -166,6 +167,14 @@ def bases_of(store: Store, concept: str) -> list[str]:
     """The base models (slugs) that the store holds anything of this concept for, sorted."""
     prefix = f"concepts/{concept}/"
     return sorted({key.removeprefix(prefix).partition("/")[0] for key in store.keys(prefix)})
+
+
+def base_for(named: str, settings: Settings, there: Sequence[str]) -> str:
+    """The base model (slug) that a word is asked for: the one that is `named`, else the settings' where they set one,
+    else the only one that is `there`, else the settings' default."""
+    if not named and len(there) == 1 and "base_model" not in settings.model_fields_set:
+        return there[0]
+    return base_slug(named or settings.base_model)
 
 
 def find(concept: str, base: str, run: str, store: Store) -> Manifest:

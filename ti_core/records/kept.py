@@ -154,6 +154,8 @@ class BatchRow(Record):
     """`skipped`: the work had an outcome already and was not done again. `paused`: its time was spent; the next run of
     the batch goes on with it."""
     reason: str
+    outcome: Status | None = None
+    """How it ended for good, also where that was known before; None where it has not."""
     step: int | None = None
     """The chosen step."""
     score: float | None = None

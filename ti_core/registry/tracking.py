@@ -8,7 +8,6 @@ audit completes the mirror. This module does not know the store; blobs come thro
 import csv
 import io
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -120,10 +119,13 @@ class Registry:
                 raise
 
     def log_training(self, run_id: str, rows: Iterable[Mapping[str, float]]) -> None:
-        """Log training metrics. Each row holds `step` and any number of metrics by name (loss, norm, …)."""
-        now = int(time.time() * 1000)
+        """Log training metrics. Each row holds `step`, `time` (when it was measured, in ms since 1970) and any number
+        of metrics by name (loss, norm, …). Equal rows are kept once."""
         metrics = [
-            Metric(name, value, now, int(row["step"])) for row in rows for name, value in row.items() if name != "step"
+            Metric(name, value, int(row["time"]), int(row["step"]))
+            for row in rows
+            for name, value in row.items()
+            if name not in {"step", "time"}
         ]
         with self._server.client() as client:
             for start in range(0, len(metrics), _BATCH):

@@ -18,9 +18,10 @@ from markupsafe import Markup
 from PIL import Image, ImageDraw, ImageFont
 
 from ti_core.formats import diffusers_lines
-from ti_core.planning.protocols import averages, caveats, figures, published
+from ti_core.planning.protocols import published
 from ti_core.records import Anchors, BatchRow, Decision, Manifest, Plan, Scores, blob_key
 from ti_core.reporting.curves import COLOURS, Panel, curves, plane
+from ti_core.reporting.figures import averages, caveats, figures
 from ti_core.reporting.words import in_words
 
 Load = Callable[[str], bytes]

@@ -68,10 +68,12 @@ class Bench:
         return [self.features(np.asarray(square)) for square in squares]
 
     def features(self, picture: np.ndarray) -> np.ndarray:
-        return resident_clip(self.plan.judge, "cpu").image_features([Image.fromarray(picture)])[0].astype(float)
+        with resident_clip(self.plan.judge, "cpu") as clip:
+            return clip.image_features([Image.fromarray(picture)])[0].astype(float)
 
     def text(self, text: str) -> np.ndarray:
-        return resident_clip(self.plan.judge, "cpu").text_features([text])[0].astype(float)
+        with resident_clip(self.plan.judge, "cpu") as clip:
+            return clip.text_features([text])[0].astype(float)
 
 
 @pytest.fixture(scope="module")
@@ -314,8 +316,8 @@ def test_every_picture_has_both_scores(scores: Scores, bench: Bench) -> None:
 
 
 def test_reference_pictures_are_looked_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    clip = resident_clip(bench.plan.judge, "cpu")
-    clip.kept.clear()
+    with resident_clip(bench.plan.judge, "cpu") as clip:
+        clip.kept.clear()
     looked: list[int] = []
     stock = clip.image_features
     monkeypatch.setattr(clip, "image_features", lambda pictures: looked.append(len(pictures)) or stock(pictures))
@@ -337,12 +339,12 @@ def test_a_second_opinion_sees_all_pictures_of_a_request(tmp_path: Path) -> None
     scores = bench.judge(40, bench.blob)
     assert scores.dino is not None
     assert scores.dino.prompts == (*SELECT.plain, *SELECT.edit) and scores.dino.seeds == SELECT.seeds
-    eye = resident_dino(bench.plan.opinion, "cpu")
     squares = [Image.open(io.BytesIO(get_blob(bench.store, blob))) for blob in bench.prepared.squares]
-    references = eye.image_features(squares)
-    for row, text in enumerate((*SELECT.plain, *SELECT.edit)):
-        seen = eye.image_features([Image.fromarray(bench.one_picture(text.format("<fox>"), 6))])[0]
-        assert scores.dino.values[row][1] == pytest.approx(float((references @ seen).mean()), abs=2e-3)
+    with resident_dino(bench.plan.opinion, "cpu") as eye:
+        references = eye.image_features(squares)
+        for row, text in enumerate((*SELECT.plain, *SELECT.edit)):
+            seen = eye.image_features([Image.fromarray(bench.one_picture(text.format("<fox>"), 6))])[0]
+            assert scores.dino.values[row][1] == pytest.approx(float((references @ seen).mean()), abs=2e-3)
     ends = anchors(bench.plan, bench.prepared, scores, bench.settings, bench.store)
     pairs = references @ references.T
     assert ends.real_dino == pytest.approx((pairs.sum() - 5) / 20, abs=1e-5)

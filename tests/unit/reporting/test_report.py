@@ -119,7 +119,7 @@ def test_page_of_an_accepted_word_says_how_to_use_it(html: bytes) -> None:
     assert "Accepted" in text
     assert "cat-toy.miniature" in text
     assert "ti show cat-toy" in text
-    assert "ti fetch cat-toy --base miniature" in text
+    assert "ti fetch cat-toy --base-model miniature" in text
     assert 'ti generate "a <cat-toy> on a purple background" --out cat-toy.png --base-model miniature' in text
     assert 'load_textual_inversion("cat-toy.safetensors", token="<cat-toy>")' in text
 
