@@ -26,20 +26,21 @@ SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
 def main() -> None:
     """Measure, and write the table."""
     base = find_base("miniature")
-    clip, nouns = resident_clip(find_judge("", base.kind), "cpu"), known_nouns(base)
+    nouns = known_nouns(base)
     settings = Settings(allowed_roots=(CONCEPTS,))
     specs = [item.spec for item in read_batch(str(CONCEPTS), "", settings) if item.spec]
     words = sorted({spec.class_word for spec in specs})
     right, wrong = list[float](), list[float]()
-    for spec in specs:
-        files = sorted(Path(spec.pictures).glob("*.png"))
-        features_NE = clip.image_features([square(file.read_bytes(), base.resolution) for file in files])
-        for word in words:
-            closer = naming(word, nouns, clip, features_NE).closer
-            if word == spec.class_word:
-                right.append(closer)
-            elif word != "object":
-                wrong.append(closer)
+    with resident_clip(find_judge("", base.kind), "cpu") as clip:
+        for spec in specs:
+            files = sorted(Path(spec.pictures).glob("*.png"))
+            features_NE = clip.image_features([square(file.read_bytes(), base.resolution) for file in files])
+            for word in words:
+                closer = naming(word, nouns, clip, features_NE).closer
+                if word == spec.class_word:
+                    right.append(closer)
+                elif word != "object":
+                    wrong.append(closer)
     lines = [
         "# Class words: how often the doubt falls on a right and on a wrong one",
         "",
