@@ -14,7 +14,7 @@ TRY = 0.3
 """Least score that is worth a try."""
 DOUBTFUL = 0.15
 """A class word is doubted when more of the everyday nouns than this are nearer to every picture. Of the miniature's
-held-out concepts 12% with their right class word are, and 35% with another's (`benchmarks/class_words.py`)."""
+held-out concepts 12% with their right class word are, and 33% with another's (`benchmarks/class_words.py`)."""
 FEW = 3
 """With fewer pictures there is little to tell the thing from its surroundings by."""
 
