@@ -19,6 +19,7 @@ from ti_core.choosing.comparing import differences
 from ti_core.progress import Event, Judged, Lines, Stage, Trained, listening
 from ti_core.records import BatchRow, Champion, Manifest, Outcome, blob_key
 from ti_core.reporting.figures import averages, caveats, figures
+from ti_core.reporting.words import in_words
 from ti_core.store import Store
 
 # Reasons, paths and numbers are shown as they are: brackets in them are no markup.
@@ -94,6 +95,10 @@ def show_outcome(outcome: Outcome, manifest: Manifest, page: str, earlier: str =
     out.print(Text.assemble("\n", (outcome.status, f"bold {colour}"), f" {word}: {outcome.reason}"))
     if earlier:
         out.print(earlier)
+    words = in_words(manifest)
+    out.print(" ".join([words.standing, words.learned, words.lacks]))
+    for advice in words.advice:
+        out.print(f"  Try: {advice}")
     out.print(manifest.decision.explanation)
     gain = manifest.report.gain
     out.print(

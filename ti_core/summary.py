@@ -48,6 +48,7 @@ def _row(work: Work, settings: Settings, store: Store) -> BatchRow:
         score=outcome.score,
         gain=manifest.report.gain,
         strip=manifest.report.chosen.strip,
+        picture=manifest.prepared.squares[0] if manifest.plan.concept.show_pictures else None,
         figures=figures(manifest),
         protocol=manifest.plan.evaluation.protocol,
         caveats=tuple(caveats(manifest.plan)),

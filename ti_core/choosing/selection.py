@@ -172,8 +172,8 @@ def report(chosen: Scores, anchors: Anchors, rule: SelectionRule) -> Report:
 
 
 def over_neutral(told: Report, word: str, neutral: Scores, rule: SelectionRule) -> Report:
-    """The report with its step's gain over the neutral `word`, whose pictures are of the same plain prompts and seeds,
-    or the first of those. Raises InputError when they are not, or are not finite.
+    """The report with its step's gain over the neutral `word`, whose pictures are of the same plain prompts and of the
+    same seeds or the first of them. Raises InputError when they are not, or are not finite.
     """
     _check_finite(neutral)
     chosen = restricted(told.chosen, neutral.clip_i.seeds).clip_i

@@ -22,6 +22,7 @@ from ti_core.planning.protocols import published
 from ti_core.records import Anchors, BatchRow, Decision, Manifest, Plan, Scores, blob_key
 from ti_core.reporting.curves import COLOURS, Panel, curves, plane
 from ti_core.reporting.figures import averages, caveats, figures
+from ti_core.reporting.words import in_words
 
 Load = Callable[[str], bytes]
 
@@ -69,6 +70,7 @@ def page(manifest: Manifest, load: Load) -> bytes:
         checkpoints={checkpoint.step: checkpoint for checkpoint in manifest.checkpoints},
         scores={one.step: one for one in manifest.scores},
         checks=checks(manifest),
+        words=in_words(manifest),
         squares=[_data_uri(_open(load(sha256))) for sha256 in shown],
         grid=_grid(manifest.anchors, manifest.scores, decision, load),
         report_grid=_grid(report.anchors, [report.chosen], decision, load),
@@ -119,13 +121,14 @@ def checks(manifest: Manifest) -> list[tuple[bool, str]]:
 def batch_page(rows: Iterable[BatchRow], load: Load, title: str = "Batch") -> bytes:
     """The page of a batch, as UTF-8 HTML: worst first."""
     ordered = worst_first(rows)
-    strips = {row.strip: _data_uri(_open(load(row.strip)), side=_TILE // 2) for row in ordered if row.strip}
+    blobs = {blob for row in ordered for blob in (row.strip, row.picture) if blob}
+    pictures = {blob: _data_uri(_open(load(blob)), side=_TILE // 2) for blob in sorted(blobs)}
     template = _environment().get_template("batch.html")
     told = [row for row in ordered if row.figures]
     return template.render(
         title=title,
         rows=ordered,
-        strips=strips,
+        pictures=pictures,
         told=told,
         protocol=published(told[0].protocol) if told else None,
         averages=averages(ordered),
