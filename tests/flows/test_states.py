@@ -1,16 +1,18 @@
-"""How the run of one concept ends in Prefect: a state of its own for each way, with the reason as its message."""
+"""How the run of one concept ends in Prefect: a state of its own for each way, with the reason as its message; and what
+reaches the work of a flow's parameters."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from flows import reevaluate as again
 from flows import train_concept as module
 from flows.train_concept import train_concept
 from tests.builders import judged
-from ti_core.config import ConceptSpec
+from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule
 from ti_core.errors import InputError, PausedError
-from ti_core.records import Outcome
+from ti_core.records import Manifest, Outcome
 from ti_core.store.folder import FolderStore
 from ti_core.works import Work
 
@@ -56,3 +58,20 @@ def test_spent_time_is_no_failure_to_be_alerted_of(work: Work, monkeypatch: pyte
     failed = replace(work, outcome=None, error=InputError("No usable picture."))
     with pytest.raises(InputError, match="No usable picture"):
         ended(failed, monkeypatch)
+
+
+def test_what_was_not_given_to_judging_again_stays_ungiven(
+    prefect_api: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prefect checks parameters, and must not make defaults of them: what is given replaces what the run had."""
+    given: list[set[str]] = []
+
+    def judge_again(old: Manifest, evaluation: EvaluationConfig, rule: SelectionRule, _clip: str) -> Manifest:
+        given.extend([evaluation.model_fields_set, rule.model_fields_set])
+        return old
+
+    monkeypatch.setattr(again, "find_run", lambda *_: judged(FolderStore(tmp_path)))
+    monkeypatch.setattr(again, "judge_again", judge_again)
+    again.reevaluate("cat-toy", evaluation=EvaluationConfig(halving=False), rule=SelectionRule(confidence=0.95))
+    again.reevaluate("cat-toy")
+    assert given == [{"halving"}, {"confidence"}, set(), set()]
