@@ -162,7 +162,9 @@ def anchors(plan: Plan, prepared: PreparedSet, class_word: Scores, settings: Set
     with resident_clip(plan.judge, settings.device) as clip:
         references_NE = _references(clip, store, prepared.squares)
         wanted_PE = clip.text_features(_read(plan.protocol, prompts.edit))
-        naming = _naming(plan, clip, references_NE) if class_word.split == "select" else None
+        named = None
+        if class_word.split == "select" and plan.concept.kind == "object":  # a style's class word is a medium
+            named = naming(plan.concept.class_word, known_nouns(plan.base), clip, references_NE)
     real_dino = None
     if plan.opinion:
         with resident_dino(plan.opinion, settings.device) as dino:
@@ -172,17 +174,13 @@ def anchors(plan: Plan, prepared: PreparedSet, class_word: Scores, settings: Set
         real=_among_themselves(references_NE),
         real_text=float((references_NE @ wanted_PE.T).mean()),
         real_dino=real_dino,
-        naming=naming,
+        naming=named,
     )
 
 
-def _naming(plan: Plan, clip: Clip, references_NE: Features) -> Naming | None:
-    """The class word beside the everyday nouns that the base model knows: it costs no picture."""
-    if plan.concept.kind == "style":
-        return None
-    nouns = known_nouns(plan.base)
+def naming(word: str, nouns: Sequence[str], clip: Clip, references_NE: Features) -> Naming:
+    """How well a class word names the reference pictures, beside nouns: it costs no picture."""
     told_ME = clip.features_of_list(tuple(f"a photo of {_article(noun)} {noun}" for noun in nouns))
-    word = plan.concept.class_word
     word_N = references_NE @ clip.text_features([f"a photo of {_article(word)} {word}"])[0]
     cosines_NM = references_NE @ told_ME.T
     closer_M = (cosines_NM > word_N[:, None]).all(axis=0)

@@ -257,9 +257,16 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["data_uri"] = _data_uri
+    environment.filters["code"] = _code
     environment.filters["number"] = lambda value: f"{value:.3f}".replace("-", "−")
     environment.filters["signed"] = lambda value: f"{value:+.3f}".replace("-", "−")
     return environment
+
+
+def _code(text: str) -> Markup:
+    """A sentence in which what stands between backticks is code."""
+    parts = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(part) if n % 2 else part for n, part in enumerate(parts))
 
 
 def _inline(svg: bytes, label: str) -> Markup:

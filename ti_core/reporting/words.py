@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ti_core.records import Cells, Manifest
 
 WELL, HALF, LITTLE = 0.8, 0.5, 0.25
-"""Places on a scale from 0 to 1 where words change. Half way on both scales is a score of 0.5: worth using."""
+"""Places on a scale from 0 to 1 where words change. Half way on both scales is worth using."""
 TRY = 0.3
 """Least score that is worth a try."""
 DOUBTFUL = 0.15
@@ -49,7 +49,7 @@ def class_word_doubt(manifest: Manifest) -> str:
 
 
 def _standing(manifest: Manifest) -> str:
-    score = manifest.report.score
+    told = manifest.report
     if manifest.verdict == "rejected":
         return "Rejected, and not published."
     if manifest.verdict == "undecided":
@@ -57,9 +57,9 @@ def _standing(manifest: Manifest) -> str:
     surely = "it surely learned something of its pictures"
     if not _scaled(manifest):
         return f"Accepted: {surely}. Whether it is worth using could not be measured: look at the pictures."
-    if score >= HALF:
+    if min(told.scaled_i, told.scaled_t) >= HALF:
         return f"Accepted, and worth using: {surely}, and keeps it when prompts ask for more."
-    if score >= TRY:
+    if told.score >= TRY:
         return f"Accepted, and worth a try: {surely}, but likeness or obedience comes only part of the way."
     return f"Accepted, but hardly worth using yet: {surely}, and little of it shows."
 
@@ -72,14 +72,14 @@ def _learned(manifest: Manifest) -> str:
             "they are to one another."
         )
     if part >= WELL:
-        said = "It looks like your pictures"
+        said = "it looks like your pictures"
     elif part >= HALF:
-        said = "It is recognisably what your pictures show, though not in every detail"
+        said = "it comes near your pictures, though not in every detail"
     elif part >= LITTLE:
-        said = "It has something of your pictures, no more"
+        said = "it has something of your pictures, no more"
     else:
-        said = "It hardly looks like your pictures"
-    return f"{said}: {part:.0%} of the way from “{concept.class_word}” to them."
+        said = "it hardly looks like your pictures"
+    return f"To the judge {said}: {part:.0%} of the way from “{concept.class_word}” to them."
 
 
 def _lacks(manifest: Manifest) -> str:
@@ -94,9 +94,9 @@ def _lacks(manifest: Manifest) -> str:
     if part >= HALF:
         said = "It mostly does what prompts ask"
     elif part >= LITTLE:
-        said = "It often shows its pictures again instead of what a prompt asks"
+        said = "It follows prompts only in part"
     else:
-        said = "It hardly listens to prompts: it shows its pictures again"
+        said = "It hardly follows prompts: it shows its pictures again"
     return f"{said}; of the prompts tried it fell furthest behind “{word}” at “{asked}”."
 
 
@@ -129,7 +129,7 @@ def _advice(manifest: Manifest) -> list[str]:
         )
     elif deaf:
         advice.append(
-            "It learned its pictures too well. Take an earlier step that obeys better "
+            "So that it follows prompts better, take an earlier step "
             f"(`ti judge {plan.concept.name} --rule editability`), train fewer steps, or give pictures with varied "
             "backgrounds."
         )

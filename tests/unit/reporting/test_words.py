@@ -27,7 +27,7 @@ def named(closer: float, **nearest: float) -> Manifest:
 @pytest.mark.parametrize(
     ("verdict", "score", "begins"),
     [
-        ("accepted", 0.6, "Accepted, and worth using"),
+        ("accepted", 0.7, "Accepted, and worth using"),
         ("accepted", 0.4, "Accepted, and worth a try"),
         ("accepted", 0.1, "Accepted, but hardly worth using"),
         ("rejected", 0.6, "Rejected, and not published"),
@@ -35,12 +35,21 @@ def named(closer: float, **nearest: float) -> Manifest:
     ],
 )
 def test_accepted_and_worth_using_are_two_things(verdict: str, score: float, begins: str) -> None:
-    assert in_words(told(score=score, verdict=verdict)).standing.startswith(begins)
+    assert in_words(told(score, score, score, verdict=verdict)).standing.startswith(begins)
+
+
+def test_a_word_that_does_one_of_both_is_not_called_worth_using() -> None:
+    assert in_words(told(scaled_i=0.7, scaled_t=0.46, score=0.56)).standing.startswith("Accepted, and worth a try")
 
 
 @pytest.mark.parametrize(
     ("scaled_i", "says"),
-    [(0.9, "looks like your pictures"), (0.6, "recognisably"), (0.3, "something of"), (0.1, "hardly looks like")],
+    [
+        (0.9, "looks like your pictures"),
+        (0.6, "comes near your pictures"),
+        (0.3, "something of"),
+        (0.1, "hardly looks like"),
+    ],
 )
 def test_what_it_learned_is_told_with_how_far_it_goes(scaled_i: float, says: str) -> None:
     learned = in_words(told(scaled_i=scaled_i)).learned
@@ -58,8 +67,8 @@ def test_what_it_does_not_do_names_the_prompt_that_it_fell_furthest_behind_at() 
     chosen = RUN.report.chosen.model_copy(update={"clip_t": cells(0.25, 0.22, 0.18)})
     hard = told(scaled_t=0.3, chosen=chosen, anchors=anchors.model_copy(update={"class_word": word}))
     lacks = in_words(hard).lacks
-    assert "often shows its pictures again" in lacks and lacks.endswith("“toy” at “a <cat-toy> in snow”.")
-    assert "hardly listens" in in_words(told(scaled_t=0.1)).lacks
+    assert "follows prompts only in part" in lacks and lacks.endswith("“toy” at “a <cat-toy> in snow”.")
+    assert "hardly follows prompts" in in_words(told(scaled_t=0.1)).lacks
     assert in_words(told(scaled_t=0.9)).lacks == "It does what prompts ask about as well as “toy” does."
 
 
