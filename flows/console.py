@@ -113,9 +113,9 @@ def show_outcome(outcome: Outcome, manifest: Manifest, page: str, earlier: str =
 
 def _tell_protocol(manifest: Manifest) -> None:
     """The figures of a published protocol and what to know of them; nothing for other protocols."""
-    told = [f"{name} {value:.3f}" for name, value in figures(manifest).items()]
-    if told:
-        out.print(f"By the protocol {manifest.plan.evaluation.protocol}: {', '.join(told)}.")
+    quoted = [f"{name} {value:.3f}" for name, value in figures(manifest).items()]
+    if quoted:
+        out.print(f"By the protocol {manifest.plan.evaluation.protocol}: {', '.join(quoted)}.")
     for caveat in caveats(manifest.plan):
         out.print(f"  {caveat}")
 
@@ -123,7 +123,7 @@ def _tell_protocol(manifest: Manifest) -> None:
 def show_rejudged(old: Manifest, made: Manifest, page: str, as_json: bool) -> None:
     """Tell what judging again chose, beside what was chosen before, and whether the two compare."""
     if as_json:
-        told = {
+        fields = {
             "judge_key": made.plan.judge_key,
             "protocol": made.plan.protocol_digest,
             "decision": made.decision.model_dump(mode="json"),
@@ -135,7 +135,7 @@ def show_rejudged(old: Manifest, made: Manifest, page: str, as_json: bool) -> No
             "differences": differences(old.plan.protocol, made.plan.protocol),
             "page": page,
         }
-        print(json.dumps(told))
+        print(json.dumps(fields))
         return
     out.print(_steps(made))
     out.print(made.decision.explanation)
@@ -153,14 +153,14 @@ def show_rejudged(old: Manifest, made: Manifest, page: str, as_json: bool) -> No
 
 
 def show_concept(
-    store: Store, told: Sequence[tuple[Sequence[Outcome], Champion | None, Manifest]], as_json: bool
+    store: Store, runs: Sequence[tuple[Sequence[Outcome], Champion | None, Manifest]], as_json: bool
 ) -> None:
     """Show a concept on each of its base models: how its runs ended, and scores and files of the champion (or of the
     last run)."""
     if as_json:
-        print(json.dumps([_as_json(store, *one) for one in told]))
+        print(json.dumps([_as_json(store, *one) for one in runs]))
         return
-    for outcomes, champion, manifest in told:
+    for outcomes, champion, manifest in runs:
         out.print(_versions(outcomes, champion))
         out.print(_steps(manifest))
         out.print(manifest.decision.explanation)

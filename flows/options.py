@@ -160,13 +160,13 @@ def _parameters(model: type[pydantic.BaseModel], only: Only | None, defaults: bo
             kind, default = Path | None, None
             words.append(_tables(one.annotation))
         text = " ".join(word for word in words if word)
-        told = (
+        option = (
             typer.Argument(help=text)
             if name in ARGUMENTS
             else typer.Option(_flags(name, kind), help=text, rich_help_panel=panel, show_default=defaults)
         )
         yield inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, told],
+            name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, option],
             default=inspect.Parameter.empty if one.is_required() else default,
         )  # fmt: skip
 

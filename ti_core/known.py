@@ -20,7 +20,7 @@ from ti_core.works import Work
 log = logging.getLogger(__name__)
 
 
-def told_as_asked(works: Sequence[Work], settings: Settings, store: Store) -> list[Work]:
+def pages_as_asked(works: Sequence[Work], settings: Settings, store: Store) -> list[Work]:
     """See to the pages of the works that are known; returns all works.
 
     Training pictures are shown or hidden where the request says so itself; one that says nothing changes nothing, so

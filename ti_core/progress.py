@@ -112,7 +112,7 @@ class Lines:
             self._began = (type(event), event.total, event.done, now)
         _, _, done_then, then = self._began
         share = f"{event.done / event.total:.0%}{whose}"
-        if event.done == done_then:
+        if event.done in {done_then, event.total}:
             return share
         left = (now - then) / (event.done - done_then) * (event.total - event.done)
         return f"{share}, {_duration(left)} left"

@@ -19,7 +19,7 @@ from ti_core.config import Packing
 from ti_core.errors import InputError, PausedError, PseudowordError, ServiceError, TrainingError
 from ti_core.images.ingest import keep_pictures
 from ti_core.keys import protocol_digest
-from ti_core.known import told_as_asked
+from ti_core.known import pages_as_asked
 from ti_core.nouns import NEUTRAL
 from ti_core.planning.batch import BatchItem
 from ti_core.planning.plan import make_plan
@@ -85,7 +85,7 @@ class Stations:
     def ingest(self, items: Sequence[BatchItem], asked: Asked) -> list[Work]:
         """Decide every run (`plan`), tell what is known, and keep the pictures of those that have no outcome yet."""
         works = list(_planned.get()) or plan(items, asked, self._settings, self._store)
-        return _one_by_one(told_as_asked(works, self._settings, self._store), self._keep_pictures)
+        return _one_by_one(pages_as_asked(works, self._settings, self._store), self._keep_pictures)
 
     def _keep_pictures(self, work: Work) -> Work:
         keep_pictures(work.planned.concept.pictures, work.planned.images, self._settings, self._store)
@@ -150,8 +150,8 @@ class Stations:
                 seeds = of[rung].seeds if step and len(of) > 1 else ()
                 wanted.append((work, _request(work, step, vectors, "select", seeds)))
                 progress.tell(progress.Stage(work.name, f"judging {f'step {step}' if step else 'the class word'}"))
-        told = _Told(done, total)
-        made = judge_together([[request] for _, request in wanted], self._settings, self._store, told)
+        on_scores = _Counted(done, total)
+        made = judge_together([[request] for _, request in wanted], self._settings, self._store, on_scores)
         marks = []
         for (work, _), result in zip(wanted, made, strict=True):
             if isinstance(result, PseudowordError):
@@ -200,8 +200,8 @@ class Stations:
             requests.append(
                 [_request(work, 0, None, "report"), _request(work, step, vectors, "report"), _neutral(work)]
             )
-        told = _Told(0, 3 * len(requests))
-        made = judge_together(requests, self._settings, self._store, told)
+        on_scores = _Counted(0, 3 * len(requests))
+        made = judge_together(requests, self._settings, self._store, on_scores)
 
         def reported(work: Work) -> Work:
             result = made[[one.place for one in works].index(work.place)]
@@ -210,8 +210,8 @@ class Stations:
             class_word, chosen, neutral = result
             ends = anchors(work.planned, work.ready, class_word, self._settings, self._store)
             rule, word = work.planned.rule, NEUTRAL[work.planned.concept.kind]
-            told = over_neutral(report(chosen, ends, rule), word, neutral, rule)
-            return replace(work, report=told)
+            made_report = over_neutral(report(chosen, ends, rule), word, neutral, rule)
+            return replace(work, report=made_report)
 
         return self._closing(_one_by_one(works, reported))
 
@@ -369,9 +369,9 @@ class Stations:
 
         assert work.ends and work.decision and work.report  # noqa: S101  # for the type checker
         scores = tuple(work.scores[step] for step in sorted(work.scores))
-        place, told = place_of_work(self._settings.device), (work.decision, work.report)
+        place, judged = place_of_work(self._settings.device), (work.decision, work.report)
         return assemble(
-            work.planned, work.ready, work.checkpoints, work.ends, scores, *told, self._store, place
+            work.planned, work.ready, work.checkpoints, work.ends, scores, *judged, self._store, place
         )  # fmt: skip
 
     def close(self, works: Sequence[Work], status: Literal["FAILED", "KILLED"]) -> None:
@@ -415,7 +415,7 @@ def _meeting(work: Work, rival: Champion, theirs: Manifest) -> list[JudgeRequest
     ]
 
 
-class _Told:
+class _Counted:
     """Tells of every set of pictures as soon as it is judged: how many of the `total` of a round are, `done` of them
     before."""
 

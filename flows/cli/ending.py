@@ -77,8 +77,8 @@ def ended(command: Callable[[], Any], as_json: bool) -> int:
         if package in {"", "flows", "tasks", "ti_core"}:
             raise
         advice = "install all that it needs with pip install 'pseudoword[train]'"
-        told = PseudowordError(f"This command needs {package}, which is not installed here: {advice}.")
-        return _tell(told, Code.FAILED, as_json)
+        missing = PseudowordError(f"This command needs {package}, which is not installed here: {advice}.")
+        return _tell(missing, Code.FAILED, as_json)
     except Exception as error:  # a fault of ours: the traceback is for its report, the value for the script
         if as_json:
             _print(error, Code.FAILED)
@@ -94,8 +94,8 @@ def _tell(error: Exception, code: int, as_json: bool, colour: str = "red") -> in
 
 
 def _print(error: Exception, code: int) -> None:
-    told = {"kind": type(error).__name__, "message": str(error), "exit_code": int(code)}
-    sys.stdout.write(json.dumps({"error": told}) + "\n")
+    fields = {"kind": type(error).__name__, "message": str(error), "exit_code": int(code)}
+    sys.stdout.write(json.dumps({"error": fields}) + "\n")
 
 
 def _sentence(text: str) -> str:

@@ -109,7 +109,7 @@ def batch(
 
 def _planned(items: "Sequence[BatchItem]", asked: "Asked", settings: "Settings") -> "list[Work]":
     """Check every request before any server starts or anything is written, and find what is known already."""
-    from ti_core.known import told_as_asked
+    from ti_core.known import pages_as_asked
     from ti_core.stations import plan
     from ti_core.store import open_store
 
@@ -117,9 +117,9 @@ def _planned(items: "Sequence[BatchItem]", asked: "Asked", settings: "Settings")
     works = plan(items, asked, settings, store)
     for work in works:
         for warning in work.plan.images.warnings if work.plan else ():
-            told = f"{work.name}: {warning}" if len(works) > 1 else warning
-            typer.secho(f"Warning: {told}", fg="yellow", err=True)
-    return works if any(work.open for work in works) else told_as_asked(works, settings, store)
+            text = f"{work.name}: {warning}" if len(works) > 1 else warning
+            typer.secho(f"Warning: {text}", fg="yellow", err=True)
+    return works if any(work.open for work in works) else pages_as_asked(works, settings, store)
 
 
 def _tell(work: "Work", outcome: "Outcome", settings: "Settings", as_json: bool) -> None:

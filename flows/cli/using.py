@@ -89,11 +89,11 @@ def show(
     if not any(ended.values()):
         where = f" on {only}" if only else ""
         raise NotFoundError(f"No run of {concept}{where} has ended in {store.uri}; `ti show` lists what there is.")
-    told = []
+    runs = []
     for one, outcomes in ended.items():
         if outcomes:
             current = catalogue.champion_of(store, concept, one)
             manifest = catalogue.manifest_at(store, current.manifest if current else outcomes[-1].manifest)
-            told.append((outcomes, current, manifest))
-    console.show_concept(store, told, as_json)
+            runs.append((outcomes, current, manifest))
+    console.show_concept(store, runs, as_json)
     return Code.DONE

@@ -8,7 +8,7 @@ import pytest
 from tests.builders import done, judged
 from ti_core import known
 from ti_core.errors import ConflictError
-from ti_core.known import told_as_asked
+from ti_core.known import pages_as_asked
 from ti_core.publishing.catalogue import manifest_of
 from ti_core.records import Manifest
 from ti_core.reporting.pages import page_path
@@ -54,28 +54,28 @@ def kept(work: Work, store: Store) -> Manifest:
 
 
 def test_a_page_that_is_missing_here_is_brought(work: Work, settings: Settings, store: Store) -> None:
-    assert told_as_asked([work], settings, store) == [work]
+    assert pages_as_asked([work], settings, store) == [work]
     assert page(work, settings) == get_blob(store, kept(work, store).page)
 
 
 def test_pictures_are_hidden_where_the_request_says_so(work: Work, settings: Settings, store: Store) -> None:
-    told_as_asked([work], settings, store)
+    pages_as_asked([work], settings, store)
     shown = page(work, settings)
     hiding = asking(work, show_pictures=False)
-    assert told_as_asked([hiding], settings, store) == [hiding]
+    assert pages_as_asked([hiding], settings, store) == [hiding]
     assert not kept(work, store).plan.concept.show_pictures
     assert page(work, settings) == get_blob(store, kept(work, store).page) != shown
-    told_as_asked([work], settings, store)  # says nothing: nothing is shown that somebody has hidden
+    pages_as_asked([work], settings, store)  # says nothing: nothing is shown that somebody has hidden
     assert not kept(work, store).plan.concept.show_pictures
-    told_as_asked([asking(work, show_pictures=True)], settings, store)
+    pages_as_asked([asking(work, show_pictures=True)], settings, store)
     assert kept(work, store).plan.concept.show_pictures
 
 
 def test_a_page_says_where_an_earlier_version_did_it(work: Work, settings: Settings, store: Store) -> None:
     today = replace(work, plan=work.planned.model_copy(update={"judge_key": "0" * 32}))
-    told_as_asked([asking(work, show_pictures=False)], settings, store)  # draws a real page
+    pages_as_asked([asking(work, show_pictures=False)], settings, store)  # draws a real page
     assert b"An earlier version of Pseudoword" not in page(work, settings)
-    told_as_asked([today], settings, store)
+    pages_as_asked([today], settings, store)
     assert page(work, settings).count(b"An earlier version of Pseudoword did this on") == 1
 
 
@@ -87,6 +87,6 @@ def test_what_cannot_be_hidden_is_told(
 
     monkeypatch.setattr(known, "show_pictures", fails)
     other = replace(work, place=1, known=False, outcome=None)
-    (failed, same) = told_as_asked([asking(work, show_pictures=False), other], settings, store)
+    (failed, same) = pages_as_asked([asking(work, show_pictures=False), other], settings, store)
     assert isinstance(failed.error, ConflictError) and failed.outcome is None
     assert same is other

@@ -71,7 +71,7 @@ class Backbone(ABC):
         """The side of classifier-free guidance without a prompt, one row."""
         return self.encode_prompts(self.tokens([""], {}), {})
 
-    def added(self, told: Conditioning, height: int, width: int) -> dict[str, Tensor] | None:
+    def added(self, conditioning: Conditioning, height: int, width: int) -> dict[str, Tensor] | None:
         """What else the U-Net is told besides hidden states, for pictures of `height` × `width` pixels."""
         return None
 
@@ -140,14 +140,14 @@ class Backbone(ABC):
 
     # --- denoising ----------------------------------------------------------------------------------------------------
 
-    def denoise(self, noisy_BChw: Tensor, timesteps_B: Tensor, told: Conditioning) -> Tensor:
+    def denoise(self, noisy_BChw: Tensor, timesteps_B: Tensor, conditioning: Conditioning) -> Tensor:
         """The U-Net's raw prediction (noise, or v where the scheduler says so), [B, C, h, w] in `noisy_BChw`'s type."""
         height, width = noisy_BChw.shape[-2:]
         out = self.unet(
             noisy_BChw.to(self.unet_dtype),
             timesteps_B,
-            encoder_hidden_states=told.hidden_BLD.to(self.unet_dtype),
-            added_cond_kwargs=self.added(told, height * self.scale, width * self.scale),
+            encoder_hidden_states=conditioning.hidden_BLD.to(self.unet_dtype),
+            added_cond_kwargs=self.added(conditioning, height * self.scale, width * self.scale),
             return_dict=False,
         )[0]
         return out.to(noisy_BChw.dtype)
@@ -180,9 +180,9 @@ class Backbone(ABC):
 def _only_once(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     kept: list[Tensor] = []
 
-    def first_time(told: Tensor) -> Tensor:
+    def first_time(hidden: Tensor) -> Tensor:
         if not kept:
-            kept.append(forward(told))
+            kept.append(forward(hidden))
         return kept[0]
 
     return first_time

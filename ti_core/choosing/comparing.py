@@ -16,10 +16,10 @@ NAMES = {
 
 def differences(one: Protocol, other: Protocol) -> list[str]:
     """What differs between two protocols, for people: "the guidance (4 and 5)"; empty where scores compare."""
-    told = []
+    different = []
     for field, name in NAMES.items():
         mine, theirs = getattr(one, field), getattr(other, field)
         if mine != theirs:
             short = isinstance(mine, int | float) or (isinstance(mine, str) and not field.endswith("digest"))
-            told.append(f"{name} ({mine or 'none'} and {theirs or 'none'})" if short else name)
-    return told
+            different.append(f"{name} ({mine or 'none'} and {theirs or 'none'})" if short else name)
+    return different

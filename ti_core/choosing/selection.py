@@ -171,17 +171,17 @@ def report(chosen: Scores, anchors: Anchors, rule: SelectionRule) -> Report:
     return made.model_copy(update={"verdict": verdict, "reason": reason})
 
 
-def over_neutral(told: Report, word: str, neutral: Scores, rule: SelectionRule) -> Report:
+def over_neutral(made: Report, word: str, neutral: Scores, rule: SelectionRule) -> Report:
     """The report with its step's gain over the neutral `word`, whose pictures are of the same plain prompts and of the
     same seeds or the first of them. Raises InputError when they are not, or are not finite.
     """
     _check_finite(neutral)
-    chosen = restricted(told.chosen, neutral.clip_i.seeds).clip_i
+    chosen = restricted(made.chosen, neutral.clip_i.seeds).clip_i
     if chosen.prompts != neutral.clip_i.prompts:
         raise InputError(f"The pictures of {word!r} are not of the report's plain prompts: judge it on the same ones.")
     (image,) = crossed_means([_stack([neutral.clip_i, chosen])], rule.resamples)
     gain = _interval(image[..., 1] - image[..., 0], _shape(chosen), rule, ACCEPTANCE)
-    return told.model_copy(update={"neutral_word": word, "neutral_gain": gain})
+    return made.model_copy(update={"neutral_word": word, "neutral_gain": gain})
 
 
 def duel(newcomer: Scores, rival: Scores, anchors: Anchors, rule: SelectionRule) -> Interval:

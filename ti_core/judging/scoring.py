@@ -1,4 +1,4 @@
-"""The judging station: what checkpoints, or the class word alone, earn under their plans' protocols.
+"""Judging: what checkpoints, or the class word alone, earn under their plans' protocols.
 
 CLIP-I and CLIP-T as in the textual-inversion paper (arXiv 2208.01618, section 5): CLIP-I is the mean cosine of
 generated to training pictures over all pairs, CLIP-T the cosine of generated pictures to their prompt with the class
@@ -215,18 +215,21 @@ def _judge_alike(
         for prompt in range(len(texts))
         for seed in range(len(seeds))
     ]
-    told: dict[int, Conditioning] = {}
+    conditioning: dict[int, Conditioning] = {}
     seen: list[list[Features]] = [[] for _ in eyes]
     tiles: list[Image.Image] = []
     how = Sampling.of(requests[0].plan.protocol)
     for first in range(0, len(jobs), how.at_once):
         batch = jobs[first : first + how.at_once]
         present = {job.request for job in batch}
-        # Jobs come request by request, so what an earlier batch was told and this one is not is done with.
-        told = {number: told.get(number) or _told(model, requests[number], words[number]) for number in sorted(present)}
+        # Jobs come request by request, so what an earlier batch needed and this one does not is done with.
+        conditioning = {
+            number: conditioning.get(number) or _conditioning(model, requests[number], words[number])
+            for number in sorted(present)
+        }
         prompts = Conditioning.cat(
             [
-                told[number].take(torch.tensor([job.prompt for job in of_request]))
+                conditioning[number].take(torch.tensor([job.prompt for job in of_request]))
                 for number, of_request in groupby(batch, key=lambda job: job.request)
             ]
         )
@@ -299,7 +302,7 @@ def _vectors(request: JudgeRequest, store: Store) -> Vectors | None:
     return formats.read_checkpoint(get_blob(store, request.vectors), source)
 
 
-def _told(model: Backbone, request: JudgeRequest, vectors: Vectors | None) -> Conditioning:
+def _conditioning(model: Backbone, request: JudgeRequest, vectors: Vectors | None) -> Conditioning:
     """Conditionings of a request's prompts."""
     concept, texts = request.plan.concept, _texts(request)
     if vectors is None:

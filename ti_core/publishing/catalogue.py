@@ -154,8 +154,8 @@ def versions_of(store: Store, concept: str, base: str) -> dict[int, str]:
     if found:
         return found
     former = (_read(store, key, Champion) for key in store.keys(f"{concept_prefix(concept, base)}/champions/"))
-    told = [champion_of(store, concept, base), *former, *outcomes_of(store, concept, base)]
-    return {one.version: one.judge_key for one in told if one and one.version is not None}
+    numbered = [champion_of(store, concept, base), *former, *outcomes_of(store, concept, base)]
+    return {one.version: one.judge_key for one in numbered if one and one.version is not None}
 
 
 def duel_of(store: Store, concept: str, base: str, newcomer: str, rival: str) -> Duel | None:

@@ -85,6 +85,8 @@ class Curves:
     def _work(self) -> None:
         _send_left(self._folder, self._server)
         while True:
+            self._wake.wait(SECONDS)
+            self._wake.clear()
             last = self._closing.is_set()  # before sending, so that the last round sees all
             sent = all([self._send(spool) for spool in list(self._spools.values())])
             if last:
@@ -93,8 +95,6 @@ class Curves:
                 if not sent:
                     log.warning("The tracking server is told the rest of the training curves by the next run.")
                 return
-            self._wake.wait(SECONDS)
-            self._wake.clear()
 
     def _send(self, spool: "_Spool") -> bool:
         """Send what is new in a file; returns whether all of it is with the server."""

@@ -19,19 +19,20 @@ def figures(manifest: Manifest) -> dict[str, float]:
     The paper's: CLIP-I of plain prompts; CLIP-T of edit prompts, the cosine of a prompt's mean feature. DreamBench:
     DINO, CLIP-I and CLIP-T of its prompts; DINO only where there was one.
     """
-    named, told = published(manifest.plan.evaluation.protocol), manifest.report.chosen
+    named, chosen = published(manifest.plan.evaluation.protocol), manifest.report.chosen
     if named is None:
         return {}
     if not named.dino:
-        of_mean = told.clip_t_of_mean
-        quoted = [told.clip_i.values[told.clip_i.prompts.index(prompt)] for prompt in _quoted(told.clip_i.prompts)]
+        of_mean = chosen.clip_t_of_mean
+        cells = chosen.clip_i
+        quoted = [cells.values[cells.prompts.index(prompt)] for prompt in _quoted(cells.prompts)]
         mean = statistics.fmean(value for row in quoted for value in row)
         return {"CLIP-I": mean} | ({"CLIP-T": statistics.fmean(of_mean)} if of_mean else {})
-    likeness = {"CLIP-I": told.clip_i_edit.mean} if told.clip_i_edit else {}
-    if told.dino:
-        rows = told.dino.values[len(told.clip_i.prompts) :]
-        likeness = {"DINO": sum(map(sum, rows)) / (len(rows) * len(told.dino.seeds))} | likeness
-    return likeness | {"CLIP-T": told.clip_t.mean}
+    likeness = {"CLIP-I": chosen.clip_i_edit.mean} if chosen.clip_i_edit else {}
+    if chosen.dino:
+        rows = chosen.dino.values[len(chosen.clip_i.prompts) :]
+        likeness = {"DINO": sum(map(sum, rows)) / (len(rows) * len(chosen.dino.seeds))} | likeness
+    return likeness | {"CLIP-T": chosen.clip_t.mean}
 
 
 def _quoted(prompts: Sequence[str]) -> list[str]:
@@ -52,16 +53,16 @@ class Average:
 
 def averages(rows: Sequence[BatchRow]) -> list[Average]:
     """The published protocol's figures over the concepts that have them; empty where there is none."""
-    told = [row for row in rows if row.figures]
+    averaged = [row for row in rows if row.figures]
     made = []
     for name in ("DINO", "CLIP-I", "CLIP-T"):
-        values = [row.figures[name] for row in told if name in row.figures]
+        values = [row.figures[name] for row in averaged if name in row.figures]
         if not values:
             continue
         reach = None
         if len(values) > 1:
             reach = t_quantile(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
-        named = published(told[0].protocol)
+        named = published(averaged[0].protocol)
         made.append(Average(name, statistics.fmean(values), reach, named.quoted.get(name) if named else None))
     return made
 
@@ -71,21 +72,21 @@ def caveats(plan: Plan) -> list[str]:
     named, evaluation = published(plan.evaluation.protocol), plan.evaluation
     if named is None:
         return []
-    told = []
+    reasons = []
     if plan.base.kind == "miniature":
-        told.append(
+        reasons.append(
             "The base model is the miniature, no Stable Diffusion: the figures show that the protocol runs, not how "
             "good textual inversion is."
         )
     elif plan.base.kind not in named.kinds:
         here = f"{plan.base.name} ({plan.base.kind})"
-        told.append(f"Published figures are of {named.base}; the base model here is {here}.")
+        reasons.append(f"Published figures are of {named.base}; the base model here is {here}.")
     if plan.judge.name != CLIP:
-        told.append(f"CLIP is {plan.judge.name}, not {CLIP}: figures of two judges do not compare.")
+        reasons.append(f"CLIP is {plan.judge.name}, not {CLIP}: figures of two judges do not compare.")
     if named.dino and plan.opinion is None:
-        told.append("There was no DINO (PSEUDOWORD_DINO), so its figure is missing.")
+        reasons.append("There was no DINO (PSEUDOWORD_DINO), so its figure is missing.")
     elif named.dino and plan.opinion and plan.opinion.name != DINO:
-        told.append(f"The second opinion is {plan.opinion.name}; the protocol's is {DINO}.")
+        reasons.append(f"The second opinion is {plan.opinion.name}; the protocol's is {DINO}.")
     changed = [
         f"{name.replace('_', ' ')} {getattr(evaluation, name)} instead of {value}"
         for name, value in PROTOCOLS[evaluation.protocol or "standard"].items()
@@ -94,10 +95,10 @@ def caveats(plan: Plan) -> list[str]:
     if evaluation.prompts.given:
         changed.append("own prompts instead of the protocol's")
     if changed:
-        told.append(f"Changed: {', '.join(changed)}.")
+        reasons.append(f"Changed: {', '.join(changed)}.")
     if evaluation.protocol == "textual-inversion-paper" and not evaluation.prompts.given:
-        told.append("Edit prompts are the three that the paper names; its whole list is not printed there.")
-    told.append(
+        reasons.append("Edit prompts are the three that the paper names; its whole list is not printed there.")
+    reasons.append(
         "The step was chosen, on other prompts and seeds; published figures are of a fixed number of training steps."
     )
-    return told
+    return reasons

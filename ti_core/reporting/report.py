@@ -124,15 +124,15 @@ def batch_page(rows: Iterable[BatchRow], load: Load, title: str = "Batch") -> by
     blobs = {blob for row in ordered for blob in (row.strip, row.picture) if blob}
     pictures = {blob: _data_uri(_open(load(blob)), side=_TILE // 2) for blob in sorted(blobs)}
     template = _environment().get_template("batch.html")
-    told = [row for row in ordered if row.figures]
+    averaged = [row for row in ordered if row.figures]
     return template.render(
         title=title,
         rows=ordered,
         pictures=pictures,
-        told=told,
-        protocol=published(told[0].protocol) if told else None,
+        averaged=averaged,
+        protocol=published(averaged[0].protocol) if averaged else None,
         averages=averages(ordered),
-        caveats=list(dict.fromkeys(text for row in told for text in row.caveats)),
+        caveats=list(dict.fromkeys(text for row in averaged for text in row.caveats)),
     ).encode()
 
 

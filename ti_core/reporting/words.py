@@ -83,13 +83,13 @@ def _learned(manifest: Manifest) -> str:
 
 
 def _lacks(manifest: Manifest) -> str:
-    told, word = manifest.report, manifest.plan.concept.class_word
+    report, word = manifest.report, manifest.plan.concept.class_word
     if not manifest.decision.scale.text_usable:
         return "How well it follows prompts could not be measured."
-    part = told.scaled_t
+    part = report.scaled_t
     if part >= WELL:
         return f"It does what prompts ask about as well as “{word}” does."
-    worst = _furthest_behind(told.chosen.clip_t, told.anchors.class_word.clip_t)
+    worst = _furthest_behind(report.chosen.clip_t, report.anchors.class_word.clip_t)
     asked = worst.replace("{}", manifest.plan.concept.placeholder)
     if part >= HALF:
         said = "It mostly does what prompts ask"
@@ -108,7 +108,7 @@ def _furthest_behind(chosen: Cells, word: Cells) -> str:
 
 def _advice(manifest: Manifest) -> list[str]:
     """By cause: class word, pictures, too few samples, disobedience, too little learned."""
-    plan, decision, told = manifest.plan, manifest.decision, manifest.report
+    plan, decision, report = manifest.plan, manifest.decision, manifest.report
     advice = [doubt] if (doubt := class_word_doubt(manifest)) else []
     pictures = len(plan.images.pictures)
     if pictures < FEW:
@@ -119,8 +119,8 @@ def _advice(manifest: Manifest) -> list[str]:
     if manifest.verdict == "undecided":
         advice.append("Judge it again on more pictures; below stands whether more prompts or more seeds tell more.")
     scale = decision.scale
-    unlike = scale.image_usable and told.scaled_i < HALF
-    deaf = scale.text_usable and told.scaled_t < HALF
+    unlike = scale.image_usable and report.scaled_i < HALF
+    deaf = scale.text_usable and report.scaled_t < HALF
     still_rising = decision.step == decision.candidates[-1].step
     if deaf and unlike:
         advice.append(
@@ -141,7 +141,7 @@ def _advice(manifest: Manifest) -> list[str]:
             "sharper pictures of one thing."
         )
     if not advice and manifest.verdict == "rejected":
-        advice.append(told.reason)
+        advice.append(report.reason)
     return advice
 
 

@@ -59,12 +59,12 @@ def losses_of(pack: Sequence[Slot], drawn: Sequence[Draws], model: Backbone, fil
     fields = zip(pack, pictures_B.split(sizes), posterior_BChw.split(sizes), strict=False)
     latents = [slot.mean[which] + slot.std[which] * normal for slot, which, normal in fields]
     latents_BChw = torch.cat([*latents, noise_BChw[first:]])
-    told = model.encode_prompts(*_words(pack, templates_B.split(sizes), sizes))
+    conditioning = model.encode_prompts(*_words(pack, templates_B.split(sizes), sizes))
     originals = [slot.original_N2[which] for slot, which in zip(pack, pictures_B.split(sizes), strict=False)]
     filler_n2 = pack[0].original_N2[:1].expand(filler, -1)
-    told = replace(told, original_B2=torch.cat([*originals, filler_n2]))
+    conditioning = replace(conditioning, original_B2=torch.cat([*originals, filler_n2]))
     noisy_BChw = model.noise.add_noise(latents_BChw, noise_BChw, timesteps_B)
-    predicted_BChw = model.denoise(noisy_BChw, timesteps_B, told)
+    predicted_BChw = model.denoise(noisy_BChw, timesteps_B, conditioning)
     squared_BChw = (predicted_BChw - model.target(latents_BChw, noise_BChw, timesteps_B)).square()
     return [
         _mean(squared, slot, which)

@@ -1,4 +1,4 @@
-"""The training station: from plans and prepared pictures to checkpoints in the store, many concepts at a time.
+"""Training: from plans and prepared pictures to checkpoints in the store, many concepts at a time.
 
 It encodes latents once (cached by key), feeds the trainer, keeps its checkpoints as blobs and the states that
 resume it under each run's prefix. It knows the store; it knows neither judging nor the registry.

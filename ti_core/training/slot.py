@@ -148,8 +148,8 @@ class Slot:
         if at_checkpoint:
             self._since_checkpoint.clear()
         state = self.state(finished=last)
-        loss, told = _mean(losses) if losses else loss_since_checkpoint, None if at_checkpoint else state
-        yield Progress(self.job.key, self.step, config.steps, loss, norm, rate, told)
+        loss, resumes = _mean(losses) if losses else loss_since_checkpoint, None if at_checkpoint else state
+        yield Progress(self.job.key, self.step, config.steps, loss, norm, rate, resumes)
         if at_checkpoint:
             yield CheckpointReady(self.job.key, self.step, state, norm, loss_since_checkpoint)
         if last:
