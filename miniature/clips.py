@@ -18,17 +18,22 @@ of the parts read pictures, so that features hold parts; they are dropped in the
 Shapes: B = 2K pictures of K subjects, K captions, E embedding width.
 """
 
+from pathlib import Path
+
 import numpy as np
 import open_clip
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import CLIPTokenizer
 
-from miniature.captions import caption
+from miniature.captions import caption, with_article
 from miniature.common import (
     DEVICE,
     SEED,
     SIDE,
+    START,
     TOKENS,
     WIDER,
     WORK,
@@ -55,7 +60,7 @@ PICTURE_SCALE = 12.0
 PAIRS, PARTS = 0.5, 1.0
 """Weights of the picture-picture loss and of the parts' loss."""
 TOWER, EMBEDDING = 32, 192
-SAMPLES = 200_000
+SAMPLES = 200_000 if START is None else 60_000
 BATCH = 24 * WIDER
 """Subjects in a batch, which has twice as many pictures."""
 RATE = 1e-3
@@ -80,6 +85,17 @@ def new_clip() -> open_clip.CLIP:
     model = open_clip.CLIP(**model_config()).to(DEVICE)  # type: ignore[arg-type]
     model.visual.to(memory_format=torch.channels_last)
     return model
+
+
+def start_from(model: open_clip.CLIP, folder: Path) -> None:
+    """Take over another miniature's judge of the same shape: all weights, and the embeddings of words that both
+    vocabularies hold."""
+    source = load_file(folder / "open_clip_model.safetensors")
+    theirs, ours = CLIPTokenizer.from_pretrained(str(folder)).get_vocab(), tokenizer().get_vocab()
+    table = model.token_embedding.weight.detach().clone()
+    shared = sorted(ours.keys() & theirs.keys())
+    table[[ours[word] for word in shared]] = source["token_embedding.weight"][[theirs[w] for w in shared]].float()
+    model.load_state_dict({name: v.float() for name, v in source.items()} | {"token_embedding.weight": table})
 
 
 class Batches:
@@ -151,6 +167,8 @@ def loss_of(model: open_clip.CLIP, readers: nn.Linear, batch: tuple[Tensor, list
 def train(scale: float) -> open_clip.CLIP:
     """Train the judge; goes on from its checkpoint."""
     model, checkpoint, total = new_clip(), WORK / "clip.pt", budget(SAMPLES, scale)
+    if START and not checkpoint.is_file():
+        start_from(model, START / "mini-clip")
     batches = Batches()
     readers = nn.Linear(EMBEDDING, NONE, device=DEVICE)
     matrices = [p for p in model.parameters() if p.ndim > 1]
@@ -198,8 +216,9 @@ def figures(model: open_clip.CLIP) -> str:
         read = model.encode_text(token_ids([caption(s, random, 1.0, 0.0, 0.0) for s in scenes]), normalize=True)
         pairs.append(_hits(one[:32] @ two[:32].T))
         texts.append(_hits(read @ one.T))
-        words = [f"a {scenes[0].subject.kind} on a {name} background" for name in NAMES]
-        guess = (one @ model.encode_text(token_ids(words), normalize=True).T).argmax(1)
+        words = [f"a {s.subject.kind} on {with_article(name, 'a')} background" for s in scenes for name in NAMES]
+        told = model.encode_text(token_ids(words), normalize=True).view(len(scenes), len(NAMES), -1)
+        guess = torch.einsum("ke,kne->kn", one, told).argmax(1)
         grounds.append(np.mean([NAMES[g] == s.background for g, s in zip(guess.tolist(), scenes, strict=True)]))
     return f"held-out pictures {np.mean(pairs):.3f}, captions {np.mean(texts):.3f}, background {np.mean(grounds):.3f}"
 
