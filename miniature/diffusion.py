@@ -55,9 +55,9 @@ from miniature.latents import NONE, WORDED
 from miniature.tokenizer import token_ids, tokenizer
 from miniature.vae import CHANNELS, LATENT_SIDE
 
-SAMPLES = 70_000
+SAMPLES = 160_000 if START is None else 40_000
 BATCH = 48 * WIDER
-RATE = 6e-4
+RATE = 8e-4 if START is None else 3e-4
 WIDTH, LAYERS, HEADS = 128, 3, 4
 """The text encoder."""
 DROPPED = 0.1
@@ -211,8 +211,7 @@ def train(scale: float, rank: int, processes: int) -> None:
     while done < total or steps % TOGETHER:
         draws = np.random.default_rng((SEED, done, rank))
         random = torch.Generator(DEVICE).manual_seed(SEED + done * 8 + rank)
-        ready = len(latents) if (WORK / "latents-done").is_file() else int((WORK / "latents-at").read_text())
-        rows, told = draws.integers(ready, size=share), draws.integers(ids.shape[1], size=share)
+        rows, told = draws.integers(len(latents), size=share), draws.integers(ids.shape[1], size=share)
         read = torch.from_numpy(ids[rows, told].astype(np.int64)).to(DEVICE)
         read[torch.from_numpy(draws.random(share) < DROPPED).to(DEVICE)] = empty
         shown = parts[rows].astype(np.int64)
@@ -225,7 +224,7 @@ def train(scale: float, rank: int, processes: int) -> None:
         loss.backward()
         losses = [*losses[-199:], loss.item()]
         nn.utils.clip_grad_norm_(parameters, 1.0, foreach=True)
-        set_rate(optimizer, plateau(done / total))
+        set_rate(optimizer, plateau(done / total, warm=0.03))
         optimizer.step()
         done += share * processes
         steps += 1

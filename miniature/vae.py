@@ -34,9 +34,9 @@ from miniature.common import (
 )
 from miniature.compose import Placed
 
-SAMPLES = 56_000 if START is None else 20_000
+SAMPLES = 56_000 if START is None else 8_000
 BATCH = 8 * WIDER
-RATE = 1.5e-3 if START is None else 7e-4
+RATE = 1.5e-3 if START is None else 1e-3
 KL = 3e-5
 CHANNELS = 6
 LATENT_SIDE = SIDE // 4
