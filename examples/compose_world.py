@@ -1,8 +1,8 @@
-"""Compose the example concepts: thirty-two subjects and one style that the miniature never saw, five pictures each.
+"""Compose the example concepts: thirty-two subjects and one style that the miniature never saw, four or five pictures each.
 
-Every subject is a combination of parts that is held out from the miniature's training (`miniature.art.Subject.held_out`)
-though each of its parts was seen elsewhere; the style is held out as a whole. The pictures lie on six background
-colours only: the other six are for prompts that ask for something new.
+Every subject is a combination of parts that is held out from the miniature's training
+(`miniature.art.Subject.held_out`) though each of its parts was seen elsewhere; the style is held out as a whole.
+The pictures lie on six background colours only: the other six are for prompts that ask for something new.
 
     pip install robohash dicebear-core dicebear-styles resvg-py
     PYTHONPATH=. python examples/compose.py
@@ -67,7 +67,9 @@ SUBJECTS = {
     "white-block-robot": Subject("block robot", ("white", "antenna", "round", "zigzag", "heart", "red")),
     "blue-hair": Subject("person", ("dark", "bobCut", "blue", "glasses", "", "frown", "squared", "yellow")),
     "pigtails": Subject("person", ("pale", "pigtails", "black", "open", "", "bigSmile", "checkered", "blue")),
-    "big-beard": Subject("person", ("tan", "curlyHighTop", "black", "open", "beardMustache", "bigSmile", "squared", "blue")),
+    "big-beard": Subject(
+        "person", ("tan", "curlyHighTop", "black", "open", "beardMustache", "bigSmile", "squared", "blue")
+    ),
     "yellow-curls": Subject("person", ("brown", "curly", "yellow", "open", "", "surprise", "squared", "blue")),
 }  # fmt: skip
 STYLE_OF = ("green-robot", "white-cat", "cyan-monster", "pink-plant", "pigtails")

@@ -148,7 +148,8 @@ KINDS: dict[str, Kind] = {
 }  # fmt: skip
 """All kinds. A robot's and a cat's values name files, the others' variants and colours of the drawings."""
 STYLES = {
-    "monster": ("critters", {"bodyVariant": "body", "topVariant": "top", "eyesVariant": "eyes", "mouthVariant": "mouth"},
+    "monster": ("critters", {"bodyVariant": "body", "topVariant": "top", "eyesVariant": "eyes",
+                             "mouthVariant": "mouth"},
                 {"bodyColor": "colour", "accentColor": "top colour"}),
     "plant": ("sprouts", {"potVariant": "pot", "eyesVariant": "eyes", "mouthVariant": "mouth"}, {"potColor": "colour"}),
     "block robot": ("voxel-bot", {"topVariant": "top", "eyesVariant": "eyes", "mouthVariant": "mouth",
@@ -170,7 +171,8 @@ DIM = 0.2
 """How far drawn colours go towards mid-grey, so that outlines and eyes show on white and on black subjects."""
 LAYERS = {
     "robot": (("01Body", "body"), ("02Face", "head"), ("Mouth", "mouth"), ("Eyes", "eyes"), ("Accessory", "top")),
-    "cat": (("00body", "colour"), ("01fur", "fur"), ("02eyes", "eyes"), ("03mouth", "mouth"), ("04accessories", "wears")),
+    "cat": (("00body", "colour"), ("01fur", "fur"), ("02eyes", "eyes"), ("03mouth", "mouth"),
+            ("04accessories", "wears")),
 }  # fmt: skip
 """{kind: (folder's name after its number, part)}, from back to front."""
 
@@ -218,7 +220,8 @@ def _layer(kind: str, folder: str, name: str) -> Image.Image:
     package = find_spec("robohash")
     if package is None or package.origin is None:
         raise SystemExit("The art of robots and cats comes from the package robohash, which is not installed.")
-    root = Path(package.origin).parent / "sets" / ("set4" if kind == "cat" else f"set1/{name.split('_')[0]}")
+    art = "set4" if kind == "cat" else f"set1/{name.partition('_')[0]}"
+    root = Path(package.origin).parent / "sets" / art
     (path,) = root.glob(f"*#{folder}/*#{name}.png")
     return Image.open(path).convert("RGBA")
 
@@ -283,9 +286,7 @@ def draw(subject: Subject, side: int = DRAWN) -> NDArray[np.uint8]:
     square = np.zeros((max(high, wide),) * 2 + (4,), np.float32)
     top, left = (len(square) - high) // 2, (len(square) - wide) // 2
     square[top : top + high, left : left + wide] = rgba
-    planes = [
-        np.asarray(Image.fromarray(square[..., c]).resize((side, side), Image.Resampling.BOX)) for c in range(4)
-    ]
+    planes = [np.asarray(Image.fromarray(square[..., c]).resize((side, side), Image.Resampling.BOX)) for c in range(4)]
     out: NDArray[np.uint8] = np.stack(planes, -1).round().clip(0, 255).astype(np.uint8)
     out[..., :3] = np.minimum(out[..., :3], out[..., 3:])
     return out

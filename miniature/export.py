@@ -3,8 +3,8 @@
     python -m miniature.export                                                # write what is trained
     python -m miniature.export --into miniature/package/pseudoword_miniature  # and copy it into the package
 
-`mini-sd` loads with `StableDiffusionPipeline.from_pretrained`, `mini-clip` with open_clip's `local-dir:`; `reader` is the
-reader of parts, for evaluations.
+`mini-sd` loads with `StableDiffusionPipeline.from_pretrained`, `mini-clip` with open_clip's `local-dir:`; `reader` is
+the reader of parts, for evaluations.
 """
 
 import argparse
@@ -36,8 +36,7 @@ def write_clip(folder: Path) -> None:
     told = {"model_cfg": config | {"text_cfg": text}, "preprocess_cfg": half}
     (folder / "open_clip_config.json").write_text(json.dumps(told, indent=1))
     weights = {
-        name: value.half() if value.is_floating_point() else value
-        for name, value in read_clip().state_dict().items()
+        name: value.half() if value.is_floating_point() else value for name, value in read_clip().state_dict().items()
     }
     save_file({name: value.contiguous() for name, value in weights.items()}, folder / "open_clip_model.safetensors")
     tokenizer().save_pretrained(folder)

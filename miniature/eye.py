@@ -44,8 +44,9 @@ class Eye:
         """Unit rows [N, 1280]."""
         rows = []
         for first in range(0, len(pictures), 32):
-            part = [p.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC) for p in pictures[first : first + 32]]
-            pixels = torch.from_numpy(np.stack([np.asarray(p) for p in part])).permute(0, 3, 1, 2).float()
+            some = pictures[first : first + 32]
+            large = [np.asarray(p.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for p in some]
+            pixels = torch.from_numpy(np.stack(large)).permute(0, 3, 1, 2).float()
             rows.append(self.model((pixels - 127) / 128))
         features: NDArray[np.float32] = torch.nn.functional.normalize(torch.cat(rows), dim=1).numpy()
         return features

@@ -172,10 +172,10 @@ def job(bench: Bench, folder: Path) -> ConceptJob:
 def inversion_rows(bench: Bench) -> dict[str, float]:
     """Held-out concepts, one vector each, one fixed setting: are the pictures of the word the thing?
 
-    Of the word's pictures, the class word's and (`swapped`) another word's: the share whose nearest mean of real pictures
-    is the right one of all concepts, for judge and outside eye; the share of parts that the reader sees; whether edit
-    prompts are obeyed. Writes `inversion.png`: three real pictures of each concept, two of its class word, six of its
-    word: two plain ones, then purple, white, pencil, neon.
+    Of the word's pictures, the class word's and (`swapped`) another word's: the share whose nearest mean of real
+    pictures is the right one of all concepts, for judge and outside eye; the share of parts that the reader
+    sees; whether edit prompts are obeyed. Writes `inversion.png`: three real pictures of each concept, two of its class word, six of its
+    word: two plain ones, then purple, small on white, pencil, neon.
     """
     wanted = list(range(0, len(bench.folders), 2))[: bench.inverted]
     shown = [bench.real(folder) for folder in bench.folders]
@@ -202,9 +202,7 @@ def inversion_rows(bench: Bench) -> dict[str, float]:
         for n, c, w, e in zip(wanted, plain, of_words, edited, strict=True)
     ]
     bench.sheets.mkdir(parents=True, exist_ok=True)
-    grid([picture for row in rows for picture in row], across=18 // 9 * 9).save(
-        bench.sheets / "inversion.png", optimize=True
-    )
+    grid([picture for row in rows for picture in row], across=22).save(bench.sheets / "inversion.png", optimize=True)
     told = {}
     for name, look in (("judge", bench.judge.image_features), ("eye", bench.eye.features)):
         among = centres([look(pictures) for pictures in shown])
@@ -249,9 +247,9 @@ def main() -> None:
     sys.argv[1:] = rest
     scale = arguments(__doc__ or "")
     judge = Clip(find_judge(str(known.judge or known.miniature / "mini-clip"), "miniature"), DEVICE)
-    folders = [one for one in sorted(known.concepts.iterdir()) if 'kind = "object"' in (one / "concept.toml").read_text()]
+    objects = [one for one in sorted(known.concepts.iterdir()) if '"object"' in (one / "concept.toml").read_text()]
     model = StableDiffusion1(find_base(str(known.miniature / "mini-sd")), DEVICE)
-    bench = Bench(model, judge, Eye(), folders, WORK / f"sheet-{known.name}")
+    bench = Bench(model, judge, Eye(), objects, WORK / f"sheet-{known.name}")
     if (known.concepts.parent / "truth.json").is_file():
         bench.reader, bench.accuracy = read_reader()
     bench.inverted = max(2, round(16 * min(scale, 1.0)))

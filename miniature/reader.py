@@ -79,7 +79,8 @@ class Block(nn.Module):
 
     def __init__(self, into: int, out: int) -> None:
         super().__init__()
-        self.one, self.two = nn.Conv2d(into, out, 3, padding=1, bias=False), nn.Conv2d(out, out, 3, padding=1, bias=False)
+        self.one = nn.Conv2d(into, out, 3, padding=1, bias=False)
+        self.two = nn.Conv2d(out, out, 3, padding=1, bias=False)
         self.past = nn.Conv2d(into, out, 1, bias=False)
         self.norms = nn.ModuleList(nn.BatchNorm2d(out) for _ in range(3))
 
