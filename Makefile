@@ -34,11 +34,11 @@ $(BIN)/uv: | $(BIN)/python
 # The miniature's weights are a distribution of their own, which [train] asks for: here it comes from the tree.
 MINIATURE := miniature/package
 
-$(VENV)/.train: pyproject.toml $(MINIATURE)/pyproject.toml | $(BIN)/uv
+$(VENV)/.train: pyproject.toml ti_core/__init__.py $(MINIATURE)/pyproject.toml | $(BIN)/uv
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -e $(MINIATURE) -e ".[train]"
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml $(MINIATURE)/pyproject.toml | $(BIN)/uv
+$(VENV)/.dev: pyproject.toml ti_core/__init__.py $(MINIATURE)/pyproject.toml | $(BIN)/uv
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -e $(MINIATURE) -e ".[dev]"
 	@touch $@ $(VENV)/.train
 

@@ -38,7 +38,7 @@ STEPS, EVERY = 120, 20
 REPORT_SEEDS = 2
 """Seeds of the reporting set that every step is judged on; the choosing set is used whole."""
 SLOTS = 16
-"""Concepts in a pack: the fastest on two cores (docs/benchmarks/training.md)."""
+"""Concepts in a pack: the fastest on two cores (docs/decisions/0008)."""
 
 
 class Run(NamedTuple):

@@ -56,15 +56,15 @@ def losses_by_step(
     plan: Plan, prepared: PreparedSet, trained: Trained, settings: Settings, store: Store
 ) -> dict[int, float]:
     """Loss on the fixed batch at every step at which it would have been evaluated."""
-    model = resident(plan.base, settings.device)
     losses = dict[int, float]()
-    for checkpoint in trained.checkpoints:
-        if checkpoint.step % EVERY:
-            continue
-        word = formats.read_checkpoint(get_blob(store, checkpoint.vectors), str(checkpoint.step))
-        rows = {name: torch.from_numpy(vectors.copy()) for name, vectors in word.items()}
-        slot = Slot(concept_job(plan, prepared, TrainingState(checkpoint.step, rows, rows, rows)), model)
-        losses[checkpoint.step] = losses_of([slot], [slot.fixed_batch()], model)[0].item()
+    with resident(plan.base, settings.device) as model:
+        for checkpoint in trained.checkpoints:
+            if checkpoint.step % EVERY:
+                continue
+            word = formats.read_checkpoint(get_blob(store, checkpoint.vectors), str(checkpoint.step))
+            rows = {name: torch.from_numpy(vectors.copy()) for name, vectors in word.items()}
+            slot = Slot(concept_job(plan, prepared, TrainingState(checkpoint.step, rows, rows, rows)), model)
+            losses[checkpoint.step] = losses_of([slot], [slot.fixed_batch()], model)[0].item()
     return losses
 
 

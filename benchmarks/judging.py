@@ -31,7 +31,7 @@ from ti_core.backbone.base import SAMPLERS
 from ti_core.backbone.folder import MINIATURE
 from ti_core.backbone.resident import choose_device, resident
 from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
-from ti_core.judging.clip import resident_clip
+from ti_core.judging.clip import Clip, resident_clip
 from ti_core.judging.scoring import judge_round
 from ti_core.planning.plan import make_plan
 from ti_core.records import JudgeRequest, Scores
@@ -52,7 +52,8 @@ def requests_of(
         evaluation = EvaluationConfig(seeds=seeds)
         plan = make_plan(concept, TrainingConfig(), evaluation, SelectionRule(), base_model, settings, store)
         prepared = prepare(plan, settings, store)
-        start = resident(plan.base, settings.device).initial_vectors("animal", 1)
+        with resident(plan.base, settings.device) as model:
+            start = model.initial_vectors("animal", 1)
         for step in range(1, checkpoints + 1):
             noise = np.random.default_rng((len(made), step))
             rows = {
@@ -76,27 +77,28 @@ class Stock:
         self.pipeline.set_progress_bar_config(disable=True)
         self.settings = settings
 
-    def judge(self, requests: list[JudgeRequest], store: Store) -> list[list[Image.Image]]:
+    def judge(self, requests: list[JudgeRequest], store: Store) -> list[Image.Image]:
         """First tiles of every prompt by request; all pictures are made and seen by CLIP."""
-        tiles = []
-        for request in requests:
-            plan, prompts = request.plan, request.plan.protocol.select
-            clip = resident_clip(plan.judge, self.settings.device)
-            word = plan.concept.placeholder
-            vectors = formats.read_checkpoint(get_blob(store, str(request.vectors)), "checkpoint")
-            with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
-                Path(file.name).write_bytes(formats.write(vectors, word, "diffusers"))
-                self.pipeline.load_textual_inversion(file.name, token=word)
-            for text in (*prompts.plain, *prompts.edit):
-                for seed in prompts.seeds:
-                    picture = self.pipeline(
-                        text.format(word), num_inference_steps=plan.protocol.sampler_steps,
-                        guidance_scale=plan.protocol.guidance, generator=torch.Generator("cpu").manual_seed(seed),
-                    ).images[0]  # fmt: skip
-                    clip.image_features([picture])
-                    if seed == prompts.seeds[0]:
-                        tiles.append(picture)
-            self.pipeline.unload_textual_inversion(word)
+        with resident_clip(requests[0].plan.judge, self.settings.device) as clip:
+            return [tile for request in requests for tile in self._judge(request, clip, store)]
+
+    def _judge(self, request: JudgeRequest, clip: Clip, store: Store) -> list[Image.Image]:
+        plan, prompts, tiles = request.plan, request.plan.protocol.select, []
+        word = plan.concept.placeholder
+        vectors = formats.read_checkpoint(get_blob(store, str(request.vectors)), "checkpoint")
+        with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
+            Path(file.name).write_bytes(formats.write(vectors, word, "diffusers"))
+            self.pipeline.load_textual_inversion(file.name, token=word)
+        for text in (*prompts.plain, *prompts.edit):
+            for seed in prompts.seeds:
+                picture = self.pipeline(
+                    text.format(word), num_inference_steps=plan.protocol.sampler_steps,
+                    guidance_scale=plan.protocol.guidance, generator=torch.Generator("cpu").manual_seed(seed),
+                ).images[0]  # fmt: skip
+                clip.image_features([picture])
+                if seed == prompts.seeds[0]:
+                    tiles.append(picture)
+        self.pipeline.unload_textual_inversion(word)
         return tiles
 
 

@@ -88,7 +88,8 @@ def ours(task: dict[str, Any]) -> dict[str, Any]:
     for name, (folder, class_word) in task["concepts"].items():
         concept = ConceptSpec(name=name, pictures=folder, class_word=class_word)
         plan = make_plan(concept, training, EvaluationConfig(), SelectionRule(), task["model"], settings, store)
-        _of_type(resident(plan.base, settings.device), task["precision"])
+        with resident(plan.base, settings.device) as model:
+            _of_type(model, task["precision"])
         work.append((plan, prepare(plan, settings, store)))
     window = Window(task["began"], task["seconds"], task["device"])
     if task["what"] == "rate":
@@ -99,10 +100,11 @@ def ours(task: dict[str, Any]) -> dict[str, Any]:
             return next(passes, True) and window.boundary()
 
         paused = 0
-        for event in train(jobs, resident(work[0][0].base, settings.device), len(jobs), should_stop=stop):
-            if isinstance(event, Failed):
-                raise SystemExit(event.reason)
-            paused += isinstance(event, Paused)
+        with resident(work[0][0].base, settings.device) as model:
+            for event in train(jobs, model, len(jobs), should_stop=stop):
+                if isinstance(event, Failed):
+                    raise SystemExit(event.reason)
+                paused += isinstance(event, Paused)
         # The trainer makes the pack smaller, before the window opens, when the memory does not hold it.
         return window.told(task["batch"] * paused) | {"slots": paused}
 
@@ -141,16 +143,9 @@ class _Counted:
 
 
 def _job(plan: Any, prepared: Any) -> Any:
-    from safetensors.torch import load_file
+    from ti_core.training.running import concept_job
 
-    from ti_core.planning.prompts import templates
-    from ti_core.training.events import ConceptJob
-
-    concept, latents = plan.concept, load_file(prepared.latents)
-    return ConceptJob(
-        concept.name, concept.placeholder, concept.start_phrase, concept.vectors, templates(concept.kind),
-        plan.training, latents["mean"], latents["std"],
-    )  # fmt: skip
+    return concept_job(plan, prepared, None)
 
 
 def _of_type(model: Any, precision: str) -> None:

@@ -4,19 +4,22 @@ It knows what tasks tell; it starts nothing.
 """
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from ti_core.choosing.comparing import differences
-from ti_core.planning.protocols import averages, caveats, figures
-from ti_core.progress import Event, Judged, Stage, Trained, listening
+from ti_core.progress import Event, Judged, Lines, Stage, Trained, listening
 from ti_core.records import BatchRow, Champion, Manifest, Outcome, blob_key
+from ti_core.reporting.figures import averages, caveats, figures
+from ti_core.reporting.words import in_words
 from ti_core.store import Store
 
 # Reasons, paths and numbers are shown as they are: brackets in them are no markup.
@@ -26,9 +29,14 @@ err = Console(stderr=True)
 
 @contextmanager
 def live(quiet: bool) -> Iterator[None]:
-    """Show the progress of the runs of this process on stderr while the block runs."""
+    """Show the progress of the runs of this process while the block runs: bars on a terminal's stderr; where stdout is
+    a pipe or a file, lines there, as they happen."""
     if quiet:
         yield
+        return
+    if not (sys.stdout.isatty() and sys.stderr.isatty()):
+        with listening(Lines(_to_stderr if sys.stdout.isatty() else _to_stdout)):
+            yield
         return
     columns = (
         TextColumn("{task.description}"),
@@ -41,37 +49,56 @@ def live(quiet: bool) -> Iterator[None]:
         yield
 
 
+def _to_stdout(line: str) -> None:
+    _print(line, sys.stdout)
+
+
+def _to_stderr(line: str) -> None:
+    _print(line, sys.stderr)
+
+
+def _print(line: str, file: TextIO) -> None:
+    with suppress(OSError):  # whoever read the pipe has gone, and the work goes on
+        print(line, file=file, flush=True)
+
+
 class _Bars:
-    """One bar for the stage at hand, one for each training."""
+    """A line for the stage at hand, a bar for the training of all concepts, and one for a round of judging."""
 
     def __init__(self, bars: Progress) -> None:
-        self._bars, self._concept = bars, ""
+        self._bars = bars
+        self._stage = bars.add_task("", total=None, note="")
+        self._long = dict[str, TaskID]()
 
     def __call__(self, event: Event) -> None:
-        if event.concept != self._concept:
-            self._concept = event.concept
-            self._stage = self._bars.add_task(event.concept, total=None, note="")
-            self._training: int | None = None
         match event:
             case Stage():
-                self._bars.update(self._stage, description=f"[bold]{event.concept}[/] {event.name}", note="")
+                self._bars.update(self._stage, description=f"[bold]{event.concept}[/] {event.name}")
             case Trained():
                 note = f"loss {event.loss:.4f}  norm {event.norm:.3f}  {event.samples_per_second:.0f}/s"
-                if self._training is None:
-                    self._training = self._bars.add_task("", total=event.steps, note=note)
-                step = f"  step {event.step} of {event.steps}"
-                self._bars.update(self._training, description=step, completed=event.step, note=note)
+                self._advance("trained", event, f"  {event.concept} step {event.step} of {event.steps}", note)
             case Judged():
                 scores = event.scores
                 note = f"CLIP-I {scores.clip_i.mean:.3f}  CLIP-T {scores.clip_t.mean:.3f}"
-                self._bars.update(self._stage, note=note)
+                self._advance("judged", event, f"  judged {event.done} of {event.total}", note)
+
+    def _advance(self, bar: str, event: Trained | Judged, text: str, note: str) -> None:
+        if bar not in self._long:
+            self._long[bar] = self._bars.add_task("", note="")
+        self._bars.update(self._long[bar], description=text, completed=event.done, total=event.total, note=note)
 
 
-def show_outcome(outcome: Outcome, manifest: Manifest, page: str) -> None:
-    """Tell how a run ended and where to look."""
+def show_outcome(outcome: Outcome, manifest: Manifest, page: str, earlier: str = "") -> None:
+    """Tell how a run ended and where to look; `earlier` says that an earlier version did it."""
     colour = {"published": "green", "rejected": "red"}.get(outcome.status, "yellow")
     word = manifest.plan.concept.placeholder
     out.print(Text.assemble("\n", (outcome.status, f"bold {colour}"), f" {word}: {outcome.reason}"))
+    if earlier:
+        out.print(earlier)
+    words = in_words(manifest)
+    out.print(" ".join([words.standing, words.learned, words.lacks]))
+    for advice in words.advice:
+        out.print(f"  Try: {advice}")
     out.print(manifest.decision.explanation)
     gain = manifest.report.gain
     out.print(
@@ -86,9 +113,9 @@ def show_outcome(outcome: Outcome, manifest: Manifest, page: str) -> None:
 
 def _tell_protocol(manifest: Manifest) -> None:
     """The figures of a published protocol and what to know of them; nothing for other protocols."""
-    told = [f"{name} {value:.3f}" for name, value in figures(manifest).items()]
-    if told:
-        out.print(f"By the protocol {manifest.plan.evaluation.protocol}: {', '.join(told)}.")
+    quoted = [f"{name} {value:.3f}" for name, value in figures(manifest).items()]
+    if quoted:
+        out.print(f"By the protocol {manifest.plan.evaluation.protocol}: {', '.join(quoted)}.")
     for caveat in caveats(manifest.plan):
         out.print(f"  {caveat}")
 
@@ -96,21 +123,25 @@ def _tell_protocol(manifest: Manifest) -> None:
 def show_rejudged(old: Manifest, made: Manifest, page: str, as_json: bool) -> None:
     """Tell what judging again chose, beside what was chosen before, and whether the two compare."""
     if as_json:
-        told = {
+        fields = {
             "judge_key": made.plan.judge_key,
             "protocol": made.plan.protocol_digest,
             "decision": made.decision.model_dump(mode="json"),
+            "verdict": made.verdict,
+            "reason": made.report.reason,
             "report": made.report.score,
             "figures": figures(made),
             "before": {"judge_key": old.plan.judge_key, "step": old.decision.step, "report": old.report.score},
             "differences": differences(old.plan.protocol, made.plan.protocol),
             "page": page,
         }
-        print(json.dumps(told))
+        print(json.dumps(fields))
         return
     out.print(_steps(made))
     out.print(made.decision.explanation)
     before, now = f"step {old.decision.step}", f"step {made.decision.step}"
+    if made.report.reason:
+        out.print(f"{made.verdict.capitalize()}: {made.report.reason}")
     out.print(f"Chosen before: {before} (run {old.plan.judge_key[:12]}); now: {now} (run {made.plan.judge_key[:12]}).")
     _tell_protocol(made)
     differs = differences(old.plan.protocol, made.plan.protocol)
@@ -122,14 +153,14 @@ def show_rejudged(old: Manifest, made: Manifest, page: str, as_json: bool) -> No
 
 
 def show_concept(
-    store: Store, told: Sequence[tuple[Sequence[Outcome], Champion | None, Manifest]], as_json: bool
+    store: Store, runs: Sequence[tuple[Sequence[Outcome], Champion | None, Manifest]], as_json: bool
 ) -> None:
     """Show a concept on each of its base models: how its runs ended, and scores and files of the champion (or of the
     last run)."""
     if as_json:
-        print(json.dumps([_as_json(store, *one) for one in told]))
+        print(json.dumps([_as_json(store, *one) for one in runs]))
         return
-    for outcomes, champion, manifest in told:
+    for outcomes, champion, manifest in runs:
         out.print(_versions(outcomes, champion))
         out.print(_steps(manifest))
         out.print(manifest.decision.explanation)
@@ -175,7 +206,8 @@ def show_batch(rows: Sequence[BatchRow], page: Path) -> None:
     table = Table("concept", "outcome", "step", "score", "reason", title="Batch")
     for row in rows:
         score = "" if row.score is None else f"{row.score:.3f}"
-        table.add_row(row.concept, row.status, "" if row.step is None else str(row.step), score, row.reason)
+        ended = f"skipped ({row.outcome})" if row.status == "skipped" and row.outcome else row.status
+        table.add_row(row.concept, ended, "" if row.step is None else str(row.step), score, row.reason)
     out.print(table)
     for one in averages(rows):
         reach = "" if one.reach is None else f" ± {one.reach:.3f}"

@@ -6,8 +6,8 @@ from typing import Annotated
 from prefect import flow, runtime
 from prefect.states import Completed, Failed, State
 
-from flows.form import field
-from flows.train_concept import BaseModel, Choosing, HowPacked, Judging, Training
+from flows.options import BaseModel, ClassWord, Renew, field
+from flows.train_concept import Choosing, HowPacked, Judging, Training
 from tasks.line import abandon, list_concepts, run_line, summarise
 from ti_core.config import EvaluationConfig, Packing, SelectionRule, TrainingConfig
 from ti_core.planning.protocols import with_data
@@ -22,20 +22,19 @@ def train_batch(
         str,
         field("Source", "A folder or s3://bucket/prefix with one sub-folder per concept, or a CSV/Parquet table."),
     ],
-    class_word: Annotated[
-        str, field("Class word", "For concepts that name none in their concept.toml or table row.")
-    ] = "object",
+    class_word: ClassWord = "object",
     training: Training = TrainingConfig(),
     evaluation: Judging = EvaluationConfig(),
     rule: Choosing = SelectionRule(),
     base_model: BaseModel = "",
     packing: HowPacked = Packing(),
+    renew: Renew = False,
 ) -> State[list[BatchRow]]:
     """Train every concept of a folder, a bucket prefix or a table, and end with a summary, worst first."""
     batch = f"{runtime.flow_run.name} {str(runtime.flow_run.id)[:8]}"  # Prefect may give the same name again
     try:
         items = list_concepts(source, class_word)
-        asked = Asked(training, with_data(evaluation, source, load_settings()), rule, base_model)
+        asked = Asked(training, with_data(evaluation, source, load_settings()), rule, base_model, renew)
         rows = summarise(run_line(items, asked, packing, batch), batch)
     except BaseException:  # cancelled, stopped, or out of a service that summarise needs
         abandon(batch)

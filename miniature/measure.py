@@ -166,7 +166,8 @@ def job(bench: Bench, folder: Path) -> ConceptJob:
     pictures = np.stack([np.asarray(one) for one in bench.real(folder)])
     real = torch.from_numpy(pictures.copy()).permute(0, 3, 1, 2).float() / 127.5 - 1
     mean, std = bench.model.encode_pictures(torch.cat([real, real.flip(-1)]))
-    return ConceptJob(folder.name, f"<{folder.name}>", told["class_word"], 1, templates("object"), INVERSION, mean, std)
+    name, word = folder.name, f"<{folder.name}>"
+    return ConceptJob(name, name, word, told["class_word"], 1, templates("object"), INVERSION, mean, std)
 
 
 def inversion_rows(bench: Bench) -> dict[str, float]:
@@ -181,7 +182,7 @@ def inversion_rows(bench: Bench) -> dict[str, float]:
     shown = [bench.real(folder) for folder in bench.folders]
     jobs = [job(bench, bench.folders[number]) for number in wanted]
     vectors = {
-        event.concept: event.state.vectors[ENCODER].numpy()
+        event.key: event.state.vectors[ENCODER].numpy()
         for event in train(jobs, bench.model, slots=4)
         if isinstance(event, CheckpointReady)
     }

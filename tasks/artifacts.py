@@ -1,4 +1,5 @@
-"""What Prefect's UI shows of a run beyond its graph: progress, tables, pictures, links. No logic of the line.
+"""What Prefect shows and tells of a run beyond its graph: progress, tables, pictures, links, events. No logic of the
+line.
 
 An artifact's key joins its kind and the concept, so that Prefect keeps the history of one concept together.
 """
@@ -16,6 +17,7 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.events import emit_event
 
 from ti_core import progress
 from ti_core.records import BatchRow, Decision, Outcome, Plan
@@ -78,6 +80,17 @@ def page_link(outcome: Outcome, link: str) -> None:
     create_link_artifact(link, link_text=text, key=f"page-{outcome.concept}", description=outcome.reason)
 
 
+def tell_of(outcome: Outcome, link: str) -> None:
+    """An event of its own for each concept that ended, `pseudoword.concept.rejected` for one: automations hear of it in
+    the same words whichever flow it ran in."""
+    resource = {
+        "prefect.resource.id": f"pseudoword.concept.{outcome.concept}.{outcome.base}",
+        "prefect.resource.name": f"{outcome.concept} on {outcome.base}",
+    }
+    payload = {"reason": outcome.reason, "page": link, "score": outcome.score, "step": outcome.step}
+    emit_event(f"pseudoword.concept.{outcome.status}", resource, payload=payload)
+
+
 class Artifacts:
     """Listens to the line and shows what it tells."""
 
@@ -87,7 +100,7 @@ class Artifacts:
     def __call__(self, event: progress.Event) -> None:
         match event:
             case progress.Trained():
-                bar = self._bars.setdefault(event.concept, ProgressBar(f"training-{event.concept}"))
+                bar = self._bars.setdefault(event.key, ProgressBar(f"training-{event.concept}"))
                 text = f"step {event.step} of {event.steps}, loss {event.loss:.4f}"
                 bar.update(event.step / event.steps, text, final=event.step == event.steps)
             case progress.Assembled():
@@ -98,6 +111,7 @@ class Artifacts:
                 contact_sheet(manifest.plan, drawn(manifest, lambda sha256: get_blob(store, sha256)))
             case progress.Ended():
                 page_link(event.outcome, event.page)
+                tell_of(event.outcome, event.page)
 
 
 def batch_table(rows: list[BatchRow]) -> None:

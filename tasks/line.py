@@ -64,7 +64,7 @@ def run_line(items: Sequence[BatchItem], asked: Asked, packing: Packing, batch: 
     """Take a list of concepts through the line, every station a task run of the present flow run."""
     settings = load_settings()
     line = Line(settings, open_store(settings), packing, batch, as_task)
-    with progress.listening(artifacts.Artifacts()):
+    with progress.listening(artifacts.Artifacts()), progress.listening(progress.Lines(progress.log.info)):
         return line.run(items, asked)
 
 
@@ -103,11 +103,14 @@ def abandon(batch: str) -> None:
 
 
 @task(name="find-run", task_run_name="find run", **HOW)
-def find_run(concept: str, base: str, run: str) -> Manifest:
+def find_run(concept: str, base_model: str, run: str) -> Manifest:
     """The judged run to judge again."""
-    from ti_core.publishing.catalogue import find
+    from ti_core.config import check_slug
+    from ti_core.publishing.catalogue import base_for, bases_of, find
 
-    return find(concept, base, run, open_store(load_settings()))
+    settings = load_settings()
+    store = open_store(settings)
+    return find(concept, base_for(base_model, settings, bases_of(store, check_slug(concept))), run, store)
 
 
 def judge_again(old: Manifest, evaluation: EvaluationConfig, rule: SelectionRule, clip: str) -> Manifest:
@@ -116,5 +119,5 @@ def judge_again(old: Manifest, evaluation: EvaluationConfig, rule: SelectionRule
 
     settings = load_settings()
     line = Line(settings, open_store(settings), call=as_task)
-    with progress.listening(artifacts.Artifacts()):
+    with progress.listening(artifacts.Artifacts()), progress.listening(progress.Lines(progress.log.info)):
         return line.judge_again(old, replan(old.plan, evaluation, rule, clip, settings))

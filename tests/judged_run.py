@@ -91,7 +91,7 @@ class JudgedRun:
         )  # fmt: skip
         self.manifest = Manifest(
             plan=plan,
-            prepared=PreparedSet(key="k" * 32, resolution=64, squares=tuple(pictures), latents="l", count=4),
+            prepared=PreparedSet(key="k" * 32, resolution=64, squares=tuple(pictures), latents="l"),
             checkpoints=tuple(
                 Checkpoint(step=step, vectors="v" * 64, norm=0.4 + step / 100, loss=0.06) for step in steps
             ),

@@ -53,10 +53,10 @@ def miniature() -> Backbone:
 
 
 @cache
-def tiny_sd1() -> Backbone:
+def tiny_sd1(dtype: torch.dtype = torch.float32) -> Backbone:
     """A tiny random SD 1.x on the CPU, made once in a test process: ten times faster than the miniature."""
     with tempfile.TemporaryDirectory() as folder:
-        return load(find_base(str(save_sd1(Path(folder) / "tiny-sd1"))), torch.device("cpu"))
+        return load(find_base(str(save_sd1(Path(folder) / "tiny-sd1"))), torch.device("cpu"), dtype)
 
 
 def stock_pipeline(folder: Path | str) -> Any:
@@ -236,6 +236,7 @@ def job(
     mean = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bilinear")
     chosen: dict[str, Any] = {"steps": 12, "batch_size": 2, "learning_rate": 5e-3, "checkpoint_every": 6}
     return ConceptJob(
+        key=name,
         name=name,
         placeholder=f"<{name}>",
         start_phrase=start_phrase,

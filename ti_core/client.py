@@ -11,9 +11,9 @@ import secrets
 from difflib import get_close_matches
 from pathlib import Path
 
-from ti_core.config import base_slug, check_slug
+from ti_core.config import check_slug
 from ti_core.errors import InputError, IntegrityError, NotFoundError
-from ti_core.publishing.catalogue import champion_of
+from ti_core.publishing.catalogue import base_for, champion_of
 from ti_core.records import Champion, Layout, PublishedFile
 from ti_core.settings import Settings, load_settings
 from ti_core.store import Store, get_blob, open_store
@@ -28,9 +28,9 @@ def get(
 ) -> Path:
     """Fetch the champion's file of a concept. Returns its path.
 
-    `base` is a base model (its slug, folder or hub name); None takes the only one the concept is published for, or
-    else the settings' own. `out` is a folder, made if needed; None is `words` in the data folder. `settings` are read
-    from the environment by default. A file of the same name is replaced in one step.
+    `base` is a base model (its slug, folder, file or hub name); None takes `PSEUDOWORD_BASE_MODEL`, or else the only
+    one the concept is published for. `out` is a folder, made if needed; None is `words` in the data folder. `settings`
+    are read from the environment by default. A file of the same name is replaced in one step.
 
     Raises NotFoundError when there is no such word, IntegrityError when stored data is damaged or written by a newer
     version, InputError when `out` cannot be written; nothing is written in these cases. Raises ServiceError when the
@@ -62,8 +62,7 @@ def _published(store: Store, prefix: str) -> list[tuple[str, str]]:
 
 def _find(store: Store, concept: str, base: str | None, settings: Settings) -> Champion:
     check_slug(concept)
-    bases = [] if base else _bases(store, concept)
-    chosen = bases[0] if len(bases) == 1 else base_slug(base or settings.base_model)
+    chosen = base_for(base or "", settings, [] if base else _bases(store, concept))
     found = champion_of(store, concept, chosen)
     if found is None:
         raise NotFoundError(f"No word {concept} for {chosen} is published in {store.uri}.{_hint(store, concept)}")

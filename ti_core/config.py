@@ -35,11 +35,12 @@ def check_slug(name: str) -> str:
 
 
 def base_slug(name: str) -> str:
-    """Return the slug of the base model `name` (`miniature`, a folder or a hub name), which is made of its last part.
+    """Return the slug of the base model `name` (`miniature`, a folder, file or hub name), made of its last part.
 
     Raises InputError when nothing is left of it.
     """
-    return check_slug(re.sub(r"[^a-z0-9]+", "-", name.rstrip("/").rpartition("/")[2].lower()).strip("-"))
+    last = name.rstrip("/").rpartition("/")[2].lower().removesuffix(".safetensors")
+    return check_slug(re.sub(r"[^a-z0-9]+", "-", last).strip("-"))
 
 
 def _slug_field(value: Any) -> Any:
@@ -154,7 +155,7 @@ class TrainingConfig(_Config):
 
         `resolution` is the base model's own, in pixels.
         """
-        chosen = DEFAULTS[kind]["training"] | {"resolution": resolution} | _given(self)
+        chosen = DEFAULTS[kind]["training"] | {"resolution": resolution} | given(self)
         if not self.checkpoint_every:
             chosen["checkpoint_every"] = min(chosen["checkpoint_every"], chosen["steps"])
         return type(self).model_validate(chosen)
@@ -221,7 +222,7 @@ class EvaluationConfig(_Config):
     guidance: float = _field(
         0.0,
         "Guidance",
-        "Of classifier-free guidance; 0: the protocol's, or the base model's.",
+        "Scale of classifier-free guidance; 0: the protocol's, or the base model's.",
         2,
         ge=0.0,
         le=50.0,
@@ -248,7 +249,7 @@ class EvaluationConfig(_Config):
         """Return a copy in which no zero stands for a default."""
         name: ProtocolName = self.protocol or "standard"
         return type(self).model_validate(
-            DEFAULTS[kind]["evaluation"] | PROTOCOLS[name] | _given(self) | {"protocol": name}
+            DEFAULTS[kind]["evaluation"] | PROTOCOLS[name] | given(self) | {"protocol": name}
         )
 
 
@@ -305,13 +306,13 @@ _BY_KIND = {"steps", "batch_size", "learning_rate", "checkpoint_every", "resolut
 """Fields whose zero stands for the default of the base model's kind."""
 
 
-def _given(config: BaseModel) -> dict[str, Any]:
-    """What the user set: everything but the zeros that stand for a default."""
-    return {k: v for k, v in config if k not in _BY_KIND or v}
+def given(config: BaseModel) -> dict[str, Any]:
+    """What the user set: the fields that were named, but for those whose value stands for a default."""
+    return {k: v for k, v in config.model_dump(exclude_unset=True).items() if k not in _BY_KIND or v}
 
 
 DEFAULTS: dict[BackboneKind, dict[str, dict[str, Any]]] = {
-    # Measured on the held-out concepts with the miniature of 0.1.0, see docs/held-out.md.
+    # Measured with the miniature of 0.1.0 (docs/decisions/0003, 0004); the present one has kept them.
     "miniature": {
         "training": {"steps": 100, "batch_size": 8, "learning_rate": 5e-3, "checkpoint_every": 20},
         "evaluation": {"seeds": 5, "sampler": "ddim", "sampler_steps": 8, "guidance": 4.0},

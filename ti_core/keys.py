@@ -70,9 +70,9 @@ def protocol_digest(protocol: Protocol) -> str:
 
     A part that the protocol came to know later counts only where it is used, so that what was judged before compares.
     """
-    told = protocol.model_dump(mode="json", exclude={"clip", "dino"})
+    counted = protocol.model_dump(mode="json", exclude={"clip", "dino"})
     unused = {"dino_digest"} if not protocol.dino_digest else set()
-    return digest({name: value for name, value in told.items() if name not in unused})
+    return digest({name: value for name, value in counted.items() if name not in unused})
 
 
 def request_digest(request: JudgeRequest) -> str:
@@ -95,9 +95,9 @@ def judge_key(train_key: str, protocol_digest: str, rule: SelectionRule, halving
     Halving is: it leaves steps out before they are judged on all seeds, so the decision may be another one.
     """
     floor = {"floor"} if rule.name == "balanced" else set()
-    told = rule.model_dump(mode="json", exclude=floor)
+    of_rule = rule.model_dump(mode="json", exclude=floor)
     how = {"halving": True} if halving else {}
-    return digest({"train": train_key, "protocol": protocol_digest, "rule": told} | how)
+    return digest({"train": train_key, "protocol": protocol_digest, "rule": of_rule} | how)
 
 
 # --- keys of earlier versions ----------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def _older_train_key(plan: Plan, fields: set[str]) -> str:
     if _used(training, TrainingConfig.model_fields.keys() - fields - unread(training).keys()):
         return ""
     concept = {"start": plan.concept.start_phrase, "kind": plan.concept.kind, "vectors": plan.concept.vectors}
-    told = {
+    counted = {
         "numerics": 1,
         "pictures": sorted(picture.sha256 for picture in pictures),
         "preprocessing": _preprocess_key_1(training.resolution),
@@ -137,15 +137,15 @@ def _older_train_key(plan: Plan, fields: set[str]) -> str:
         "base": plan.base.digest,
     }
     if "masked" in fields:
-        told["masks"] = sorted(picture.mask for picture in pictures) if training.masked else []
-    return digest(told)
+        counted["masks"] = sorted(picture.mask for picture in pictures) if training.masked else []
+    return digest(counted)
 
 
 def _older_judge_key(plan: Plan, train: str) -> str:
     protocol, rule = plan.protocol, plan.rule
     seconds = {"dino", "dino_digest"} if protocol.dino_digest else set()
-    told = protocol.model_dump(mode="json", include=_PROTOCOL | seconds)
-    then = told | {"version": 1, "preprocessing": _preprocess_key_1(plan.training.resolution)}
+    counted = protocol.model_dump(mode="json", include=_PROTOCOL | seconds)
+    then = counted | {"version": 1, "preprocessing": _preprocess_key_1(plan.training.resolution)}
     floor = set() if rule.name == "balanced" else {"floor"}
     chosen = rule.model_dump(mode="json", include=_RULE | floor)
     how = {"halving": True} if plan.evaluation.halving else {}

@@ -83,6 +83,15 @@ class Settings(BaseSettings):
             "PSEUDOWORD_ALLOWED_ROOTS."
         )
 
+    def check_place(self, name: str, own: str) -> None:
+        """Raise InputError where a run names a model or judge by a path outside the allowed folders: it may name its
+        own, but not look through the worker's disk. The `own` setting of the worker may lie anywhere."""
+        path = Path(name).expanduser()
+        if name and name != own and (path.is_absolute() or path.exists()):
+            place = self.allowed(path)
+            if place.is_file():
+                self.allowed(place.with_suffix(""))  # a single file's configuration lies beside it
+
 
 def sqlite_path(path: Path) -> str:
     """`path` as a database URI spells it. SQLAlchemy ends the path at a question mark and decodes what follows a

@@ -14,15 +14,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from ti_core import progress
-from ti_core.choosing.selection import balanced, choose, duel, report, survivors
+from ti_core.choosing.selection import balanced, choose, duel, over_neutral, report, survivors
 from ti_core.config import Packing
 from ti_core.errors import InputError, PausedError, PseudowordError, ServiceError, TrainingError
 from ti_core.images.ingest import keep_pictures
 from ti_core.keys import protocol_digest
+from ti_core.known import pages_as_asked
+from ti_core.nouns import NEUTRAL
 from ti_core.planning.batch import BatchItem
 from ti_core.planning.plan import make_plan
 from ti_core.publishing.catalogue import champion_of, duel_of, known, manifest_at, manifest_of
-from ti_core.records import Champion, Duel, JudgeRequest, Manifest, Plan, Split
+from ti_core.records import Champion, Duel, JudgeRequest, Manifest, Plan, Scores, Split
 from ti_core.reporting.pages import write_page
 from ti_core.settings import Settings
 from ti_core.store import Store, get_blob
@@ -35,6 +37,9 @@ log = logging.getLogger(__name__)
 
 WRITERS = 4
 """Concepts that are published at the same time: it is waiting for servers."""
+
+NEUTRAL_SEEDS = 5
+"""Seeds per prompt of the neutral baseline, at most: it is only shown, so a protocol of 64 seeds need not pay 64."""
 
 _planned: ContextVar[Sequence[Work]] = ContextVar("planned", default=())
 
@@ -66,7 +71,8 @@ def plan(items: Sequence[BatchItem], asked: Asked, settings: Settings, store: St
         except PseudowordError as error:
             works.append(replace(work, error=error))
     open_works = [one for one in works if one.open]
-    found = dict(zip((one.place for one in open_works), known(store, [one.planned for one in open_works]), strict=True))
+    outcomes = known(store, [one.planned for one in open_works], asked.renew)
+    found = {one.place: outcome for one, outcome in zip(open_works, outcomes, strict=True)}
     return [replace(one, outcome=found.get(one.place), known=found.get(one.place) is not None) for one in works]
 
 
@@ -77,9 +83,9 @@ class Stations:
         self._settings, self._store, self._packing, self._batch = settings, store, packing, batch
 
     def ingest(self, items: Sequence[BatchItem], asked: Asked) -> list[Work]:
-        """Decide every run (`plan`), and keep the pictures of those that have no outcome yet."""
+        """Decide every run (`plan`), tell what is known, and keep the pictures of those that have no outcome yet."""
         works = list(_planned.get()) or plan(items, asked, self._settings, self._store)
-        return _one_by_one(works, self._keep_pictures)
+        return _one_by_one(pages_as_asked(works, self._settings, self._store), self._keep_pictures)
 
     def _keep_pictures(self, work: Work) -> Work:
         keep_pictures(work.planned.concept.pictures, work.planned.images, self._settings, self._store)
@@ -98,19 +104,17 @@ class Stations:
 
     def train(self, works: Sequence[Work]) -> list[Work]:
         """Train all in packs, each under a tracking run of its own; checkpoints and states are in the store."""
-        from ti_core.registry import Registry
-        from ti_core.training.events import Progress
-        from ti_core.training.running import run_training
+        from ti_core.registry import Curves, Registry
+        from ti_core.training.running import run_key, run_training
 
         registry = Registry(self._settings)
         works = [replace(one, run_id=registry.open_run(one.planned, self._batch)) for one in works]
-        rows: dict[str, list[dict[str, float]]] = {one.name: [] for one in works}
+        run_ids = {run_key(one.planned): one.run_id for one in works}
 
-        def on_progress(event: Progress) -> None:
-            told = (event.step, event.steps, event.loss, event.norm, event.samples_per_second)
-            progress.tell(progress.Trained(event.concept, *told))
-            names = ("step", "loss", "norm", "samples_per_second")
-            rows[event.concept].append({name: getattr(event, name) for name in names})
+        def on_progress(event: progress.Trained) -> None:
+            progress.tell(event)
+            values = {name: getattr(event, name) for name in ("loss", "norm", "samples_per_second")}
+            curves.add(run_ids[event.key], event.step, values)
 
         def say(text: str) -> None:
             log.info("%s", text)
@@ -119,14 +123,15 @@ class Stations:
         progress.tell(progress.Stage(works[0].name, "training"))
         pairs = [(one.planned, one.ready) for one in works]
         try:
-            made = run_training(pairs, self._packing, self._settings, self._store, on_progress, say)
+            with Curves(self._settings, registry) as curves:
+                made = run_training(pairs, self._packing, self._settings, self._store, on_progress, say)
         except BaseException:
             self.close(works, "FAILED")
             raise
         after = []
         for work, trained in zip(works, made, strict=True):
-            registry.log_training(work.run_id, rows[work.name])
-            error = PausedError(trained.reason) if trained.paused else TrainingError(trained.reason)
+            kind = PausedError if trained.paused else ServiceError if trained.unkept else TrainingError
+            error = kind(trained.reason)
             after.append(replace(work, checkpoints=trained.checkpoints, error=error if trained.reason else None))
         return self._closing(after)
 
@@ -137,6 +142,7 @@ class Stations:
         from ti_core.judging.scoring import anchors
 
         wanted = list[tuple[Work, JudgeRequest]]()
+        done, total = _judged_before(works, step, rung)
         for work in works:
             of = rounds_of(work)
             vectors = next((one.vectors for one in standing(work) if one.step == step), None)
@@ -144,14 +150,14 @@ class Stations:
                 seeds = of[rung].seeds if step and len(of) > 1 else ()
                 wanted.append((work, _request(work, step, vectors, "select", seeds)))
                 progress.tell(progress.Stage(work.name, f"judging {f'step {step}' if step else 'the class word'}"))
-        made = judge_together([[request] for _, request in wanted], self._settings, self._store)
+        on_scores = _Counted(done, total)
+        made = judge_together([[request] for _, request in wanted], self._settings, self._store, on_scores)
         marks = []
         for (work, _), result in zip(wanted, made, strict=True):
             if isinstance(result, PseudowordError):
                 marks.append(Mark(work.place, step, error=result))
                 continue
             (scores,) = result
-            progress.tell(progress.Judged(work.name, scores))
             ends = None if step else anchors(work.planned, work.ready, scores, self._settings, self._store)
             marks.append(Mark(work.place, step, scores, ends))
         return marks
@@ -181,7 +187,8 @@ class Stations:
         return self._closing(_one_by_one(marked(works, marks), chosen))
 
     def evaluate_report(self, works: Sequence[Work]) -> list[Work]:
-        """Judge class word and chosen step of all works on the reporting set, which had no say in the choice."""
+        """Judge class word, chosen step and neutral word of all works on the reporting set, which had no say in the
+        choice."""
         from ti_core.judging.rounds import judge_together
         from ti_core.judging.scoring import anchors
 
@@ -190,16 +197,21 @@ class Stations:
             progress.tell(progress.Stage(work.name, "judging for the report"))
             vectors = next(one.vectors for one in work.checkpoints if work.decision and one.step == work.decision.step)
             step = work.decision.step if work.decision else 0
-            requests.append([_request(work, 0, None, "report"), _request(work, step, vectors, "report")])
-        made = judge_together(requests, self._settings, self._store)
+            requests.append(
+                [_request(work, 0, None, "report"), _request(work, step, vectors, "report"), _neutral(work)]
+            )
+        on_scores = _Counted(0, 3 * len(requests))
+        made = judge_together(requests, self._settings, self._store, on_scores)
 
         def reported(work: Work) -> Work:
             result = made[[one.place for one in works].index(work.place)]
             if isinstance(result, PseudowordError):
                 raise result
-            class_word, chosen = result
+            class_word, chosen, neutral = result
             ends = anchors(work.planned, work.ready, class_word, self._settings, self._store)
-            return replace(work, report=report(chosen, ends, work.planned.rule))
+            rule, word = work.planned.rule, NEUTRAL[work.planned.concept.kind]
+            made_report = over_neutral(report(chosen, ends, rule), word, neutral, rule)
+            return replace(work, report=made_report)
 
         return self._closing(_one_by_one(works, reported))
 
@@ -308,9 +320,11 @@ class Stations:
     def _drain(self, registry: "Registry") -> None:
         """Tell the tracking server what earlier runs could not."""
         from ti_core.publishing.mirroring import drain
+        from ti_core.registry import drain_curves
 
         try:
             drain(self._store, registry)
+            drain_curves(self._settings, registry)
         except ServiceError as error:
             log.warning("%s It is told of the runs that ended at the next time.", error)
 
@@ -350,13 +364,15 @@ class Stations:
 
     def manifest(self, work: Work) -> Manifest:
         """All that is known of a judged run; the blobs it names are in the store."""
+        from ti_core.backbone.resident import place_of_work
         from ti_core.publishing.assembly import assemble
 
         assert work.ends and work.decision and work.report  # noqa: S101  # for the type checker
         scores = tuple(work.scores[step] for step in sorted(work.scores))
+        place, judged = place_of_work(self._settings.device), (work.decision, work.report)
         return assemble(
-            work.planned, work.ready, work.checkpoints, work.ends, scores, work.decision, work.report, self._store
-        )
+            work.planned, work.ready, work.checkpoints, work.ends, scores, *judged, self._store, place
+        )  # fmt: skip
 
     def close(self, works: Sequence[Work], status: Literal["FAILED", "KILLED"]) -> None:
         """End the tracking runs of works that go no further now; a later attempt takes them up again. A silent server
@@ -397,6 +413,45 @@ def _meeting(work: Work, rival: Champion, theirs: Manifest) -> list[JudgeRequest
         JudgeRequest(plan=there, prepared=seen, step=step, vectors=blob, split="report")
         for step, blob in ((0, None), (chosen, vectors), (rival.step, rival.vectors))
     ]
+
+
+class _Counted:
+    """Tells of every set of pictures as soon as it is judged: how many of the `total` of a round are, `done` of them
+    before."""
+
+    def __init__(self, done: int, total: int) -> None:
+        self._done, self._total = done, total
+        self._seen = set[tuple[str, str, int, str]]()
+
+    def __call__(self, request: JudgeRequest, scores: Scores) -> None:
+        plan = request.plan
+        self._seen.add((plan.concept.name, plan.judge_key, request.step, plan.protocol.class_word))
+        done = self._done + len(self._seen)
+        progress.tell(progress.Judged(request.plan.concept.name, scores, done, self._total))
+
+
+def _judged_before(works: Sequence[Work], step: int, rung: int) -> tuple[int, int]:
+    """Of the sets of pictures that a rung judges: how many come before this step, and how many there are."""
+    steps = [
+        one
+        for work in works
+        if rung < len(rounds_of(work))
+        for one in ([] if rung else [0]) + [checkpoint.step for checkpoint in standing(work)]
+    ]
+    return sum(one < step for one in steps), len(steps)
+
+
+def _neutral(work: Work) -> JudgeRequest:
+    """The neutral word on the reporting set's plain prompts: the same pictures for every concept of a base model."""
+    plan, word = work.planned, NEUTRAL[work.planned.concept.kind]
+    prompts = plan.protocol.report.model_copy(update={"edit": ()})
+    protocol = plan.protocol.model_copy(update={"class_word": word, "report": prompts})
+    concept = plan.concept.model_copy(update={"class_word": word})
+    there = {"concept": concept, "protocol": protocol, "protocol_digest": protocol_digest(protocol)}
+    return JudgeRequest(
+        plan=plan.model_copy(update=there), prepared=work.ready, step=0, vectors=None, split="report",
+        seeds=prompts.seeds[:NEUTRAL_SEEDS],
+    )  # fmt: skip
 
 
 def _request(work: Work, step: int, vectors: str | None, split: Split, seeds: tuple[int, ...] = ()) -> JudgeRequest:

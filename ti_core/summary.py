@@ -5,9 +5,9 @@ from functools import partial
 from pathlib import Path
 
 from ti_core.errors import PausedError, PseudowordError
-from ti_core.planning.protocols import caveats, figures
-from ti_core.publishing.catalogue import manifest_at
+from ti_core.publishing.catalogue import by_earlier_version, manifest_at
 from ti_core.records import BatchRow
+from ti_core.reporting.figures import caveats, figures
 from ti_core.reporting.pages import page_path, write_batch_page
 from ti_core.reporting.report import batch_page
 from ti_core.settings import Settings
@@ -37,15 +37,18 @@ def _row(work: Work, settings: Settings, store: Store) -> BatchRow:
         return BatchRow.model_validate({"concept": work.name, "status": status, "reason": reason_of(error)})
     outcome = work.outcome
     manifest = manifest_at(store, outcome.manifest)
+    earlier = by_earlier_version(work.planned, outcome) if work.known else ""
     page = page_path(settings, outcome.concept, outcome.base, outcome.judge_key)
     return BatchRow(
         concept=work.name,
         status="skipped" if work.known else outcome.status,
-        reason=outcome.reason,
+        reason=f"{earlier} {outcome.reason}".strip(),
+        outcome=outcome.status,
         step=outcome.step,
         score=outcome.score,
         gain=manifest.report.gain,
         strip=manifest.report.chosen.strip,
+        picture=manifest.prepared.squares[0] if manifest.plan.concept.show_pictures else None,
         figures=figures(manifest),
         protocol=manifest.plan.evaluation.protocol,
         caveats=tuple(caveats(manifest.plan)),

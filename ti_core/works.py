@@ -13,12 +13,14 @@ from ti_core.records import Anchors, Champion, Checkpoint, Decision, Duel, Outco
 
 @dataclass(frozen=True)
 class Asked:
-    """How the concepts of a list are to be trained, judged and chosen. `base_model` "" takes the settings' own."""
+    """How the concepts of a list are to be trained, judged and chosen. `base_model` "" takes the settings' own; `renew`
+    does anew what is known by an earlier version's keys alone."""
 
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     rule: SelectionRule = field(default_factory=SelectionRule)
     base_model: str = ""
+    renew: bool = False
 
 
 @dataclass(frozen=True)

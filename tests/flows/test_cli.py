@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -10,19 +11,25 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.main
+import typer.rich_utils
 from typer.testing import CliRunner
 
 from flows.cli import app
+from flows.cli.ending import Code, code_of
+from tests.builders import done as published
 from tests.builders import judged
 from tests.flows.octopus import OCTOPUS, Run
 from ti_core.backbone.folder import MINIATURE
-from ti_core.publishing.transaction import publish
-from ti_core.records import Manifest
+from ti_core.keys import older
+from ti_core.publishing.catalogue import manifest_at
+from ti_core.records import Outcome, manifest_key, outcome_key
+from ti_core.store import get_blob
 from ti_core.store.folder import FolderStore
 
 ROOT = Path(__file__).parents[2]
@@ -62,10 +69,10 @@ class Shell:
         out, err = process.communicate(timeout=300)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
-    def refuses(self, *arguments: str) -> str:
-        """`ti` ends with exit code 1, one sentence on stderr and nothing in the store; returns the sentence."""
+    def refuses(self, *arguments: str, code: int = 1) -> str:
+        """`ti` ends with this exit code, one sentence on stderr and nothing in the store; returns the sentence."""
         done = self.run(*arguments)
-        assert done.returncode == 1, done
+        assert done.returncode == code, done
         assert done.stdout == ""
         (line,) = done.stderr.splitlines()
         assert line.startswith("Error: ") and line.endswith((".", "?"))
@@ -107,7 +114,7 @@ def test_an_unknown_class_word(shell: Shell) -> None:
 
 
 def test_a_name_that_is_no_slug(shell: Shell) -> None:
-    line = shell.refuses("train", str(OCTOPUS), "--name", "My Toy", "--class-word", "toy")
+    line = shell.refuses("train", str(OCTOPUS), "--name", "My Toy", "--class-word", "toy", code=2)
     assert "'My Toy' cannot name a concept" in line
 
 
@@ -115,7 +122,7 @@ def test_a_name_that_is_no_slug(shell: Shell) -> None:
     ("option", "value"), [("--steps", "-5"), ("--vectors", "99"), ("--learning-rate", "7"), ("--seeds", "65")]
 )
 def test_a_number_out_of_range(shell: Shell, option: str, value: str) -> None:
-    assert f"{option} is" in shell.refuses("train", *GOOD, option, value)
+    assert f"{option} is" in shell.refuses("train", *GOOD, option, value, code=2)
 
 
 def test_checkpoints_rarer_than_steps(shell: Shell) -> None:
@@ -155,9 +162,78 @@ def test_bad_sources_of_a_batch(shell: Shell) -> None:
     assert "t.csv lacks the column pictures" in shell.refuses("batch", "t.csv")
 
 
-def test_an_unknown_option_is_a_usage_error(shell: Shell) -> None:
-    done = shell.run("train", *GOOD, "--colour", "red")
-    assert done.returncode == 2 and "--colour" in done.stderr and "Traceback" not in done.stderr
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", *GOOD, "--colour", "red"], "No such option: --colour"),
+        (["train"], "Missing argument 'pictures'."),
+        (["fly"], "No such command 'fly'."),
+        (["train", *GOOD, "--steps", "many"], "Invalid value for '--steps': Input should be a valid integer"),
+        (["train", *GOOD, "--rule", "best"], "'best' is not one of 'balanced', 'fidelity', 'editability'."),
+        (["train", *GOOD, "--floor", "3"], "--floor is 3.0: Input should be less than or equal to 1."),
+    ],
+)
+def test_a_wrong_command_line_is_a_usage_error(shell: Shell, arguments: list[str], words: str) -> None:
+    assert words in shell.refuses(*arguments, code=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "code"),
+    [
+        (["train", "nowhere", *GOOD[1:]], "InputError", 1),
+        (["fetch", "nothing"], "NotFoundError", 1),
+        (["train", *GOOD, "--seeds", "65"], "UsageError", 2),
+        (["batch"], "UsageError", 2),
+    ],
+)
+def test_errors_are_json_where_json_is_asked_for(shell: Shell, arguments: list[str], kind: str, code: int) -> None:
+    """One value on stdout whatever happens, and nothing else."""
+    done = shell.run(*arguments, "--json")
+    assert (done.returncode, done.stderr) == (code, "")
+    error = json.loads(done.stdout)["error"]
+    assert (error["kind"], error["exit_code"]) == (kind, code)
+    assert error["message"].endswith((".", "?"))
+
+
+def test_exit_codes_differ_and_are_told_by_help() -> None:
+    assert len(set(Code)) == len(Code) == 6
+    told = " ".join(CliRunner().invoke(app, ["batch", "--help"]).stdout.split())
+    assert all(f"{code.value} {word}" in told for word, code in zip(
+        ("done", "failed", "wrong usage", "rejected", "undecided", "paused"), Code, strict=True
+    ))  # fmt: skip
+    assert "the first of failed, paused, undecided, rejected" in told
+
+
+@pytest.mark.parametrize(
+    ("statuses", "code"),
+    [
+        (["published", "skipped"], Code.DONE),
+        (["published", "rejected"], Code.REJECTED),
+        (["rejected", "undecided"], Code.UNDECIDED),
+        (["undecided", "paused", "rejected"], Code.PAUSED),
+        (["paused", "failed", "published"], Code.FAILED),
+    ],
+)
+def test_a_batch_ends_with_the_code_of_what_asks_for_a_hand_first(statuses: list[str], code: Code) -> None:
+    assert code_of(statuses) is code
+
+
+def test_the_version_is_that_of_the_package(shell: Shell) -> None:
+    done = shell.run("--version")
+    assert (done.returncode, done.stdout.strip()) == (0, version("pseudoword"))
+
+
+def test_help_answers_in_less_than_a_second(shell: Shell) -> None:
+    """Of processor time, and the best of three, which company on the machine lengthens least."""
+
+    def seconds(*arguments: str) -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert shell.run(*arguments).returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    for arguments in (["--help"], ["train", "--help"]):
+        assert min(seconds(*arguments) for _ in range(3)) < 1.0
 
 
 # --- servers that do not answer ---------------------------------------------------------------------------------------
@@ -191,20 +267,6 @@ def test_an_unreachable_store(shell: Shell, closed_port: int, command: list[str]
 # --- looking and fetching ---------------------------------------------------------------------------------------------
 
 
-class NoTracking:
-    """Publishing without a tracking server."""
-
-    def mirror(self, run_id: str, manifest: Manifest, read: object) -> dict[int, str]:
-        return {checkpoint.step: "model" for checkpoint in manifest.checkpoints}
-
-    def register(self, *_: object) -> int:
-        return 1
-
-    def set_alias(self, *_: object) -> None: ...
-
-    def record(self, *_: object) -> None: ...
-
-
 def test_unknown_concepts(shell: Shell) -> None:
     assert "No word nothing for miniature is published" in shell.refuses("fetch", "nothing")
     assert "No run of nothing has ended" in shell.refuses("show", "nothing")
@@ -223,7 +285,7 @@ def test_an_empty_store(shell: Shell) -> None:
 def test_published_words_are_shown_and_fetched(shell: Shell) -> None:
     store = FolderStore(shell.home / "store")
     for base in ("miniature", "sd15"):
-        publish(store, NoTracking(), judged(store, base=base), "run")
+        published(store, judged(store, base=base))
 
     (one, two) = json.loads(shell.run("show", "--json").stdout)
     assert (one["concept"], one["base"], two["base"]) == ("cat-toy", "miniature", "sd15")
@@ -234,30 +296,45 @@ def test_published_words_are_shown_and_fetched(shell: Shell) -> None:
     for each in both:
         assert each["champion"]["step"] == each["decision"]["step"] == 20
         assert all(Path(place).is_file() for place in each["files"].values())
-    (only,) = json.loads(shell.run("show", "cat-toy", "--base", "models/SD15", "--json").stdout)
+    (only,) = json.loads(shell.run("show", "cat-toy", "--base-model", "models/SD15.safetensors", "--json").stdout)
     assert only["base"] == "sd15"
     assert "champion" in shell.run("show", "cat-toy").stdout
 
+    assert [one["base"] for one in json.loads(shell.run("show", "--base-model", "sd15", "--json").stdout)] == ["sd15"]
+
     path = Path(json.loads(shell.run("fetch", "cat-toy", "--out", "words", "--json").stdout)["path"])
     assert (shell.folder / path).read_bytes() == Path(both[0]["files"][path.name]).read_bytes()
-    done = shell.run("fetch", "cat-tpy")
-    assert done.returncode == 1 and "Did you mean cat-toy" in done.stderr
+    lost = shell.run("fetch", "cat-tpy")
+    assert lost.returncode == 1 and "Did you mean cat-toy" in lost.stderr
+
+
+def test_the_base_model_of_the_environment_is_obeyed(shell: Shell) -> None:
+    store = FolderStore(shell.home / "store")
+    published(store, judged(store, base="sd15"))
+    assert shell.run("fetch", "cat-toy").returncode == 0  # there is only one
+    shell.environment["PSEUDOWORD_BASE_MODEL"] = "other/base"
+    refused = shell.run("fetch", "cat-toy")
+    assert refused.returncode == 1 and "No word cat-toy for base is published" in refused.stderr
+    assert "No run of cat-toy on base was judged" in shell.run("judge", "cat-toy").stderr
+    assert "The base model other/base is neither" in shell.run("generate", "a <cat-toy>", "--out", "a.png").stderr
+    assert shell.run("fetch", "cat-toy", "--base-model", "sd15").returncode == 0
 
 
 def test_brackets_in_a_path_are_shown(tmp_path: Path) -> None:
     shell = Shell(tmp_path / "words [old]")
     shell.folder.mkdir()
     store = FolderStore(shell.home / "store")
-    publish(store, NoTracking(), judged(store), "run")
+    published(store, judged(store))
     (told,) = json.loads(shell.run("show", "cat-toy", "--json").stdout)
     assert "[old]" in told["files"]["page"]
     assert told["files"]["page"] in shell.run("show", "cat-toy").stdout
 
 
 @pytest.mark.parametrize("command", ["train", "batch", "judge", "generate", "fetch", "show"])
-def test_help_shows_every_word_of_every_option(command: str) -> None:
+def test_help_shows_every_word_of_every_option(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(typer.rich_utils, "MAX_WIDTH", 240)
     group: Any = typer.main.get_command(app)
-    shown = CliRunner(env={"TERMINAL_WIDTH": "240"}).invoke(app, [command, "--help"]).stdout
+    shown = CliRunner().invoke(app, [command, "--help"]).stdout
     words = [word for option in group.commands[command].params for word in (option.help or "").split()]
     assert [word for word in words if word not in shown] == []
     assert set(group.commands) == {"train", "batch", "judge", "generate", "fetch", "show"}
@@ -269,13 +346,13 @@ def test_help_shows_every_word_of_every_option(command: str) -> None:
 def test_judging_again_refuses_in_a_sentence(shell: Shell) -> None:
     assert "No run of nothing on miniature was judged" in shell.refuses("judge", "nothing")
     assert "cannot name a concept" in shell.refuses("judge", "No Name")
-    assert "--floor is 3.0" in shell.refuses("judge", "nothing", "--floor", "3")
+    assert "--floor is 3.0" in shell.refuses("judge", "nothing", "--floor", "3", code=2)
 
 
 def test_a_run_is_judged_again_by_another_rule(shell: Shell, octopus: Run) -> None:
     done = shell.run("judge", "octopus", "--rule", "editability", "--floor", "0", "--home", str(octopus.home), "--json")
-    assert (done.returncode, done.stderr) == (0, "")
     told = json.loads(done.stdout)
+    assert (done.returncode, done.stderr) == (code_of([told["verdict"]]), "")
     assert told["decision"]["rule"]["name"] == "editability" and told["differences"] == []
     assert told["before"]["judge_key"] == octopus.outcome.judge_key != told["judge_key"]
     assert Path(told["page"]).is_file()
@@ -285,9 +362,15 @@ OWN_PROMPTS = """[select]
 plain = ["a photo of a {}", "a {}"]
 edit = ["a {} on a blue background", "a {} on a green background"]
 [report]
-plain = ["a picture of a {}", "a rendering of a {}"]
+plain = ["a picture of a {}", "a rendering of a {}", "a picture of one {}", "the {}"]
 edit = ["a {} on a red background", "a {} on a pink background"]
 """
+
+
+def test_judging_again_changes_nothing_that_is_not_asked_for(shell: Shell, octopus: Run) -> None:
+    done = shell.run("judge", "octopus", "--no-halving", "--home", str(octopus.home), "--json")
+    assert json.loads(done.stdout)["judge_key"] == octopus.outcome.judge_key
+    assert (done.returncode, done.stderr) == (code_of([octopus.outcome.status]), "")
 
 
 def test_a_run_is_judged_again_by_prompts_of_one_s_own(shell: Shell, octopus: Run) -> None:
@@ -295,8 +378,8 @@ def test_a_run_is_judged_again_by_prompts_of_one_s_own(shell: Shell, octopus: Ru
     file.write_text(OWN_PROMPTS)
     again = ["judge", "octopus", "--prompts", str(file), "--seeds", "2", "--home", str(octopus.home), "--json"]
     done = shell.run(*again)
-    assert (done.returncode, done.stderr) == (0, "")
     told = json.loads(done.stdout)
+    assert (done.returncode, done.stderr) == (code_of([told["verdict"]]), "")
     assert "the choosing prompts or seeds" in told["differences"] and told["figures"] == {}
     assert "a picture of a &lt;octopus&gt;" in Path(told["page"]).read_text().replace("<wbr>", "")
 
@@ -318,8 +401,8 @@ def test_prompts_that_cannot_be_used_are_told(shell: Shell) -> None:
 def test_a_run_is_judged_again_by_a_published_protocol(shell: Shell, octopus: Run) -> None:
     few = ["--seeds", "2", "--sampler-steps", "2", "--home", str(octopus.home)]
     done = shell.run("judge", "octopus", "--protocol", "textual-inversion-paper", *few, "--json")
-    assert (done.returncode, done.stderr) == (0, "")
     told = json.loads(done.stdout)
+    assert (done.returncode, done.stderr) == (code_of([told["verdict"]]), "")
     assert set(told["figures"]) == {"CLIP-I", "CLIP-T"}
     assert "what stands for the new word (class-word and removed)" in told["differences"]
     words = shell.run("judge", "octopus", "--protocol", "textual-inversion-paper", *few)
@@ -333,18 +416,87 @@ def test_a_run_is_judged_again_by_a_published_protocol(shell: Shell, octopus: Ru
 # --- a known outcome, and Ctrl-C --------------------------------------------------------------------------------------
 
 
+SMALL = ["--steps", "20", "--checkpoint-every", "10", "--batch-size", "4", "--seeds", "1"]
+
+
 def test_work_that_has_an_outcome_is_told_at_once(shell: Shell, octopus: Run) -> None:
-    small = ["--steps", "20", "--checkpoint-every", "10", "--batch-size", "4", "--seeds", "1"]
-    done = shell.run("train", *GOOD, *small, "--home", str(octopus.home), "--json")
+    done = shell.run("train", *GOOD, *SMALL, "--home", str(octopus.home), "--json")
     told = json.loads(done.stdout)
-    assert told["judge_key"] == octopus.outcome.judge_key
+    assert told["judge_key"] == octopus.outcome.judge_key and told["earlier_version"] == ""
     assert Path(told["page"]).is_file()
-    assert done.returncode == {"published": 0, "rejected": 3, "undecided": 4}[octopus.outcome.status]
-    assert done.stderr == ""
-    words = shell.run("train", *GOOD, *small, "--home", str(octopus.home))
+    assert (done.returncode, done.stderr) == (code_of([octopus.outcome.status]), "")
+    words = shell.run("train", *GOOD, *SMALL, "--home", str(octopus.home))
     assert words.returncode == done.returncode and words.stderr == ""
     assert words.stdout.lstrip().startswith(f"{octopus.outcome.status} <octopus>: ")
     assert "Traceback" not in words.stdout
+
+
+@pytest.fixture
+def known(shell: Shell, octopus: Run) -> Outcome:
+    """The octopus' outcome, in a data folder of this test's own, of which no tracking server knows."""
+    shutil.copytree(octopus.home / "store", shell.home / "store")
+    (shell.folder / "night").mkdir()
+    shutil.copytree(OCTOPUS, shell.folder / "night/octopus")
+    return octopus.outcome
+
+
+NIGHT = ["batch", "night", "--class-word", "animal", *SMALL]
+
+
+def test_a_batch_tells_how_what_it_skips_had_ended(shell: Shell, known: Outcome) -> None:
+    done = shell.run(*NIGHT, "--json")
+    (row,) = json.loads(done.stdout)
+    assert (row["status"], row["outcome"], row["reason"]) == ("skipped", known.status, known.reason)
+    assert (done.returncode, done.stderr) == (code_of([known.status]), "")
+    assert (shell.home / "pages" / row["page"]).is_file()
+
+
+def test_pictures_of_known_work_are_hidden_until_they_are_shown_again(shell: Shell, known: Outcome) -> None:
+    def pictures(*options: str) -> int:
+        told = json.loads(shell.run("train", *GOOD, *SMALL, *options, "--json").stdout)
+        manifest = manifest_at(FolderStore(shell.home / "store"), known.manifest)
+        assert Path(told["page"]).read_bytes() == get_blob(FolderStore(shell.home / "store"), manifest.page)
+        return Path(told["page"]).read_text().count("data:image/")
+
+    all_of_them = pictures()
+    assert pictures("--no-show-pictures") == all_of_them - len(list(OCTOPUS.glob("*.png")))
+    assert pictures() < all_of_them  # who says nothing shows nothing that somebody has hidden
+    assert pictures("--show-pictures") == all_of_them
+
+
+def test_work_of_an_earlier_version_is_known_and_said_to_be_until_it_is_renewed(
+    shell: Shell, known: Outcome, closed_port: int
+) -> None:
+    store = FolderStore(shell.home / "store")
+    manifest = manifest_at(store, known.manifest)
+    train, judge = older(manifest.plan)[0]
+    plan = manifest.plan.model_copy(update={"train_key": train, "judge_key": judge})
+    then = known.model_copy(update={"train_key": train, "judge_key": judge, "manifest": manifest_key(plan)})
+    store.delete(outcome_key(manifest.plan))
+    store.create(manifest_key(plan), manifest.model_copy(update={"plan": plan}).to_bytes())
+    store.create(outcome_key(plan), then.to_bytes())
+
+    done = shell.run("train", *GOOD, *SMALL)
+    said = "An earlier version of Pseudoword did this on"
+    assert said in done.stdout and "--renew" in done.stdout and done.returncode == code_of([known.status])
+    told = json.loads(shell.run("train", *GOOD, *SMALL, "--json").stdout)
+    assert told["judge_key"] == judge and told["earlier_version"].startswith(said)
+    assert said in Path(told["page"]).read_text()
+    (row,) = json.loads(shell.run(*NIGHT, "--json").stdout)
+    assert row["reason"].startswith(said) and row["reason"].endswith(known.reason)
+    assert said in (shell.home / "pages/batch.html").read_text()
+    # It would be done again now, which needs a server.
+    shell.environment["PREFECT_API_URL"] = f"http://127.0.0.1:{closed_port}/api"
+    for command in (["train", *GOOD, *SMALL], NIGHT):
+        done = shell.run(*command, "--renew")
+        assert done.returncode == 1 and "The Prefect server at" in done.stderr
+
+
+def test_a_run_whose_time_is_spent_is_paused(shell: Shell) -> None:
+    done = shell.run("train", *GOOD, *SMALL, "--minutes", "1e-9", "--json")
+    error = json.loads(done.stdout)["error"]
+    assert (done.returncode, error["kind"], error["exit_code"]) == (5, "PausedError", 5)
+    assert "paused at step 0 of 20" in error["message"]
 
 
 @pytest.mark.parametrize(("send", "number", "code"), [(os.killpg, signal.SIGINT, 130), (os.kill, signal.SIGTERM, 143)])
@@ -363,7 +515,7 @@ def test_a_signal_ends_a_run_with_a_sentence_and_keeps_its_state(
     send(process.pid, number)
     out, err = process.communicate(timeout=120)
     assert process.returncode == code, err
-    assert out == "" or out.isspace()
+    assert out.splitlines() and all(line.startswith("octopus: ") for line in out.splitlines()), "progress, no result"
     assert err.strip().splitlines()[-1] == "Stopped. The same command goes on from where it was."
     assert "Traceback" not in err and "Error" not in err
     assert not list(states.glob("concepts/*/*/runs/*/outcome-*"))

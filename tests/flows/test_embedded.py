@@ -15,11 +15,11 @@ from ti_core.settings import starting
 ROOT = Path(__file__).parents[2]
 START = """
 import json, os
-from flows.cli import _settings, _start_services
+from flows.cli.starting import settings_of, start_services
 from ti_core.errors import PseudowordError
-settings = _settings(None)
+settings = settings_of(None)
 try:
-    _start_services(settings)
+    start_services(settings)
 except PseudowordError as error:
     print(error)
     raise SystemExit(1)

@@ -1,6 +1,7 @@
 """The flow of one concept on the miniature: its graph, its outcome, what it retries, how it goes on."""
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import UUID
@@ -133,10 +134,11 @@ def test_with_halving_only_the_better_steps_get_all_pictures(at_home: Run) -> No
 # --- the same work again ----------------------------------------------------------------------------------------------
 
 
-def test_the_same_work_is_not_done_again(at_home: Run) -> None:
+def test_the_same_work_is_not_done_again(at_home: Run, caplog: pytest.LogCaptureFixture) -> None:
     events: list[Event] = []
-    with listening(events.append):
+    with listening(events.append), caplog.at_level(logging.INFO, "ti_core.progress"):
         state = again(at_home)
+    assert "octopus: reading pictures" in caplog.messages, "progress is in the log too"
     assert state.name == "Known" and state.is_completed()
     assert state.result() == at_home.outcome
     assert not [event for event in events if isinstance(event, Trained)]

@@ -53,6 +53,15 @@ def test_word_is_fetched_and_is_the_chosen_vectors(store: Store, settings: Setti
     assert files(tmp_path / "new" / "words") == ["cat-toy.diffusers.safetensors"]
 
 
+def test_the_settings_base_model_is_obeyed_where_one_is_set(store: Store, settings: Settings) -> None:
+    published(store, base="sd15")
+    assert client.champion("cat-toy", settings=settings).base == "sd15"  # the only one there is
+    other = settings.model_copy(update={"base_model": "my/sdxl"})
+    with pytest.raises(NotFoundError, match=r"No word cat-toy for sdxl .* It is published for sd15"):
+        client.champion("cat-toy", settings=other)
+    assert client.champion("cat-toy", "models/sd15.safetensors", other).base == "sd15"
+
+
 def test_other_layout_and_the_default_folder(store: Store, settings: Settings) -> None:
     published(store)
     path = client.get("cat-toy", layout="a1111", settings=settings)

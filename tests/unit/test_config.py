@@ -47,6 +47,7 @@ def test_bad_names_are_refused_with_the_name_and_an_example(name: str) -> None:
         ("stable-diffusion-v1-5/stable-diffusion-v1-5", "stable-diffusion-v1-5"),
         ("/models/My Model_v2/", "my-model-v2"),
         ("./sd15.fp16", "sd15-fp16"),
+        ("models/v1-5.safetensors", "v1-5"),
     ],
 )
 def test_base_models_are_named_by_their_last_part(name: str, slug: str) -> None:

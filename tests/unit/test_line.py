@@ -30,7 +30,8 @@ STEPS = (10, 20, 30, 40)
 
 def short_sets(_backbone: str, _kind: str, seeds: int) -> tuple[PromptSet, PromptSet]:
     select = PromptSet(plain=("a photo of a {}", "the {}"), edit=("a blue {}", "a red {}"), seeds=(1, 2)[:seeds])
-    return select, PromptSet(plain=("a picture of a {}", "one {}"), edit=("a small {}", "a big {}"), seeds=(50, 51))
+    plain = ("a picture of a {}", "one {}", "my {}", "a nice {}")
+    return select, PromptSet(plain=plain, edit=("a small {}", "a big {}"), seeds=(50, 51))
 
 
 @pytest.fixture(scope="module")

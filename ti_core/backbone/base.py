@@ -26,6 +26,11 @@ DECODED_AT_ONCE = 2**20
 """Pixels that `decode` makes in one call: one picture of 1024² (2 GB of activations), or 256 of the miniature's."""
 
 
+def number_type(device: torch.device) -> torch.dtype:
+    """The U-Net's type on a device, unless a caller asks for another: bf16 on CUDA, else fp32."""
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
 class Backbone(ABC):
     """The frozen network of one process. Every parameter has `requires_grad` False and every part is in eval mode."""
 
@@ -42,7 +47,7 @@ class Backbone(ABC):
         overflows in fp16; the U-Net is bf16 on CUDA, else fp32. Raises InputError when a part does not load.
         """
         self.info, self.device = info, device
-        self.unet_dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+        self.unet_dtype = dtype or number_type(device)
         parts = load_parts(info, self.ENCODERS, dtype or torch.float32, self.unet_dtype)
         self.encoders, self.vae, self.unet, self.noise = parts.encoders, parts.vae, parts.unet, parts.noise
         self.index = parts.index
@@ -66,7 +71,7 @@ class Backbone(ABC):
         """The side of classifier-free guidance without a prompt, one row."""
         return self.encode_prompts(self.tokens([""], {}), {})
 
-    def added(self, told: Conditioning, height: int, width: int) -> dict[str, Tensor] | None:
+    def added(self, conditioning: Conditioning, height: int, width: int) -> dict[str, Tensor] | None:
         """What else the U-Net is told besides hidden states, for pictures of `height` × `width` pixels."""
         return None
 
@@ -135,14 +140,14 @@ class Backbone(ABC):
 
     # --- denoising ----------------------------------------------------------------------------------------------------
 
-    def denoise(self, noisy_BChw: Tensor, timesteps_B: Tensor, told: Conditioning) -> Tensor:
+    def denoise(self, noisy_BChw: Tensor, timesteps_B: Tensor, conditioning: Conditioning) -> Tensor:
         """The U-Net's raw prediction (noise, or v where the scheduler says so), [B, C, h, w] in `noisy_BChw`'s type."""
         height, width = noisy_BChw.shape[-2:]
         out = self.unet(
             noisy_BChw.to(self.unet_dtype),
             timesteps_B,
-            encoder_hidden_states=told.hidden_BLD.to(self.unet_dtype),
-            added_cond_kwargs=self.added(told, height * self.scale, width * self.scale),
+            encoder_hidden_states=conditioning.hidden_BLD.to(self.unet_dtype),
+            added_cond_kwargs=self.added(conditioning, height * self.scale, width * self.scale),
             return_dict=False,
         )[0]
         return out.to(noisy_BChw.dtype)
@@ -175,9 +180,9 @@ class Backbone(ABC):
 def _only_once(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     kept: list[Tensor] = []
 
-    def first_time(told: Tensor) -> Tensor:
+    def first_time(hidden: Tensor) -> Tensor:
         if not kept:
-            kept.append(forward(told))
+            kept.append(forward(hidden))
         return kept[0]
 
     return first_time

@@ -4,8 +4,9 @@ Such a file holds weights alone. Which kind it is shows in the names of its tens
 from a diffusers folder beside it, or from the hub's folder of its kind. This module reads headers only.
 """
 
-import json
 from pathlib import Path
+
+from safetensors import safe_open
 
 from ti_core.config import BackboneKind
 from ti_core.errors import InputError
@@ -40,8 +41,8 @@ def configuration_of_file(file: Path) -> tuple[BackboneKind, Path]:
 
     Raises InputError when the kind is not supported, or when there is no such folder.
     """
-    with file.open("rb") as opened:
-        names = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
+    with safe_open(file, "numpy") as opened:
+        names = set(opened.keys())
     kind = next((kind for sign, kind in SIGNS.items() if sign in names), None)
     if kind is None:
         raise InputError(

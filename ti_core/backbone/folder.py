@@ -6,14 +6,18 @@ It reads JSON, safetensors headers and bytes to digest; it does not load weights
 import hashlib
 import json
 import re
+from collections.abc import Container
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
+from safetensors import SafetensorError, safe_open
+
 from ti_core.backbone.checkpoint import configuration, configuration_of_file
 from ti_core.config import BackboneKind, base_slug
 from ti_core.errors import InputError
+from ti_core.nouns import everyday
 from ti_core.records import BaseModelInfo, JudgeInfo
 
 try:
@@ -68,7 +72,7 @@ def find_base(name: str) -> BaseModelInfo:
     blocks = len(_setting(folder / "vae/config.json", "block_out_channels", list))
     return BaseModelInfo(
         name=name,
-        slug=base_slug(name.removesuffix(".safetensors") if single else name),
+        slug=base_slug(name),
         folder=str(file if single else folder),
         kind=kind,
         digest=digest,
@@ -152,31 +156,35 @@ def check_class_word(phrase: str, base: BaseModelInfo) -> None:
     a poor baseline. The vocabulary is read from the folder, without a tokenizer.
     """
     vocabulary = _vocabulary(configuration(base) / "tokenizer")
-    unknown = [word for word in phrase.lower().split() if f"{_written(word)}</w>" not in vocabulary]
+    unknown = [word for word in phrase.lower().split() if not _knows(vocabulary, word)]
     if unknown:
         from difflib import get_close_matches
 
-        words = [token.removesuffix("</w>") for token in vocabulary if token.endswith("</w>") and token[:-4].isalpha()]
-        close = get_close_matches(unknown[0], words, n=3)
+        # Not the vocabulary's own tokens: many are pieces of words, which say nothing to a person.
+        close = get_close_matches(unknown[0], [noun for noun in everyday() if _knows(vocabulary, noun)], n=3)
         hint = f" Did you mean {' or '.join(close)}?" if close else " Take a plainer word: animal, toy, food."
         raise InputError(f"Unknown class word: {base.name} does not know the word {unknown[0]!r}.{hint}")
+
+
+def known_nouns(base: BaseModelInfo) -> tuple[str, ...]:
+    """The everyday nouns that the base model knows as words."""
+    vocabulary = _vocabulary(configuration(base) / "tokenizer")
+    return tuple(noun for noun in everyday() if _knows(vocabulary, noun))
+
+
+def _knows(vocabulary: Container[str], word: str) -> bool:
+    return f"{_written(word)}</w>" in vocabulary
 
 
 def check_safetensors(path: Path) -> None:
     """Raise InputError unless `path` is a complete safetensors file, judged by its header and its size."""
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length) if length < size else b"")
-        end = max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)
-        whole = 8 + length + end == size
+        with safe_open(path, "numpy"):
+            pass
     except FileNotFoundError:
         raise InputError(f"The model folder is not complete: there is no {path}.") from None
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
-        whole = False
-    if not whole:
-        raise InputError(f"{path} is damaged or cut short; copy the model folder again.")
+    except (SafetensorError, OSError):
+        raise InputError(f"{path} is damaged or cut short; copy the model folder again.") from None
 
 
 def _folder(name: str) -> Path:

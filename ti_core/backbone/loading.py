@@ -61,8 +61,8 @@ def load_parts(
 
 
 def _part(kind: Any, folder: Path, **types: torch.dtype) -> Any:
-    part, told = kind.from_pretrained(str(folder), output_loading_info=True, **types)
-    if missing := sorted(told["missing_keys"]):
+    part, loaded = kind.from_pretrained(str(folder), output_loading_info=True, **types)
+    if missing := sorted(loaded["missing_keys"]):
         raise _hole(folder, missing)
     return part
 

@@ -1,16 +1,21 @@
-"""Load a base model of any kind, and the one owner of the loaded one: loading takes seconds and memory.
+"""Load a base model of any kind, and the one owner of each loaded model: loading takes seconds and memory.
 
-A process that turns to another base model lets go of the first. Device choice lives here too.
+Base model and judges are lent, `with resident(…) as model`, to one thread at a time: they are not made for two
+(sampling sets hooks and patches layers while it works), and two would not be faster on one device. A process that turns
+to another base model or judge lets go of the first. Device choice lives here too.
 """
 
 import ctypes
 import platform
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
+from typing import Generic, Protocol, TypeVar
 
 import torch
 
-from ti_core.backbone.base import Backbone
+from ti_core.backbone.base import Backbone, number_type
 from ti_core.backbone.sd1 import StableDiffusion1
 from ti_core.backbone.sd2 import StableDiffusion2
 from ti_core.backbone.sdxl import StableDiffusionXL
@@ -29,8 +34,42 @@ KINDS: dict[BackboneKind, type[Backbone]] = {
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Of glibc's malloc.h; see mallopt(3)."""
 
-_lock = threading.Lock()
-_loaded: dict[tuple[str, str], Backbone] = {}
+_one_thread = threading.RLock()
+"""Held while any resident is lent. One for all of them, or two threads could each hold what the other waits for."""
+
+
+class Weights(Protocol):
+    """What names a model: its record of weights found on disk."""
+
+    @property
+    def digest(self) -> str:
+        """Covers every file of it that is used."""
+
+
+Info = TypeVar("Info", bound=Weights)
+Model = TypeVar("Model")
+
+
+class Resident(Generic[Info, Model]):
+    """The one loaded model of its kind (base model, CLIP, DINO) in this process; `load` loads it anew."""
+
+    def __init__(self, load: Callable[[Info, torch.device], Model]) -> None:
+        self._load = load
+        self._loaded: dict[tuple[str, str], Model] = {}
+
+    @contextmanager
+    def __call__(self, info: Info, device: str) -> Iterator[Model]:
+        """Lend the model to this thread for the body of the `with`, from memory if its digest is there already; other
+        threads wait. A thread that has one resident may ask for more. Raises InputError if it does not load."""
+        with _one_thread:
+            place = choose_device(device)
+            key = (info.digest, str(place))
+            if key not in self._loaded:
+                if place.type == "cpu":
+                    keep_blocks()
+                self._loaded.clear()
+                self._loaded[key] = self._load(info, place)
+            yield self._loaded[key]
 
 
 def choose_device(wish: str) -> torch.device:
@@ -42,6 +81,14 @@ def choose_device(wish: str) -> torch.device:
         return torch.device(wish)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"PSEUDOWORD_DEVICE is {wish!r}: {str(error).splitlines()[0]}") from None
+
+
+def place_of_work(wish: str) -> tuple[str, str]:
+    """Where a setting lets this process work, for records: the device (`cpu`, or `cuda` with the card's name) and the
+    U-Net's number type. Loads nothing. Raises InputError for a device that is not there."""
+    place = choose_device(wish)
+    name = f"{place.type} ({torch.cuda.get_device_name(place)})" if place.type == "cuda" else place.type
+    return name, str(number_type(place)).removeprefix("torch.")
 
 
 @cache
@@ -63,14 +110,5 @@ def load(info: BaseModelInfo, device: torch.device, dtype: torch.dtype | None = 
     return KINDS[info.kind](info, device, dtype)
 
 
-def resident(info: BaseModelInfo, device: str) -> Backbone:
-    """The loaded base model, from memory if the digest is there already. Raises InputError if it does not load."""
-    with _lock:
-        place = choose_device(device)
-        key = (info.digest, str(place))
-        if key not in _loaded:
-            if place.type == "cpu":
-                keep_blocks()
-            _loaded.clear()
-            _loaded[key] = load(info, place)
-        return _loaded[key]
+resident: Resident[BaseModelInfo, Backbone] = Resident(load)
+"""The base model of this process."""

@@ -37,16 +37,16 @@ class StableDiffusionXL(Backbone):
         empty = super().unconditional()
         return empty.zeros() if self.index.get("force_zeros_for_empty_prompt", True) else empty
 
-    def added(self, told: Conditioning, height: int, width: int) -> dict[str, Tensor]:
+    def added(self, conditioning: Conditioning, height: int, width: int) -> dict[str, Tensor]:
         """The pooled state, and (original height, width, crop top, left, height, width) of each picture, fp32."""
 
         def column(value: int) -> Tensor:
-            return torch.full((len(told), 1), float(value), device=told.hidden_BLD.device)
+            return torch.full((len(conditioning), 1), float(value), device=conditioning.hidden_BLD.device)
 
         target_B2 = torch.cat([column(height), column(width)], dim=1)
-        original_B2 = target_B2 if told.original_B2 is None else told.original_B2.to(target_B2)
-        assert told.pooled_BD is not None  # noqa: S101  # for the type checker: `condition` always pools
+        original_B2 = target_B2 if conditioning.original_B2 is None else conditioning.original_B2.to(target_B2)
+        assert conditioning.pooled_BD is not None  # noqa: S101  # for the type checker: `condition` always pools
         return {
-            "text_embeds": told.pooled_BD.to(self.unet_dtype),
+            "text_embeds": conditioning.pooled_BD.to(self.unet_dtype),
             "time_ids": torch.cat([original_B2, torch.zeros_like(target_B2), target_B2], dim=1),
         }

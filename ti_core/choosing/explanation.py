@@ -4,6 +4,7 @@ It says what a `Decision` holds and computes nothing new. This module knows no t
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 from ti_core.config import SelectionRule
 from ti_core.records import Candidate, Decision, Report, Verdict
@@ -177,11 +178,20 @@ def _doubts(decision: Decision, chosen: Candidate) -> list[str]:
     return doubts
 
 
-def why(verdict: Verdict, report: Report, rule: SelectionRule, *, copies: bool, under: bool, nothing: bool) -> str:
+def why(
+    verdict: Verdict,
+    report: Report,
+    rule: SelectionRule,
+    luck: Literal["prompts", "seeds"],
+    *,
+    copies: bool,
+    under: bool,
+    nothing: bool,
+) -> str:
     """A report's verdict in a sentence or two: the cause, and what to try where it is not accepted.
 
-    `copies`: the pictures follow prompts no better than the training pictures; `under`: they miss the rule's floor;
-    `nothing`: whatever they gain over the class word is surely too little.
+    `luck`: what the gain varies with most; `copies`: the pictures follow prompts no better than the training pictures;
+    `under`: they miss the rule's floor; `nothing`: whatever they gain over the class word is surely too little.
     """
     gain = report.gain
     gained = f"CLIP-I {gain.value:+.3f} over the class word, {gain.low:+.3f} to {gain.high:+.3f}"
@@ -204,7 +214,10 @@ def why(verdict: Verdict, report: Report, rule: SelectionRule, *, copies: bool, 
             "steps, a higher learning rate, or better pictures: sharp, and of one thing from several sides."
         )
     grid = report.chosen.clip_i
+    more = f"more seeds (`ti judge --seeds {2 * len(grid.seeds)}`)"
+    if luck == "prompts":
+        more = "more prompts (`ti judge --prompts`)"
     return (
         f"Undecided: {len(grid.prompts)} prompts × {len(grid.seeds)} seeds are too few to tell whether its pictures "
-        f"are nearer to the real ones ({gained}). Judge with more prompts (`ti judge --prompts`)."
+        f"are nearer to the real ones ({gained}). They differ most by {luck.removesuffix('s')}: judge with {more}."
     )

@@ -23,6 +23,7 @@ S seeds; views are [4, B, …] in the order above.
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +82,12 @@ def interval(views: Array, prompts: int, seeds: int, confidence: float) -> tuple
     quantile = t_quantile((1.0 + confidence) / 2.0, float(1.0 / shares))
     reach = quantile * float(np.sqrt(_combined(of_prompts, of_seeds, of_cells)))
     return value, value - reach, value + reach
+
+
+def luckier(views: Array) -> Literal["prompts", "seeds"]:
+    """Which of the two the luck of one statistic, given as views [4, B], is more of: more of those help more."""
+    of_prompts, of_seeds, _ = _variances(views)
+    return "prompts" if of_prompts >= of_seeds else "seeds"
 
 
 def t_quantile(probability: float, freedom: float) -> float:

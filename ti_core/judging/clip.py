@@ -3,7 +3,6 @@
 Shapes: N pictures of any size, M texts, E embedding width.
 """
 
-import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ti_core.backbone.resident import choose_device
+from ti_core.backbone.resident import Resident
 from ti_core.errors import InputError
 from ti_core.records import JudgeInfo
 
@@ -26,6 +25,8 @@ class Clip:
         self.device = device
         self.kept: dict[tuple[str, ...], NDArray[np.float32]] = {}
         """Features of reference pictures by their blobs: they serve every checkpoint of a concept."""
+        self.named: dict[tuple[str, ...], NDArray[np.float32]] = {}
+        """Features of lists of texts, of nouns: they serve every concept."""
         local = info.location.startswith("local-dir:")
         name, pretrained = (info.location, None) if local else info.location.split("/", 1)
         try:
@@ -47,6 +48,13 @@ class Clip:
             parts.append(self.model.encode_image(batch.to(self.device), normalize=True).float().cpu().numpy())
         return np.concatenate(parts)
 
+    def features_of_list(self, texts: tuple[str, ...]) -> NDArray[np.float32]:
+        """`text_features` of a list that comes again, computed once."""
+        if texts not in self.named:
+            parts = [self.text_features(texts[first : first + BATCH]) for first in range(0, len(texts), BATCH)]
+            self.named[texts] = np.concatenate(parts)
+        return self.named[texts]
+
     @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """[M, E], each row of length one."""
@@ -55,16 +63,5 @@ class Clip:
         return features
 
 
-_lock = threading.Lock()
-_loaded: dict[tuple[str, str], Clip] = {}
-
-
-def resident_clip(info: JudgeInfo, device: str) -> Clip:
-    """The loaded judge of this process. Raises InputError when it does not load."""
-    with _lock:
-        place = choose_device(device)
-        key = (info.digest, str(place))
-        if key not in _loaded:
-            _loaded.clear()
-            _loaded[key] = Clip(info, place)
-        return _loaded[key]
+resident_clip: Resident[JudgeInfo, Clip] = Resident(Clip)
+"""The judge of this process."""

@@ -4,7 +4,6 @@ The feature is the last layer's class token, as in DreamBooth's DINO score (arXi
 Same contract as `ti_core.judging.clip` for pictures; it reads no texts.
 """
 
-import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModel
 
-from ti_core.backbone.resident import choose_device
+from ti_core.backbone.resident import Resident
 from ti_core.errors import InputError
 from ti_core.records import OpinionInfo
 
@@ -48,16 +47,5 @@ class Dino:
         return np.concatenate(parts)
 
 
-_lock = threading.Lock()
-_loaded: dict[tuple[str, str], Dino] = {}
-
-
-def resident_dino(info: OpinionInfo, device: str) -> Dino:
-    """The loaded second opinion of this process. Raises InputError when it does not load."""
-    with _lock:
-        place = choose_device(device)
-        key = (info.digest, str(place))
-        if key not in _loaded:
-            _loaded.clear()
-            _loaded[key] = Dino(info, place)
-        return _loaded[key]
+resident_dino: Resident[OpinionInfo, Dino] = Resident(Dino)
+"""The second opinion of this process."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ti_core.choosing.halving import Rung, ladder
 from ti_core.errors import PseudowordError, ServiceError
-from ti_core.judging.scoring import judge_round
+from ti_core.judging.scoring import OnScores, judge_round
 from ti_core.records import JudgeRequest, Plan, Scores
 from ti_core.settings import Settings
 from ti_core.store import Store
@@ -20,7 +20,7 @@ def rungs(plan: Plan, steps: int) -> tuple[Rung, ...]:
 
 
 def judge_together(
-    requests: Sequence[Sequence[JudgeRequest]], settings: Settings, store: Store
+    requests: Sequence[Sequence[JudgeRequest]], settings: Settings, store: Store, on_scores: OnScores = lambda *_: None
 ) -> list[list[Scores] | PseudowordError]:
     """Judge the requests of many concepts in full batches; for each concept its scores, or why there are none.
 
@@ -29,11 +29,11 @@ def judge_together(
     when a server does not answer.
     """
     try:
-        made = iter(judge_round([one for of_concept in requests for one in of_concept], settings, store))
+        made = iter(judge_round([one for of_concept in requests for one in of_concept], settings, store, on_scores))
         return [[next(made) for _ in of_concept] for of_concept in requests]
     except ServiceError:
         raise
     except PseudowordError as error:
         if len(requests) == 1:
             return [error]
-    return [judge_together([of_concept], settings, store)[0] for of_concept in requests]
+    return [judge_together([of_concept], settings, store, on_scores)[0] for of_concept in requests]

@@ -1,4 +1,4 @@
-"""The judging station: what checkpoints, or the class word alone, earn under their plans' protocols.
+"""Judging: what checkpoints, or the class word alone, earn under their plans' protocols.
 
 CLIP-I and CLIP-T as in the textual-inversion paper (arXiv 2208.01618, section 5): CLIP-I is the mean cosine of
 generated to training pictures over all pairs, CLIP-T the cosine of generated pictures to their prompt with the class
@@ -13,7 +13,8 @@ Shapes: P prompts, S seeds, N reference pictures, E embedding width.
 
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, closing
 from itertools import groupby
 from typing import NamedTuple
 from typing import Protocol as Shape
@@ -26,6 +27,7 @@ from PIL import Image
 from ti_core import formats
 from ti_core.backbone.base import Backbone
 from ti_core.backbone.conditioning import Conditioning
+from ti_core.backbone.folder import known_nouns
 from ti_core.backbone.resident import resident
 from ti_core.errors import IntegrityError, NotFoundError
 from ti_core.formats import Vectors
@@ -38,6 +40,7 @@ from ti_core.records import (
     Cells,
     JudgeRequest,
     KeptScores,
+    Naming,
     Plan,
     PreparedSet,
     PromptSet,
@@ -55,6 +58,8 @@ TILE = 160
 """Longest side of a tile in the contact sheet, in pixels."""
 
 Features = NDArray[np.float32]
+OnScores = Callable[[JudgeRequest, Scores], None]
+"""Told of each request as soon as its scores are there."""
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +98,9 @@ def judge(
     return judge_round([request], settings, store)[0]
 
 
-def judge_round(requests: Sequence[JudgeRequest], settings: Settings, store: Store) -> list[Scores]:
+def judge_round(
+    requests: Sequence[JudgeRequest], settings: Settings, store: Store, on_scores: OnScores = lambda *_: None
+) -> list[Scores]:
     """Generate and score the pictures of all requests, and return their scores in the same order.
 
     Requests may be of different concepts, steps, splits and protocols; those that share base model, judges and sampler
@@ -106,6 +113,7 @@ def judge_round(requests: Sequence[JudgeRequest], settings: Settings, store: Sto
         kept = _kept(request, store)
         if kept is not None:
             found[number] = kept
+            on_scores(request, kept)
             continue
         plan, protocol = request.plan, request.plan.protocol
         key = (
@@ -115,9 +123,19 @@ def judge_round(requests: Sequence[JudgeRequest], settings: Settings, store: Sto
         groups.setdefault(key, []).append(number)
     for numbers in groups.values():
         alike = [requests[number] for number in numbers]
-        for place, scores in _judge_alike(alike, settings, store):  # kept one by one: a stopped round goes on
-            store.put(_place(alike[place]), KeptScores(scores=scores).to_bytes())
-            found[numbers[place]] = scores
+        plan = alike[0].plan
+        words = [_vectors(one, store) for one in alike]  # a checkpoint that cannot be read is told before any picture
+        with ExitStack() as lent:
+            model = lent.enter_context(resident(plan.base, settings.device))
+            clip = lent.enter_context(resident_clip(plan.judge, settings.device))
+            eyes: list[Eye] = [clip]
+            if plan.opinion:
+                eyes.append(lent.enter_context(resident_dino(plan.opinion, settings.device)))
+            judged = lent.enter_context(closing(_judge_alike(alike, words, model, clip, eyes, store)))
+            for place, scores in judged:  # kept one by one: a stopped round goes on
+                store.put(_place(alike[place]), KeptScores(scores=scores).to_bytes())
+                found[numbers[place]] = scores
+                on_scores(alike[place], scores)
     return [found[number] for number in range(len(requests))]
 
 
@@ -138,28 +156,57 @@ def _kept(request: JudgeRequest, store: Store) -> Scores | None:
 
 
 def anchors(plan: Plan, prepared: PreparedSet, class_word: Scores, settings: Settings, store: Store) -> Anchors:
-    """The ends of both scales for the split of `class_word`, the class word's own scores."""
-    clip = resident_clip(plan.judge, settings.device)
-    references_NE = _references(clip, store, prepared.squares)
+    """The ends of both scales for the split of `class_word`, the class word's own scores; with the choosing set's also
+    how well the class word names the pictures."""
     prompts: PromptSet = getattr(plan.protocol, class_word.split)
-    wanted_PE = clip.text_features(_read(plan.protocol, prompts.edit))
-    dino = resident_dino(plan.opinion, settings.device) if plan.opinion else None
+    with resident_clip(plan.judge, settings.device) as clip:
+        references_NE = _references(clip, store, prepared.squares)
+        wanted_PE = clip.text_features(_read(plan.protocol, prompts.edit))
+        named = None
+        if class_word.split == "select" and plan.concept.kind == "object":  # a style's class word is a medium
+            named = naming(plan.concept.class_word, known_nouns(plan.base), clip, references_NE)
+    real_dino = None
+    if plan.opinion:
+        with resident_dino(plan.opinion, settings.device) as dino:
+            real_dino = _among_themselves(_references(dino, store, prepared.squares))
     return Anchors(
         class_word=class_word,
         real=_among_themselves(references_NE),
         real_text=float((references_NE @ wanted_PE.T).mean()),
-        real_dino=_among_themselves(_references(dino, store, prepared.squares)) if dino else None,
+        real_dino=real_dino,
+        naming=named,
     )
 
 
-def _judge_alike(requests: Sequence[JudgeRequest], settings: Settings, store: Store) -> Iterator[tuple[int, Scores]]:
+def naming(word: str, nouns: Sequence[str], clip: Clip, references_NE: Features) -> Naming:
+    """How well a class word names the reference pictures, beside nouns: it costs no picture."""
+    told_ME = clip.features_of_list(tuple(f"a photo of {_article(noun)} {noun}" for noun in nouns))
+    word_N = references_NE @ clip.text_features([f"a photo of {_article(word)} {word}"])[0]
+    cosines_NM = references_NE @ told_ME.T
+    closer_M = (cosines_NM > word_N[:, None]).all(axis=0)
+    mean_M = cosines_NM.mean(axis=0)
+    nearest = [place for place in np.argsort(-mean_M) if closer_M[place]][:3]
+    return Naming(
+        likeness=float(word_N.mean()),
+        closer=float(closer_M.mean()),
+        nearest={nouns[place]: float(mean_M[place]) for place in nearest},
+    )
+
+
+def _article(noun: str) -> str:
+    return "an" if noun[0].lower() in "aeiou" else "a"
+
+
+def _judge_alike(
+    requests: Sequence[JudgeRequest],
+    words: Sequence[Vectors | None],
+    model: Backbone,
+    clip: Clip,
+    eyes: Sequence[Eye],
+    store: Store,
+) -> Generator[tuple[int, Scores], None, None]:
     """Judge requests that share base model, judges and sampler; yields the place and the scores of each as its last
     picture is seen."""
-    plan = requests[0].plan
-    words = [_vectors(one, store) for one in requests]  # a checkpoint that cannot be read is told before any picture
-    model = resident(plan.base, settings.device)
-    clip = resident_clip(plan.judge, settings.device)
-    eyes: list[Eye] = [clip] + ([resident_dino(plan.opinion, settings.device)] if plan.opinion else [])
     empty = model.unconditional()
     grids = [(_texts(one), _seeds(one)) for one in requests]
     jobs = [
@@ -168,18 +215,21 @@ def _judge_alike(requests: Sequence[JudgeRequest], settings: Settings, store: St
         for prompt in range(len(texts))
         for seed in range(len(seeds))
     ]
-    told: dict[int, Conditioning] = {}
+    conditioning: dict[int, Conditioning] = {}
     seen: list[list[Features]] = [[] for _ in eyes]
     tiles: list[Image.Image] = []
-    how = Sampling.of(plan.protocol)
+    how = Sampling.of(requests[0].plan.protocol)
     for first in range(0, len(jobs), how.at_once):
         batch = jobs[first : first + how.at_once]
         present = {job.request for job in batch}
-        # Jobs come request by request, so what an earlier batch was told and this one is not is done with.
-        told = {number: told.get(number) or _told(model, requests[number], words[number]) for number in sorted(present)}
+        # Jobs come request by request, so what an earlier batch needed and this one does not is done with.
+        conditioning = {
+            number: conditioning.get(number) or _conditioning(model, requests[number], words[number])
+            for number in sorted(present)
+        }
         prompts = Conditioning.cat(
             [
-                told[number].take(torch.tensor([job.prompt for job in of_request]))
+                conditioning[number].take(torch.tensor([job.prompt for job in of_request]))
                 for number, of_request in groupby(batch, key=lambda job: job.request)
             ]
         )
@@ -252,7 +302,7 @@ def _vectors(request: JudgeRequest, store: Store) -> Vectors | None:
     return formats.read_checkpoint(get_blob(store, request.vectors), source)
 
 
-def _told(model: Backbone, request: JudgeRequest, vectors: Vectors | None) -> Conditioning:
+def _conditioning(model: Backbone, request: JudgeRequest, vectors: Vectors | None) -> Conditioning:
     """Conditionings of a request's prompts."""
     concept, texts = request.plan.concept, _texts(request)
     if vectors is None:

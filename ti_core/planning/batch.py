@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from ti_core.config import ConceptSpec
 from ti_core.errors import InputError
-from ti_core.images.ingest import concept_folders, read_text
+from ti_core.images.sources import concept_folders, read_text
 from ti_core.planning.dreambench import read_dreambench
 from ti_core.settings import Settings
 from ti_core.store import open_store

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 from ti_core.errors import InputError
-from ti_core.images.ingest import read_text
+from ti_core.images.sources import read_text
 from ti_core.settings import Settings
 
 FILE = "prompts_and_classes.txt"

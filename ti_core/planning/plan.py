@@ -9,7 +9,7 @@ from typing import Any
 
 from ti_core import keys
 from ti_core.backbone.folder import check_class_word, find_base, find_judge
-from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
+from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig, given
 from ti_core.errors import InputError
 from ti_core.images.ingest import ingest
 from ti_core.planning.opinion import find_opinion
@@ -35,7 +35,7 @@ def make_plan(
 
     Raises InputError for anything the user must mend, ServiceError for an unreachable store or bucket.
     """
-    _check_place(base_model, settings.base_model, settings)
+    settings.check_place(base_model, settings.base_model)
     base = find_base(base_model or settings.base_model)
     clip, dino = judges(evaluation, base.kind, settings)
     judge = find_judge(clip, base.kind)
@@ -84,11 +84,12 @@ def make_plan(
 def replan(plan: Plan, evaluation: EvaluationConfig, rule: SelectionRule, clip: str, settings: Settings) -> Plan:
     """The plan of the same training, judged or chosen in another way.
 
-    Zeros of `evaluation` keep what the plan has, unless it names a protocol, whose own values they then are; `clip` ""
-    keeps the plan's judge, or takes that of a published protocol. Raises
-    InputError when the base model is another one now, or for a judge that is none.
+    Fields of `evaluation` and `rule` that were not set keep what the plan has, and so do set ones that stand for a
+    default (0, ""). Where `evaluation` names a protocol, the numbers are the protocol's instead. `clip` "" keeps the
+    plan's judge, or takes that of a published protocol. Raises InputError when the base model is another one now, or
+    for a judge that is none.
     """
-    _check_place(clip, settings.clip, settings)
+    settings.check_place(clip, settings.clip)
     base = find_base(plan.base.name)
     if base.digest != plan.base.digest:
         raise InputError(
@@ -98,12 +99,13 @@ def replan(plan: Plan, evaluation: EvaluationConfig, rule: SelectionRule, clip: 
     was = plan.evaluation.protocol
     if evaluation.protocol:  # another protocol brings its own numbers
         kept: dict[str, Any] = {"data": plan.evaluation.data} if evaluation.protocol == was else {}
+        kept["halving"] = plan.evaluation.halving
     else:
         kept = plan.evaluation.model_dump() | {"sampler": plan.protocol.sampler}
     same_texts = not evaluation.protocol and not evaluation.prompts.given
     published = evaluation.protocol in PUBLISHED
-    evaluation = EvaluationConfig.model_validate(kept | evaluation.model_dump(exclude_defaults=True))
-    evaluation = evaluation.resolved(base.kind)
+    evaluation = EvaluationConfig.model_validate(kept | given(evaluation)).resolved(base.kind)
+    rule = SelectionRule.model_validate(plan.rule.model_dump() | given(rule))
     names = "" if plan.judge.name == "miniature" else plan.judge.name, plan.opinion.name if plan.opinion else ""
     if published:
         names = judges(evaluation, base.kind, settings)
@@ -127,14 +129,6 @@ def replan(plan: Plan, evaluation: EvaluationConfig, rule: SelectionRule, clip: 
             "judge_key": keys.judge_key(plan.train_key, digest, rule, evaluation.halving),
         }
     )
-
-
-def _check_place(name: str, own: str, settings: Settings) -> None:
-    """A run may name its own model or judge, but not look through the worker's disk: one that is a path must lie in an
-    allowed folder, unless it is the worker's `own` setting."""
-    path = Path(name).expanduser()
-    if name and name != own and (path.is_absolute() or path.exists()):
-        settings.allowed(path)
 
 
 def _opinion(name: str, settings: Settings) -> OpinionInfo | None:

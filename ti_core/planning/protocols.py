@@ -1,27 +1,28 @@
-"""Judging protocols by name: which prompts, judges and texts a name stands for, and which figures it is quoted by.
+"""Judging protocols by name: which prompts, judges and texts a name stands for, and what is published under it.
 
 The numbers (seeds, sampler, guidance) are in `config.PROTOCOLS`. A published protocol decides the reporting set; steps
 are chosen on the base model's own choosing set, whose prompts and seeds have no part in what is reported. No torch.
 """
 
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ti_core.choosing.statistics import t_quantile
-from ti_core.config import DEFAULTS, PROTOCOLS, BackboneKind, ConceptSpec, EvaluationConfig, ProtocolName
+from ti_core.config import DEFAULTS, BackboneKind, ConceptSpec, EvaluationConfig, ProtocolName
 from ti_core.errors import InputError
 from ti_core.planning.dreambench import FILE, read_dreambench
 from ti_core.planning.prompts import prompt_sets
-from ti_core.records import BatchRow, Manifest, Plan, PromptSet
+from ti_core.records import PromptSet
 from ti_core.settings import Settings
 
 CLIP = "ViT-B-32/openai"
 """The judge of both published protocols (arXiv 2208.01618, section 5; 2208.12242, section 4.2)."""
 REPORT_SEEDS = 4
 """Seeds per prompt that every reporting set has at least."""
+REPORT_PROMPTS = 4
+"""Plain prompts that every reporting set has at least. With fewer of either a verdict would pass words that learned
+nothing too often (docs/decisions/0012)."""
 DINO = "facebook/dino-vits16"
 """DreamBench's judge of likeness."""
 PAPER_PLAIN = ("a photo of {}",)
@@ -60,7 +61,7 @@ PUBLISHED: dict[ProtocolName, Published] = {
 
 def placeholder_policy(evaluation: EvaluationConfig) -> Literal["class-word", "removed"]:
     """What stands for the new word where CLIP-T reads a prompt."""
-    named = _published(evaluation)
+    named = published(evaluation.protocol)
     return "removed" if named and named.removed else "class-word"
 
 
@@ -68,9 +69,9 @@ def judges(evaluation: EvaluationConfig, kind: BackboneKind, settings: Settings)
     """Names of the CLIP and of the second opinion: the settings', else the protocol's, else "" for the kind's own.
 
     The miniature is judged by its own CLIP and has no second opinion unless the settings name one, so that every
-    protocol runs where no model can be downloaded; `caveats` says so.
+    protocol runs where no model can be downloaded; `reporting.figures.caveats` says so.
     """
-    named = _published(evaluation)
+    named = published(evaluation.protocol)
     if not named or kind == "miniature":
         return settings.clip, settings.dino
     return settings.clip or CLIP, settings.dino or (DINO if named.dino else "")
@@ -111,6 +112,11 @@ def sets_of(
                 f"The {said} set has {len(one.plain)} plain and {len(one.edit)} edit prompts: one alone cannot say how "
                 "sure a score is; give at least two of each."
             )
+    if len(report.plain) < REPORT_PROMPTS:
+        raise InputError(
+            f"The reporting set has {len(report.plain)} plain prompts: a verdict on so few passes words that learned "
+            f"nothing; give at least {REPORT_PROMPTS}."
+        )
     return select, report
 
 
@@ -119,9 +125,8 @@ def reseeded(
 ) -> tuple[PromptSet, PromptSet]:
     """The (choosing, reporting) sets with as many seeds as `evaluation`, resolved, says.
 
-    The reporting set has no fewer than `REPORT_SEEDS`: with fewer its verdict would pass words that learned nothing too
-    often (docs/decisions/0012). Under a published protocol every step is judged on no more seeds than the kind's
-    default; only the chosen one is judged on as many as the protocol asks for.
+    The reporting set has no fewer than `REPORT_SEEDS`. Under a published protocol every step is judged on no more seeds
+    than the kind's default; only the chosen one is judged on as many as the protocol asks for.
     """
     few = evaluation.seeds
     if evaluation.protocol in PUBLISHED:
@@ -149,103 +154,9 @@ def with_data(evaluation: EvaluationConfig, source: str, settings: Settings) -> 
     return evaluation.model_copy(update={"data": data})
 
 
-def figures(manifest: Manifest) -> dict[str, float]:
-    """What the protocol is quoted by, for the chosen step on the reporting set; empty where it is not a published one.
-
-    The paper's: CLIP-I of plain prompts; CLIP-T of edit prompts, the cosine of a prompt's mean feature. DreamBench:
-    DINO, CLIP-I and CLIP-T of its prompts; DINO only where there was one.
-    """
-    named, told = _published(manifest.plan.evaluation), manifest.report.chosen
-    if named is None:
-        return {}
-    if not named.dino:
-        of_mean = told.clip_t_of_mean
-        quoted = [told.clip_i.values[told.clip_i.prompts.index(prompt)] for prompt in _quoted(told.clip_i.prompts)]
-        mean = statistics.fmean(value for row in quoted for value in row)
-        return {"CLIP-I": mean} | ({"CLIP-T": statistics.fmean(of_mean)} if of_mean else {})
-    likeness = {"CLIP-I": told.clip_i_edit.mean} if told.clip_i_edit else {}
-    if told.dino:
-        rows = told.dino.values[len(told.clip_i.prompts) :]
-        likeness = {"DINO": sum(map(sum, rows)) / (len(rows) * len(told.dino.seeds))} | likeness
-    return likeness | {"CLIP-T": told.clip_t.mean}
-
-
-def _quoted(prompts: Sequence[str]) -> list[str]:
-    """Of the plain prompts those that the paper's figure is of; prompts of one's own are all that there is."""
-    return [prompt for prompt in prompts if prompt in PAPER_PLAIN] or list(prompts)
-
-
 def published(name: str) -> Published | None:
     """The published protocol of this name, None for any other."""
     return next((one for key, one in PUBLISHED.items() if key == name), None)
-
-
-@dataclass(frozen=True)
-class Average:
-    """One figure over the concepts of a batch: mean, half of its 95% Student-t interval (None for one concept), and
-    what is published for textual inversion (None where nothing is)."""
-
-    name: str
-    mean: float
-    reach: float | None
-    quoted: float | None
-
-
-def averages(rows: Sequence[BatchRow]) -> list[Average]:
-    """The published protocol's figures over the concepts that have them; empty where there is none."""
-    told = [row for row in rows if row.figures]
-    made = []
-    for name in ("DINO", "CLIP-I", "CLIP-T"):
-        values = [row.figures[name] for row in told if name in row.figures]
-        if not values:
-            continue
-        reach = None
-        if len(values) > 1:
-            reach = t_quantile(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
-        named = published(told[0].protocol)
-        made.append(Average(name, statistics.fmean(values), reach, named.quoted.get(name) if named else None))
-    return made
-
-
-def caveats(plan: Plan) -> list[str]:
-    """What a reader must know before comparing the figures with published ones; empty for other protocols."""
-    named, evaluation = _published(plan.evaluation), plan.evaluation
-    if named is None:
-        return []
-    told = []
-    if plan.base.kind == "miniature":
-        told.append(
-            "The base model is the miniature, no Stable Diffusion: the figures show that the protocol runs, not how "
-            "good textual inversion is."
-        )
-    elif plan.base.kind not in named.kinds:
-        here = f"{plan.base.name} ({plan.base.kind})"
-        told.append(f"Published figures are of {named.base}; the base model here is {here}.")
-    if plan.judge.name != CLIP:
-        told.append(f"CLIP is {plan.judge.name}, not {CLIP}: figures of two judges do not compare.")
-    if named.dino and plan.opinion is None:
-        told.append("There was no DINO (PSEUDOWORD_DINO), so its figure is missing.")
-    elif named.dino and plan.opinion and plan.opinion.name != DINO:
-        told.append(f"The second opinion is {plan.opinion.name}; the protocol's is {DINO}.")
-    changed = [
-        f"{name.replace('_', ' ')} {getattr(evaluation, name)} instead of {value}"
-        for name, value in PROTOCOLS[evaluation.protocol or "standard"].items()
-        if getattr(evaluation, name) != value
-    ]
-    if evaluation.prompts.given:
-        changed.append("own prompts instead of the protocol's")
-    if changed:
-        told.append(f"Changed: {', '.join(changed)}.")
-    if evaluation.protocol == "textual-inversion-paper" and not evaluation.prompts.given:
-        told.append("Edit prompts are the three that the paper names; its whole list is not printed there.")
-    told.append(
-        "The step was chosen, on other prompts and seeds; published figures are of a fixed number of training steps."
-    )
-    return told
-
-
-def _published(evaluation: EvaluationConfig) -> Published | None:
-    return published(evaluation.protocol)
 
 
 def _with(one: PromptSet, plain: tuple[str, ...], edit: tuple[str, ...]) -> PromptSet:

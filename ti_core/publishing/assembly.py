@@ -29,8 +29,12 @@ def assemble(
     decision: Decision,
     report: Report,
     store: Store,
+    place: tuple[str, str],
 ) -> Manifest:
-    """Make the published files of the chosen step and the page, and return the manifest that names them."""
+    """Make the published files of the chosen step and the page, and return the manifest that names them.
+
+    `place` is where it was judged: device and number type (`resident.place_of_work`).
+    """
     chosen = next(checkpoint for checkpoint in checkpoints if checkpoint.step == decision.step)
     source = f"checkpoint {chosen.step} of {plan.concept.name}"
     vectors = formats.read_checkpoint(get_blob(store, chosen.vectors), source)
@@ -55,6 +59,8 @@ def assemble(
         report=report,
         files=tuple(files),
         page="",
+        device=place[0],
+        dtype=place[1],
     )
     manifest = manifest.model_copy(update={"table": put_blob(store, to_parquet(per_picture(manifest)))})
     html = page(manifest, lambda sha256: get_blob(store, sha256))

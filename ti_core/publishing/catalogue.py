@@ -26,6 +26,7 @@ from ti_core.records import (
     run_prefix,
     versions_prefix,
 )
+from ti_core.settings import Settings
 from ti_core.store import Store
 
 _Doc = TypeVar("_Doc", bound=Document)
@@ -153,8 +154,8 @@ def versions_of(store: Store, concept: str, base: str) -> dict[int, str]:
     if found:
         return found
     former = (_read(store, key, Champion) for key in store.keys(f"{concept_prefix(concept, base)}/champions/"))
-    told = [champion_of(store, concept, base), *former, *outcomes_of(store, concept, base)]
-    return {one.version: one.judge_key for one in told if one and one.version is not None}
+    numbered = [champion_of(store, concept, base), *former, *outcomes_of(store, concept, base)]
+    return {one.version: one.judge_key for one in numbered if one and one.version is not None}
 
 
 def duel_of(store: Store, concept: str, base: str, newcomer: str, rival: str) -> Duel | None:
@@ -166,6 +167,14 @@ def bases_of(store: Store, concept: str) -> list[str]:
     """The base models (slugs) that the store holds anything of this concept for, sorted."""
     prefix = f"concepts/{concept}/"
     return sorted({key.removeprefix(prefix).partition("/")[0] for key in store.keys(prefix)})
+
+
+def base_for(named: str, settings: Settings, there: Sequence[str]) -> str:
+    """The base model (slug) that a word is asked for: the one that is `named`, else the settings' where they set one,
+    else the only one that is `there`, else the settings' default."""
+    if not named and len(there) == 1 and "base_model" not in settings.model_fields_set:
+        return there[0]
+    return base_slug(named or settings.base_model)
 
 
 def find(concept: str, base: str, run: str, store: Store) -> Manifest:

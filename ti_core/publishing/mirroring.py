@@ -96,12 +96,12 @@ def drain(store: Store, registry: Mirror) -> int:
             log.warning("%s stays in the outbox: %s", store.url(key), error)
             continue
         left.append((outcome, manifest))
-    told = 0
+    mirrored = 0
     for outcome, manifest in sorted(left, key=lambda one: (one[0].ended, one[0].judge_key)):
         try:
             mirror(store, registry, manifest, outcome)
-            told += 1
+            mirrored += 1
         except (IntegrityError, NotFoundError) as error:
             name = manifest.plan.concept.name
             log.warning("The tracking server is not told of a run of %s: %s", name, error)
-    return told
+    return mirrored

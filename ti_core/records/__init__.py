@@ -43,7 +43,7 @@ from ti_core.records.planning import (
     Split,
     Trained,
 )
-from ti_core.records.scores import Anchors, Cells, JudgeRequest, KeptScores, Scores
+from ti_core.records.scores import Anchors, Cells, JudgeRequest, KeptScores, Naming, Scores
 
 __all__ = [
     "OUTBOX",
@@ -64,6 +64,7 @@ __all__ = [
     "KeptScores",
     "Layout",
     "Manifest",
+    "Naming",
     "OpinionInfo",
     "Outcome",
     "Picture",

@@ -77,6 +77,11 @@ class Report(Record):
     score: float
     """The balanced score, whatever the rule: champions compare by it."""
     gain: Interval
+    neutral_word: str = ""
+    """A noun that says nothing about the thing (`nouns.NEUTRAL`); empty in older records."""
+    neutral_gain: Interval | None = None
+    """CLIP-I over pictures of the neutral word, same prompts and seeds: unlike `gain` it does not grow with a class
+    word that names something else. No verdict rests on it."""
     verdict: Literal["", "accepted", "rejected", "undecided"] = ""
     """Empty only in manifests before schema 3."""
     reason: str = ""

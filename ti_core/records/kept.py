@@ -45,9 +45,10 @@ class Manifest(Document):
     table: str = ""
     """Blob of a Parquet table with one row per judged picture (`ti_core.reporting.table`); empty before schema 2."""
     device: str = ""
-    """Where it was judged last (`cuda`, `cpu`), with `dtype`, its number type; empty before schema 3. They are in no
-    key: the same work on another device is the same work (docs/decisions/0013)."""
+    """Where it was judged last (`cpu`, or `cuda` with the card's name); empty before schema 3."""
     dtype: str = ""
+    """Number type of the U-Net there. Neither is in a key: the same work on another device is the same work
+    (docs/decisions/0013)."""
     created: datetime = Field(default_factory=now)
 
     @property
@@ -153,6 +154,8 @@ class BatchRow(Record):
     """`skipped`: the work had an outcome already and was not done again. `paused`: its time was spent; the next run of
     the batch goes on with it."""
     reason: str
+    outcome: Status | None = None
+    """How it ended for good, also where that was known before; None where it has not."""
     step: int | None = None
     """The chosen step."""
     score: float | None = None
@@ -161,6 +164,8 @@ class BatchRow(Record):
     """CLIP-I over the class word on the reporting set."""
     strip: str | None = None
     """Blob of the chosen step's strip (`Scores.strip`)."""
+    picture: str | None = None
+    """Blob of a training picture to compare it with; None where the concept does not show them."""
     figures: dict[str, float] = Field(default_factory=dict)
     """What a published protocol averages, by name (`ti_core.planning.protocols`); empty where the run follows none."""
     protocol: str = ""

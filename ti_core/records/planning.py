@@ -1,6 +1,8 @@
 """What a run is decided to be: pictures, base model, judges, protocol, plan; and what training makes of it."""
 
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import model_validator
 
 from ti_core.config import BackboneKind, ConceptSpec, EvaluationConfig, Sampler, SelectionRule, TrainingConfig
 from ti_core.records.base import Record
@@ -35,7 +37,14 @@ class PreparedSet(Record):
     resolution: int
     squares: tuple[str, ...]
     latents: str
-    count: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_count(cls, fields: Any) -> Any:
+        """Manifests up to schema 3 may count the latents, which nothing reads."""
+        return (
+            {name: value for name, value in fields.items() if name != "count"} if isinstance(fields, dict) else fields
+        )
 
 
 class BaseModelInfo(Record):
@@ -138,3 +147,5 @@ class Trained(Record):
     """Why it did not come to its end; empty when it did."""
     paused: bool = False
     """Whether the same work goes on later from `step`."""
+    unkept: bool = False
+    """Whether the store did not take all of it: another try goes on from the last state that it has."""

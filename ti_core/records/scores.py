@@ -62,6 +62,18 @@ class KeptScores(Document):
     scores: Scores
 
 
+class Naming(Record):
+    """How well the class word names what the training pictures show, in the judge's eyes: cosines of the pictures to
+    "a photo of a …", beside a list of everyday nouns (`ti_core.nouns`)."""
+
+    likeness: float
+    """Of the class word, mean over the pictures."""
+    closer: float
+    """Share of the nouns that are nearer than the class word to every single picture, in [0, 1]."""
+    nearest: dict[str, float]
+    """Up to three of those, the nearest first, with their mean cosines."""
+
+
 class Anchors(Record):
     """Where the scales end, measured under the same protocol."""
 
@@ -73,3 +85,6 @@ class Anchors(Record):
     """Scale zero of CLIP-T: the training pictures against the edit prompts."""
     real_dino: float | None = None
     """Real pictures against real in DINO's eyes, as `real`; None where there is no DINO."""
+    naming: Naming | None = None
+    """With the choosing set's: how well the class word names the pictures. None for styles, whose class word is a
+    medium, and in older records."""

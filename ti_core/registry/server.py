@@ -34,6 +34,11 @@ _CREDENTIALS = re.compile(r"(?<=//)[^/@\s]+@")
 _UNREACHABLE = re.compile(r"^API request to .* failed with (timeout )?exception", re.DOTALL)
 
 
+def without_credentials(text: str) -> str:
+    """`text` without the names and passwords in its URIs."""
+    return _CREDENTIALS.sub("", text)
+
+
 class Server:
     """MLflow's tracking and registry server, or its database file, at the settings' URI."""
 
@@ -67,7 +72,7 @@ class Server:
 
     def run_url(self, run_id: str) -> str | None:
         """Where a browser finds the run; None without a server."""
-        uri = _CREDENTIALS.sub("", self._settings.mlflow_uri)
+        uri = without_credentials(self._settings.mlflow_uri)
         if urlsplit(uri).scheme not in {"http", "https"}:
             return None
         return f"{uri.rstrip('/')}/#/experiments/{self._experiment}/runs/{run_id}"
@@ -102,8 +107,8 @@ class Server:
         return str(found.experiment_id)
 
     def _sentence(self, message: str, trouble: str = "failed") -> str:
-        uri = _CREDENTIALS.sub("", self._settings.mlflow_uri)
+        uri = without_credentials(self._settings.mlflow_uri)
         if _UNREACHABLE.match(message):
             return f"The tracking server {uri} cannot be reached: start it, or correct PSEUDOWORD_TRACKING_URI."
-        reason = _CREDENTIALS.sub("", message.strip().partition("\n")[0])[:300]
+        reason = without_credentials(message.strip().partition("\n")[0])[:300]
         return f"The tracking server {uri} {trouble}: {reason.removeprefix('RESOURCE_DOES_NOT_EXIST: ').rstrip('.')}."

@@ -8,7 +8,6 @@ audit completes the mirror. This module does not know the store; blobs come thro
 import csv
 import io
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -120,10 +119,13 @@ class Registry:
                 raise
 
     def log_training(self, run_id: str, rows: Iterable[Mapping[str, float]]) -> None:
-        """Log training metrics. Each row holds `step` and any number of metrics by name (loss, norm, …)."""
-        now = int(time.time() * 1000)
+        """Log training metrics. Each row holds `step`, `time` (when it was measured, in ms since 1970) and any number
+        of metrics by name (loss, norm, …). Equal rows are kept once."""
         metrics = [
-            Metric(name, value, now, int(row["step"])) for row in rows for name, value in row.items() if name != "step"
+            Metric(name, value, int(row["time"]), int(row["step"]))
+            for row in rows
+            for name, value in row.items()
+            if name not in {"step", "time"}
         ]
         with self._server.client() as client:
             for start in range(0, len(metrics), _BATCH):
@@ -145,9 +147,8 @@ class Registry:
             client.log_text(run_id, manifest.decision.model_dump_json(indent=1), "decision.json")
             client.log_text(run_id, _table(manifest), "scores.csv")
             _log_pictures_table(client, run_id, manifest)
-            known = client.get_run(run_id).data.params
             where = {"device": manifest.device, "dtype": manifest.dtype}
-            client.log_batch(run_id, params=[Param(k, v) for k, v in where.items() if v and k not in known])
+            client.log_batch(run_id, tags=[RunTag(*tag) for tag in where.items() if tag[1]])
             client.set_tag(run_id, "mlflow.note.content", manifest.report.reason or manifest.decision.explanation)
         return models
 

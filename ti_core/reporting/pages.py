@@ -4,6 +4,7 @@ The pages that count are blobs of the store; these are conveniences and may be d
 """
 
 import os
+from html import escape
 from pathlib import Path
 
 from ti_core.settings import Settings
@@ -17,6 +18,11 @@ def page_path(settings: Settings, concept: str, base: str, judge_key: str) -> Pa
 def write_page(settings: Settings, concept: str, base: str, judge_key: str, html: bytes) -> Path:
     """Write the copy of a run's page; returns its path."""
     return _write(page_path(settings, concept, base, judge_key), html)
+
+
+def with_notice(html: bytes, text: str) -> bytes:
+    """A page with a sentence at its top; all pages so far have one `<main>`."""
+    return html.replace(b"<main>", f'<main>\n<p class="notice warn">{escape(text)}</p>'.encode(), 1) if text else html
 
 
 def write_batch_page(settings: Settings, html: bytes) -> Path:

@@ -18,9 +18,11 @@ from markupsafe import Markup
 from PIL import Image, ImageDraw, ImageFont
 
 from ti_core.formats import diffusers_lines
-from ti_core.planning.protocols import averages, caveats, figures, published
+from ti_core.planning.protocols import published
 from ti_core.records import Anchors, BatchRow, Decision, Manifest, Plan, Scores, blob_key
 from ti_core.reporting.curves import COLOURS, Panel, curves, plane
+from ti_core.reporting.figures import averages, caveats, figures
+from ti_core.reporting.words import in_words
 
 Load = Callable[[str], bytes]
 
@@ -68,6 +70,7 @@ def page(manifest: Manifest, load: Load) -> bytes:
         checkpoints={checkpoint.step: checkpoint for checkpoint in manifest.checkpoints},
         scores={one.step: one for one in manifest.scores},
         checks=checks(manifest),
+        words=in_words(manifest),
         squares=[_data_uri(_open(load(sha256))) for sha256 in shown],
         grid=_grid(manifest.anchors, manifest.scores, decision, load),
         report_grid=_grid(report.anchors, [report.chosen], decision, load),
@@ -118,17 +121,18 @@ def checks(manifest: Manifest) -> list[tuple[bool, str]]:
 def batch_page(rows: Iterable[BatchRow], load: Load, title: str = "Batch") -> bytes:
     """The page of a batch, as UTF-8 HTML: worst first."""
     ordered = worst_first(rows)
-    strips = {row.strip: _data_uri(_open(load(row.strip)), side=_TILE // 2) for row in ordered if row.strip}
+    blobs = {blob for row in ordered for blob in (row.strip, row.picture) if blob}
+    pictures = {blob: _data_uri(_open(load(blob)), side=_TILE // 2) for blob in sorted(blobs)}
     template = _environment().get_template("batch.html")
-    told = [row for row in ordered if row.figures]
+    averaged = [row for row in ordered if row.figures]
     return template.render(
         title=title,
         rows=ordered,
-        strips=strips,
-        told=told,
-        protocol=published(told[0].protocol) if told else None,
+        pictures=pictures,
+        averaged=averaged,
+        protocol=published(averaged[0].protocol) if averaged else None,
         averages=averages(ordered),
-        caveats=list(dict.fromkeys(text for row in told for text in row.caveats)),
+        caveats=list(dict.fromkeys(text for row in averaged for text in row.caveats)),
     ).encode()
 
 
@@ -253,9 +257,16 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["data_uri"] = _data_uri
+    environment.filters["code"] = _code
     environment.filters["number"] = lambda value: f"{value:.3f}".replace("-", "−")
     environment.filters["signed"] = lambda value: f"{value:+.3f}".replace("-", "−")
     return environment
+
+
+def _code(text: str) -> Markup:
+    """A sentence in which what stands between backticks is code."""
+    parts = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(part) if n % 2 else part for n, part in enumerate(parts))
 
 
 def _inline(svg: bytes, label: str) -> Markup:

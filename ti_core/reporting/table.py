@@ -26,14 +26,18 @@ def per_picture(manifest: Manifest) -> "pandas.DataFrame":
 
 
 def table(
-    concept: str, scores: "list[Scores] | tuple[Scores, ...]", ends: Anchors, reported: list[Scores], told: Anchors
+    concept: str,
+    scores: "list[Scores] | tuple[Scores, ...]",
+    ends: Anchors,
+    reported: list[Scores],
+    report_ends: Anchors,
 ) -> "pandas.DataFrame":
     """`per_picture` before there is a manifest."""
     import pandas
 
     rows = [
         (concept, one.split, one.step, *row)
-        for one in (ends.class_word, *scores, told.class_word, *reported)
+        for one in (ends.class_word, *scores, report_ends.class_word, *reported)
         for row in _rows(one)
     ]
     made = pandas.DataFrame(rows, columns=list(COLUMNS))

@@ -32,11 +32,12 @@ def generate(
     """Make one PNG per seed from `prompt`, in which `<name>`, in capitals or not, stands for the champion of that
     concept.
 
-    One seed writes `out`; several write `out` with -1, -2, … before its suffix. Raises NotFoundError for a word that is
-    not published for this base model, InputError for a prompt that is too long, a word made for other weights of the
-    same name, or an `out` that cannot be written.
+    One seed writes `out`; several write `out` with -1, -2, … before its suffix. `base_model` "" is the settings' own.
+    Raises NotFoundError for a word that is not published for this base model, InputError for a prompt that is too long,
+    a word made for other weights of the same name, or an `out` that cannot be written.
     """
-    base = find_base(base_model)
+    settings.check_place(base_model, settings.base_model)
+    base = find_base(base_model or settings.base_model)
     names = list(dict.fromkeys(name.lower() for name in WORD.findall(prompt)))
     champions = [champion(name, base.slug, settings) for name in names]
     words = {
@@ -46,16 +47,15 @@ def generate(
     for one in champions:
         if one.base_digest != base.digest:
             raise InputError(
-                f"The word {one.placeholder} was made for other weights than those of {base_model} here (digest "
+                f"The word {one.placeholder} was made for other weights than those of {base.name} here (digest "
                 f"{one.base_digest[:12]}, not {base.digest[:12]}): name the base model it was trained on, or train "
                 "it anew."
             )
-    model = resident(base, settings.device)
-    told = encode(model, [prompt], words)
-    jobs = told.repeat_interleave(len(seeds))
     resolved = config.resolved(base.kind)
     how = Sampling(resolved.sampler or "ddim", resolved.sampler_steps, resolved.guidance, base.resolution)
-    pictures = sample(model, jobs, list(seeds), how)
+    with resident(base, settings.device) as model:
+        jobs = encode(model, [prompt], words).repeat_interleave(len(seeds))
+        pictures = sample(model, jobs, list(seeds), how)
     paths = [out] if len(seeds) == 1 else [out.with_stem(f"{out.stem}-{n + 1}") for n in range(len(seeds))]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

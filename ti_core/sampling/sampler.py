@@ -62,8 +62,8 @@ def sample(model: Backbone, prompts: Conditioning, seeds: Sequence[int], how: Sa
     empty = model.unconditional()
     pictures = []
     for first in range(0, len(seeds), how.at_once):
-        chunk, told = seeds[first : first + how.at_once], prompts.take(slice(first, first + how.at_once))
-        pictures.append(sample_batch(model, told, empty, chunk, how))
+        chunk, conditioning = seeds[first : first + how.at_once], prompts.take(slice(first, first + how.at_once))
+        pictures.append(sample_batch(model, conditioning, empty, chunk, how))
     return np.concatenate(pictures)
 
 
@@ -81,7 +81,7 @@ def sample_batch(
     log.warning("%d pictures at a time are too many for the device's memory: going on with %d.", len(seeds), half)
     torch.cuda.empty_cache()
     parts = [(prompts.take(slice(0, half)), seeds[:half]), (prompts.take(slice(half, None)), seeds[half:])]
-    return np.concatenate([sample_batch(model, told, empty, of, how) for told, of in parts])
+    return np.concatenate([sample_batch(model, conditioning, empty, of, how) for conditioning, of in parts])
 
 
 @torch.no_grad()
@@ -95,13 +95,13 @@ def _sample_together(
     noise = noise * scheduler.init_noise_sigma
     of_seed = torch.tensor([distinct.index(seed) for seed in seeds], device=model.device)
     latents = noise[of_seed]
-    told = Conditioning.cat([empty.repeat_interleave(len(seeds)), prompts])
+    conditioning = Conditioning.cat([empty.repeat_interleave(len(seeds)), prompts])
     first, *later = scheduler.timesteps
     # At the first step all jobs of a seed have the same latents, so without a prompt the U-Net says the same of them.
     both = model.denoise(
         torch.cat([noise, latents]),
         first.expand(len(distinct) + len(seeds)),
-        told.take(slice(len(seeds) - len(distinct), None)),
+        conditioning.take(slice(len(seeds) - len(distinct), None)),
     )
     without, with_prompt = both[: len(distinct)][of_seed], both[len(distinct) :]
     with model.prompts_kept():
@@ -110,6 +110,6 @@ def _sample_together(
             latents = scheduler.step(guided, timestep, latents).prev_sample
             if after is not None:
                 twice = torch.cat([latents, latents])
-                without, with_prompt = model.denoise(twice, after.expand(len(twice)), told).chunk(2)
+                without, with_prompt = model.denoise(twice, after.expand(len(twice)), conditioning).chunk(2)
     pictures: NDArray[np.uint8] = model.decode(latents).numpy()
     return pictures

@@ -14,10 +14,12 @@ from ti_core.training.state import TrainingState
 
 @dataclass(frozen=True)
 class ConceptJob:
-    """One concept to train. `mean` and `std` are the latents of its N pictures (mirrored ones counted), [N, C, h, w],
-    scaled; `original`, [N, 2], their height and width in pixels before they were scaled (SDXL's U-Net is told); `mask`,
+    """One concept to train. `key` tells it from the others, which may have its name; events carry it, `name` is for
+    sentences. `mean` and `std` are the latents of its N pictures (mirrored ones counted), [N, C, h, w], scaled;
+    `original`, [N, 2], their height and width in pixels before they were scaled (SDXL's U-Net is told); `mask`,
     [N, 1, h, w] in [0, 1], weighs the loss. `resume` continues from an earlier state."""
 
+    key: str
     name: str
     placeholder: str
     start_phrase: str
@@ -37,7 +39,7 @@ class Progress:
     of the vectors; `samples_per_second` counts this concept's own samples. `state` resumes after this step; it is None
     where a `CheckpointReady` with the same state follows."""
 
-    concept: str
+    key: str
     step: int
     steps: int
     loss: float
@@ -51,7 +53,7 @@ class CheckpointReady:
     """Vectors to be judged, {encoder: [V, D]} on the CPU, in the state that resumes after this step. `loss` is the
     mean since the checkpoint before."""
 
-    concept: str
+    key: str
     step: int
     state: TrainingState
     norm: float
@@ -62,7 +64,7 @@ class CheckpointReady:
 class Finished:
     """The concept has done its steps, or has come to rest (`early`), and left its slot."""
 
-    concept: str
+    key: str
     step: int
     early: bool = False
 
@@ -71,7 +73,7 @@ class Finished:
 class Failed:
     """The concept left its slot with a reason; the others go on."""
 
-    concept: str
+    key: str
     step: int
     reason: str
 
@@ -80,7 +82,7 @@ class Failed:
 class Paused:
     """Training was asked to stop; `state` resumes the concept."""
 
-    concept: str
+    key: str
     state: TrainingState
 
 

@@ -8,7 +8,6 @@ Shapes: B samples in the pack (b of each concept, in slot order, filler last), V
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,12 +15,10 @@ from torch import Tensor
 from ti_core.backbone.base import Backbone
 from ti_core.backbone.conditioning import Tokens
 from ti_core.training.draws import Draws
-
-if TYPE_CHECKING:
-    from ti_core.training.slot import Slot
+from ti_core.training.slot import Slot
 
 
-def run_pass(pack: Sequence["Slot"], model: Backbone, filler: int) -> None:
+def run_pass(pack: Sequence[Slot], model: Backbone, filler: int) -> None:
     """One forward and one backward pass; each slot receives its loss and takes its step when that is due. `filler`
     inert samples keep the batch shape."""
     losses = losses_of(pack, [slot.draws() for slot in pack], model, filler)
@@ -32,7 +29,15 @@ def run_pass(pack: Sequence["Slot"], model: Backbone, filler: int) -> None:
         slot.take(loss)
 
 
-def losses_of(pack: Sequence["Slot"], drawn: Sequence[Draws], model: Backbone, filler: int = 0) -> list[Tensor]:
+def watch(slot: Slot, model: Backbone) -> None:
+    """Look at the slot's fixed batch if that is due. It is evaluated alone, so that its batch shape and with it every
+    digit are the same in any company."""
+    if slot.is_to_watch:
+        with torch.no_grad():
+            slot.watched(losses_of([slot], [slot.fixed_batch()], model)[0].item())
+
+
+def losses_of(pack: Sequence[Slot], drawn: Sequence[Draws], model: Backbone, filler: int = 0) -> list[Tensor]:
     """The latent-diffusion objective E‖ε − ε_θ(z_t, t, c(S*))‖² (arXiv 2208.01618, equation 2), or its v-prediction
     form, averaged per slot over its drawn samples; differentiable in the slots' rows. With masks, the average is over
     what they show."""
@@ -54,12 +59,12 @@ def losses_of(pack: Sequence["Slot"], drawn: Sequence[Draws], model: Backbone, f
     fields = zip(pack, pictures_B.split(sizes), posterior_BChw.split(sizes), strict=False)
     latents = [slot.mean[which] + slot.std[which] * normal for slot, which, normal in fields]
     latents_BChw = torch.cat([*latents, noise_BChw[first:]])
-    told = model.encode_prompts(*_words(pack, templates_B.split(sizes), sizes))
+    conditioning = model.encode_prompts(*_words(pack, templates_B.split(sizes), sizes))
     originals = [slot.original_N2[which] for slot, which in zip(pack, pictures_B.split(sizes), strict=False)]
     filler_n2 = pack[0].original_N2[:1].expand(filler, -1)
-    told = replace(told, original_B2=torch.cat([*originals, filler_n2]))
+    conditioning = replace(conditioning, original_B2=torch.cat([*originals, filler_n2]))
     noisy_BChw = model.noise.add_noise(latents_BChw, noise_BChw, timesteps_B)
-    predicted_BChw = model.denoise(noisy_BChw, timesteps_B, told)
+    predicted_BChw = model.denoise(noisy_BChw, timesteps_B, conditioning)
     squared_BChw = (predicted_BChw - model.target(latents_BChw, noise_BChw, timesteps_B)).square()
     return [
         _mean(squared, slot, which)
@@ -67,9 +72,7 @@ def losses_of(pack: Sequence["Slot"], drawn: Sequence[Draws], model: Backbone, f
     ]
 
 
-def _words(
-    pack: Sequence["Slot"], templates: Sequence[Tensor], sizes: Sequence[int]
-) -> tuple[Tokens, dict[str, Tensor]]:
+def _words(pack: Sequence[Slot], templates: Sequence[Tensor], sizes: Sequence[int]) -> tuple[Tokens, dict[str, Tensor]]:
     """Tokens of the B prompts, and each encoder's rows [B, V, D], V being the most that any slot of the pack has."""
     filler_ids = templates[-1]  # zeros: filler repeats the first slot's first prompt, with vectors of zeros
     tokens = [slot.tokens.take(which) for slot, which in zip(pack, templates, strict=False)]
@@ -83,7 +86,7 @@ def _words(
     return Tokens.cat(tokens), vectors
 
 
-def _mean(squared_bChw: Tensor, slot: "Slot", pictures_b: Tensor) -> Tensor:
+def _mean(squared_bChw: Tensor, slot: Slot, pictures_b: Tensor) -> Tensor:
     if slot.mask is None:
         return squared_bChw.mean(dim=(1, 2, 3)).mean()
     mask_b1hw = slot.mask[pictures_b]

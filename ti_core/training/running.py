@@ -1,4 +1,4 @@
-"""The training station: from plans and prepared pictures to checkpoints in the store, many concepts at a time.
+"""Training: from plans and prepared pictures to checkpoints in the store, many concepts at a time.
 
 It encodes latents once (cached by key), feeds the trainer, keeps its checkpoints as blobs and the states that
 resume it under each run's prefix. It knows the store; it knows neither judging nor the registry.
@@ -6,10 +6,11 @@ resume it under each run's prefix. It knows the store; it knows neither judging 
 
 import contextlib
 import logging
-import os
+import secrets
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +19,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ti_core import keys
+from ti_core import keys, progress
 from ti_core.backbone.base import Backbone
 from ti_core.backbone.resident import resident
 from ti_core.config import Packing
-from ti_core.errors import InputError
+from ti_core.errors import InputError, ServiceError
 from ti_core.images.preprocess import mask_square, png, square
 from ti_core.planning.prompts import templates
-from ti_core.records import Plan, PreparedSet, Trained, run_prefix
+from ti_core.records import Checkpoint, Plan, PreparedSet, Trained, run_prefix
 from ti_core.settings import Settings
 from ti_core.store import Store, get_blob, put_blob
-from ti_core.training.events import CheckpointReady, ConceptJob, Failed, Paused, Progress
+from ti_core.training.events import CheckpointReady, ConceptJob, Failed, Finished, Paused, Progress
 from ti_core.training.keeping import Keeper
 from ti_core.training.memory import fitting_slots
 from ti_core.training.state import StateFiles, TrainingState
@@ -57,12 +58,12 @@ def prepare(plan: Plan, settings: Settings, store: Store) -> PreparedSet:
     )
     path = settings.home.absolute() / "cache" / "latents" / f"{key}.safetensors"
     if not _readable(path, training.masked):
-        model = resident(plan.base, settings.device)
         pixels_N3HW = torch.stack([_pixels(np.asarray(picture)) for picture in pictures])
         if training.mirror:
             pixels_N3HW = torch.cat([pixels_N3HW, pixels_N3HW.flip(-1)])
-        # One at a time: memory stays that of one picture, and a picture's latent does not depend on its company.
-        encoded = [model.encode_pictures(one.unsqueeze(0)) for one in pixels_N3HW]
+        with resident(plan.base, settings.device) as model:
+            # One at a time: memory stays that of one picture, and a picture's latent does not depend on its company.
+            encoded = [model.encode_pictures(one.unsqueeze(0)) for one in pixels_N3HW]
         mean, std = (torch.cat(parts).cpu() for parts in zip(*encoded, strict=True))
         sides_N = torch.tensor([min(picture.width, picture.height) for picture in plan.images.pictures])
         sides_N = sides_N.repeat(len(mean) // len(sides_N))
@@ -70,16 +71,25 @@ def prepare(plan: Plan, settings: Settings, store: Store) -> PreparedSet:
         if training.masked:
             tensors["mask"] = _masks(plan, files, store, (mean.shape[2], mean.shape[3]))
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        save_file(tensors, partial)
-        partial.replace(path)
+        # Processes may share this folder and not their process numbers (two containers), so the name is drawn.
+        partial = path.with_suffix(f".{secrets.token_hex(8)}.partial")
+        try:
+            save_file(tensors, partial)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
     return PreparedSet(
         key=key,
         resolution=resolution,
         squares=tuple(put_blob(store, png(picture)) for picture in pictures),
         latents=str(path),
-        count=len(pictures) * (2 if training.mirror else 1),
     )
+
+
+def run_key(plan: Plan) -> str:
+    """What tells a training from every other: the place of its states. Two concepts may have one name (with other
+    pictures or settings), and two names one train_key (with the same pictures)."""
+    return run_prefix(plan.concept.name, plan.base.slug, plan.train_key)
 
 
 def run_training(
@@ -87,101 +97,151 @@ def run_training(
     packing: Packing,
     settings: Settings,
     store: Store,
-    on_progress: Callable[[Progress], None],
+    on_progress: Callable[[progress.Trained], None],
     say: Callable[[str], None],
 ) -> list[Trained]:
     """Train the concepts of `work`, all on one base model, in one pack; tell how far each one came, in the same order.
+    What is there twice (by `run_key`) is trained once.
 
     Checkpoints are blobs in the store. Training goes on from the last stored state of the same train_key. SIGTERM and
     SIGINT end it at a step's boundary with every state written, and are then raised again for whoever handled them
-    before. `say` is told in a sentence how the work is packed.
+    before. `say` is told in a sentence how the work is packed. What one concept lacks (latents, memory, a place in the
+    store for what it learned) is its own reason and stops no other.
 
-    Raises ServiceError when the store fails, TrainingError when not even one concept fits into memory.
+    Raises ServiceError when the stored states cannot be read.
     """
-    model = resident(work[0][0].base, settings.device)
-    states: dict[str, TrainingState | None] = {}
-    keepers: dict[str, Keeper] = {}
-    steps = {plan.concept.name: 0 for plan, _ in work}
-    reasons: dict[str, str] = {}
+    concepts = dict[str, _Concept]()
     pause = Pause(60 * packing.minutes)
-    with ThreadPoolExecutor(1, "states") as thread, noting_signals(pause):
-        for plan, _ in work:
-            name = plan.concept.name
-            prefix = run_prefix(name, plan.base.slug, plan.train_key)
-            files = StateFiles(store, prefix, plan.train_key)
-            states[name], checkpoints = files.newest()
-            keepers[name] = Keeper(store, files, checkpoints, thread)
-            if state := states[name]:
-                steps[name] = state.step
-                log.info("Training of %s goes on from step %d.", name, state.step)
-        open_work = [one for one in work if not ((state := states[one[0].concept.name]) and state.finished)]
-        slots = _slots(open_work, packing, model, say)
-        jobs = (concept_job(plan, prepared, states[plan.concept.name]) for plan, prepared in open_work)
+    with (
+        resident(work[0][0].base, settings.device) as model,
+        ThreadPoolExecutor(1, "states") as thread,
+        noting_signals(pause),
+    ):
+        for plan, prepared in work:
+            if run_key(plan) not in concepts:
+                concepts[run_key(plan)] = _begun(plan, prepared, store, thread)
+        still = [one for one in concepts.values() if not one.ended]
+        slots = _slots(still, packing, model, say)
         with _compiled(model) if packing.compile else contextlib.nullcontext():
-            for event in train(jobs, model, slots, keep_shape=packing.keep_shape, should_stop=pause):
+            for event in train(_jobs(still), model, slots, keep_shape=packing.keep_shape, should_stop=pause):
+                one = concepts[event.key]
                 match event:
                     case Progress():
-                        steps[event.concept] = event.step
+                        one.step = event.step
                         if event.state:
-                            keepers[event.concept].offer(event.state)
-                        on_progress(event)
+                            one.keeper.offer(event.state)
+                        on_progress(_standing(event, concepts))
                     case CheckpointReady():
-                        keepers[event.concept].checkpoint(event)
+                        one.keeper.checkpoint(event)
                     case Failed():
-                        reasons[event.concept] = f"Training stopped: {event.reason}"
+                        one.reason = f"Training stopped: {event.reason}"
                     case Paused():
-                        steps[event.concept] = event.state.step
-                        keepers[event.concept].keep(event.state)
-                    case _:
-                        states.pop(event.concept, None)
-        made = {name: keeper.finish() for name, keeper in keepers.items()}
-    why = (
-        f"it was told to ({signal.Signals(pause.signal).name})"
-        if pause.signal
-        else f"{packing.minutes:g} minutes are over"
-    )
-    unfinished = {plan.concept.name for plan, _ in open_work} & set(states) - set(reasons)
-    return [
-        Trained(
-            concept=plan.concept.name,
-            step=steps[plan.concept.name],
-            checkpoints=made[plan.concept.name],
-            reason=reasons.get(plan.concept.name, "") or _pause_reason(plan, steps, unfinished, why),
-            paused=plan.concept.name in unfinished,
+                        one.step = event.state.step
+                        one.keeper.keep(event.state)
+                    case Finished():
+                        one.ended = True
+        why = (
+            f"it was told to ({signal.Signals(pause.signal).name})"
+            if pause.signal
+            else f"{packing.minutes:g} minutes are over"
         )
-        for plan, _ in work
-    ]
+        made = {key: _trained(one, why) for key, one in concepts.items()}
+    return [made[run_key(plan)] for plan, _ in work]
 
 
-def _pause_reason(plan: Plan, steps: dict[str, int], unfinished: set[str], why: str) -> str:
-    name = plan.concept.name
-    if name not in unfinished:
-        return ""
-    return (
-        f"Training of {name} paused at step {steps[name]} of {plan.training.steps}: {why}, "
-        "and the same work goes on from there when it is asked for again."
+@dataclass
+class _Concept:
+    """How far one concept has come: whether there is nothing left to train, or why it left."""
+
+    plan: Plan
+    prepared: PreparedSet
+    keeper: Keeper
+    resume: TrainingState | None
+    step: int
+    ended: bool
+    reason: str = ""
+
+
+def _begun(plan: Plan, prepared: PreparedSet, store: Store, thread: ThreadPoolExecutor) -> _Concept:
+    name, files = plan.concept.name, StateFiles(store, run_key(plan), plan.train_key)
+    state, checkpoints = files.newest()
+    if state:
+        log.info("Training of %s goes on from step %d.", name, state.step)
+    keeper = Keeper(name, store, files, checkpoints, thread)
+    return _Concept(plan, prepared, keeper, state, state.step if state else 0, bool(state and state.finished))
+
+
+def _jobs(concepts: Sequence[_Concept]) -> Iterator[ConceptJob]:
+    """What the trainer is given, one after the other as it asks; who has no latents to train from is left out."""
+    for one in concepts:
+        try:
+            job = concept_job(one.plan, one.prepared, one.resume)
+        except InputError as error:
+            one.reason = str(error)
+            continue
+        yield job
+
+
+def _standing(event: Progress, concepts: Mapping[str, _Concept]) -> progress.Trained:
+    steps = [one.plan.training.steps for one in concepts.values()]
+    over = [one.ended or bool(one.reason) for one in concepts.values()]
+    done = sum(whole if ended else one.step for whole, ended, one in zip(steps, over, concepts.values(), strict=True))
+    return progress.Trained(
+        event.key, concepts[event.key].plan.concept.name, event.step, event.steps, event.loss, event.norm,
+        event.samples_per_second, done, sum(steps),
+    )  # fmt: skip
+
+
+def _trained(one: _Concept, why: str) -> Trained:
+    """How far a concept came, once all of it is in the store; `why` is said of a pause."""
+    name, steps, unkept = one.plan.concept.name, one.plan.training.steps, False
+    checkpoints: tuple[Checkpoint, ...] = ()
+    paused = not one.ended and not one.reason
+    try:
+        checkpoints = one.keeper.finish()
+    except ServiceError as error:
+        one.reason, unkept, paused = one.reason or str(error), True, False
+    if paused:
+        one.reason = (
+            f"Training of {name} paused at step {one.step} of {steps}: {why}, "
+            "and the same work goes on from there when it is asked for again."
+        )
+    return Trained(
+        concept=name, step=one.step, checkpoints=checkpoints, reason=one.reason, paused=paused, unkept=unkept
     )
 
 
-def _slots(
-    work: Sequence[tuple[Plan, PreparedSet]], packing: Packing, model: Backbone, say: Callable[[str], None]
-) -> int:
-    if not work:
+def _slots(concepts: Sequence[_Concept], packing: Packing, model: Backbone, say: Callable[[str], None]) -> int:
+    if not concepts:
         return 0
     if packing.slots:
-        return min(packing.slots, len(work)) if not packing.keep_shape else packing.slots
-    if len(work) == 1:
+        return min(packing.slots, len(concepts)) if not packing.keep_shape else packing.slots
+    if len(concepts) == 1:
         return 1
-    fitting = fitting_slots(concept_job(*work[0], None), model)
-    slots = min(fitting, len(work))
-    say(f"training {slots} of {len(work)} concepts at a time (memory holds {fitting})")
+    fitting = 1
+    for one in concepts:  # one that cannot be trained says nothing of the others
+        try:
+            fitting = fitting_slots(concept_job(one.plan, one.prepared, None), model)
+            break
+        except (InputError, torch.OutOfMemoryError):
+            continue
+    slots = min(fitting, len(concepts))
+    say(f"training {slots} of {len(concepts)} concepts at a time (memory holds {fitting})")
     return slots
 
 
 def concept_job(plan: Plan, prepared: PreparedSet, resume: TrainingState | None) -> ConceptJob:
-    """What the trainer is given of a planned and prepared concept."""
-    latents = load_file(prepared.latents)
+    """What the trainer is given of a planned and prepared concept. Raises InputError when its latents cannot be
+    read."""
+    try:
+        latents = load_file(prepared.latents)
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"The latents of {plan.concept.name} in {prepared.latents} cannot be read ({error}): "
+            "run it again, and they are encoded anew."
+        ) from None
     return ConceptJob(
+        key=run_key(plan),
         name=plan.concept.name,
         placeholder=plan.concept.placeholder,
         start_phrase=plan.concept.start_phrase,

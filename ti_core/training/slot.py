@@ -1,6 +1,7 @@
 """A place in the pack and the concept that has it: its vectors, optimizer, schedule, draws, and what it has to tell.
 
-Everything here belongs to one concept and is the same in any company. The pack's forward pass is in `pack`.
+Everything here belongs to one concept and is the same in any company. This module knows no pack and no forward pass:
+those are in `pack`.
 
 Shapes: b samples of one pass, V vectors, D text width, N pictures, C×h×w latents.
 """
@@ -18,7 +19,6 @@ from ti_core.errors import InputError
 from ti_core.training import early_stop, norms
 from ti_core.training.draws import Draws, draw
 from ti_core.training.events import CheckpointReady, ConceptJob, Event, Failed, Finished, Progress
-from ti_core.training.pack import losses_of
 from ti_core.training.state import TrainingState
 
 REPORT_EVERY = 10
@@ -48,19 +48,30 @@ class Slot:
         self._limits = {name: job.config.norm_limit * float(encoder.table_ND.float().norm(dim=-1).mean())
                         for name, encoder in model.encoders.items()}  # fmt: skip
         state = job.resume
-        # Copies: the optimizer writes in place, and the state belongs to the caller.
-        self.rows = {name: (state.vectors[name] if state else rows).to(model.device, dtype).clone()
-                     for name, rows in start.items()}  # fmt: skip
-        if job.config.norm == "direction":
-            for rows_by in (self.rows, start):
-                for name, rows_VD in rows_by.items():
-                    norms.to_sphere_(rows_VD, self._limits[name])
-        self._start = start
+        # Copies, here and below: the optimizer writes in place, and the state belongs to the caller.
+        self._start = {name: rows_VD.clone() for name, rows_VD in start.items()}
+        if job.config.norm == "direction":  # a state's rows are on the sphere: once more would change their last bits
+            for name, rows_VD in self._start.items():
+                norms.to_sphere_(rows_VD, self._limits[name])
+        begun = state.vectors if state else self._start
+        self.rows = {name: begun[name].to(model.device, dtype).clone() for name in start}
         for rows_VD in self.rows.values():
             rows_VD.requires_grad_(True)
         self._optimizer = torch.optim.Adam(list(self.rows.values()), lr=job.config.learning_rate)
         self._rate = _rate_factors(job)
         self.step = state.step if state else 0
+        for name, rows_VD in self.rows.items():
+            zero_VD = torch.zeros_like(rows_VD, requires_grad=False)
+            self._optimizer.state[rows_VD] = {
+                "step": torch.tensor(float(self.step)),
+                "exp_avg": state.first_moment[name].to(model.device, dtype).clone() if state else zero_VD.clone(),
+                "exp_avg_sq": state.second_moment[name].to(model.device, dtype).clone() if state else zero_VD,
+            }
+        self.has_news = self.step >= job.config.steps
+        """Whether a step was done that `events` has not told of yet."""
+        self.is_to_watch = False
+        """Whether `watched` is due before that."""
+        self._settled = False
         self._pass = 0
         """Passes done of the step in progress; accumulation takes several."""
         self._losses = list[Tensor]()
@@ -68,20 +79,8 @@ class Slot:
         self._pass_losses = list[Tensor]()
         self._since_checkpoint = list(state.losses) if state else []
         self._fixed_losses = list(state.fixed_losses) if state else []
-        if state:
-            for name, rows_VD in self.rows.items():
-                self._optimizer.state[rows_VD] = {
-                    "step": torch.tensor(float(state.step)),
-                    "exp_avg": state.first_moment[name].to(model.device, dtype).clone(),
-                    "exp_avg_sq": state.second_moment[name].to(model.device, dtype).clone(),
-                }
         self._drawn: Draws | None = None
         self._reported = time.perf_counter()
-
-    @property
-    def between_steps(self) -> bool:
-        """Whether the last pass ended a step."""
-        return self._pass == 0
 
     def draws(self) -> Draws:
         """The samples of the next pass: a part of the step's, which are drawn at once."""
@@ -96,60 +95,77 @@ class Slot:
 
     def take(self, loss: Tensor) -> None:
         """Receive the loss of the pass, whose gradient (over `accumulation`) is in the rows, and step if it was the
-        last one of the step."""
+        last one of the step. Where the device's memory is spent (torch.OutOfMemoryError) no step was taken."""
         config = self.job.config
         self._pass_losses.append(loss.detach())
         self._pass += 1
         if self._pass < config.accumulation:
             return
+        changed = [*self.rows.values(), *(one for kept in self._optimizer.state.values() for one in kept.values())]
         with torch.no_grad():
-            self._before_step()
-            self._optimizer.step()
-            self._after_step()
+            before = [one.clone() for one in changed]
+            try:
+                self._before_step()
+                self._optimizer.step()
+                self._after_step()
+            except torch.OutOfMemoryError:  # half a step is none
+                for one, as_it_was in zip(changed, before, strict=True):
+                    one.copy_(as_it_was)
+                raise
         self._optimizer.zero_grad(set_to_none=True)
         self._losses.append(torch.stack(self._pass_losses).mean())
         self._pass_losses.clear()
         self._pass, self._drawn = 0, None
         self.step += 1
+        self.has_news = True
+        self.is_to_watch = config.stop_early and self.step % self._watched_every == 0
+
+    def watched(self, loss: float) -> None:
+        """Receive the loss of the fixed batch, on which early stopping decides."""
+        self._fixed_losses.append(loss)
+        self._settled = early_stop.has_settled(self._fixed_losses, self._watched_every)
+        self.is_to_watch = False
 
     def events(self) -> Iterator[Event]:
         """What the step just done has to tell."""
         config = self.job.config
-        settled = config.stop_early and self._has_settled()
-        last = self.step == config.steps or settled
+        self.has_news = False
+        last = self.step >= config.steps or self._settled
         at_checkpoint = last or self.step % config.checkpoint_every == 0
         if not (at_checkpoint or self.step % REPORT_EVERY == 0):
             return
-        losses = torch.stack(self._losses).tolist()
+        losses = torch.stack(self._losses).tolist() if self._losses else []
         self._losses.clear()
         self._since_checkpoint += losses
         norm = self._norm()
         reason = self._failure(losses, norm)
         if reason:
-            self.done = True
-            yield Failed(self.job.name, self.step, reason)
+            yield self.fail(reason)
             return
         elapsed, self._reported = time.perf_counter() - self._reported, time.perf_counter()
         rate = len(losses) * config.batch_size * config.accumulation / elapsed
-        loss_since_checkpoint = sum(self._since_checkpoint) / len(self._since_checkpoint)
+        loss_since_checkpoint = _mean(self._since_checkpoint)
         if at_checkpoint:
             self._since_checkpoint.clear()
         state = self.state(finished=last)
-        loss, told = sum(losses) / len(losses), None if at_checkpoint else state
-        yield Progress(self.job.name, self.step, config.steps, loss, norm, rate, told)
+        loss, resumes = _mean(losses) if losses else loss_since_checkpoint, None if at_checkpoint else state
+        yield Progress(self.job.key, self.step, config.steps, loss, norm, rate, resumes)
         if at_checkpoint:
-            yield CheckpointReady(self.job.name, self.step, state, norm, loss_since_checkpoint)
+            yield CheckpointReady(self.job.key, self.step, state, norm, loss_since_checkpoint)
         if last:
             self.done = True
-            yield Finished(self.job.name, self.step, early=self.step < config.steps)
+            yield Finished(self.job.key, self.step, early=self.step < config.steps)
+
+    def fail(self, reason: str) -> Failed:
+        """Leave the pack with a reason."""
+        self.done = True
+        return Failed(self.job.key, self.step, reason)
 
     def state(self, finished: bool = False) -> TrainingState:
         """The state after the last whole step, on the CPU."""
-        moments = {name: self._optimizer.state[rows] for name, rows in self.rows.items()}
-        zero = {name: torch.zeros_like(rows) for name, rows in self.rows.items()}
 
         def kept(key: str) -> dict[str, Tensor]:
-            return {name: one.get(key, zero[name]).detach().cpu().clone() for name, one in moments.items()}
+            return {name: self._optimizer.state[rows][key].cpu().clone() for name, rows in self.rows.items()}
 
         return TrainingState(
             self.step,
@@ -185,14 +201,9 @@ class Slot:
             for name, rows_VD in self.rows.items():
                 bound(rows_VD, self._limits[name])
 
-    def _has_settled(self) -> bool:
-        every = early_stop.evaluate_every(self.job.config.batch_size * self.job.config.accumulation)
-        if self.step % every:
-            return False
-        # Evaluated alone, so that its batch shape and with it every digit are the same in any company.
-        with torch.no_grad():
-            self._fixed_losses.append(losses_of([self], [self.fixed_batch()], self.model)[0].item())
-        return early_stop.has_settled(self._fixed_losses, every)
+    @property
+    def _watched_every(self) -> int:
+        return early_stop.evaluate_every(self.job.config.batch_size * self.job.config.accumulation)
 
     def _norm(self) -> float:
         return sum(rows.detach().norm(dim=-1).mean().item() for rows in self.rows.values()) / len(self.rows)
@@ -213,6 +224,10 @@ class Slot:
                 "for fp32, or the base model passes no gradient."
             )
         return ""
+
+
+def _mean(losses: list[float]) -> float:
+    return sum(losses) / len(losses) if losses else math.nan
 
 
 def _rate_factors(job: ConceptJob) -> Callable[[int], float]:

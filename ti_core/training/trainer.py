@@ -17,9 +17,9 @@ from dataclasses import replace
 import torch
 
 from ti_core.backbone.base import Backbone
-from ti_core.errors import InputError, TrainingError
+from ti_core.errors import InputError
 from ti_core.training.events import ConceptJob, Event, Failed, Finished, Paused
-from ti_core.training.pack import run_pass
+from ti_core.training.pack import run_pass, watch
 from ti_core.training.slot import Slot
 
 log = logging.getLogger(__name__)
@@ -42,78 +42,133 @@ def train(
     Loss: see `pack.losses_of`. Optimizer: Adam (arXiv 1412.6980) on the new rows alone, no weight decay. A checkpoint
     comes every `checkpoint_every` steps and at the end; the state of any event resumes the training. `concepts` is read
     as slots become free. `keep_shape` fills empty places with inert samples, so that every pass has `slots` times the
-    first concept's batch size, rounded up to `SHAPE_MULTIPLE`. `should_stop` is asked before every pass; once it says
-    yes, each concept in training tells its state and nothing more is trained.
+    first trained concept's batch size, rounded up to `SHAPE_MULTIPLE`. `should_stop` is asked before every pass; once
+    it says yes, each concept in training tells its state and nothing more is trained.
 
-    Raises TrainingError when the memory does not hold a single concept.
+    Where the device's memory does not hold the pack, half of it waits, and a kept shape is given up; a concept that it
+    does not hold alone fails.
     """
-    waiting, pack = _Queue(concepts), list[Slot]()
-    shape = 0
+    pack = _Pack(concepts, model, slots, keep_shape)
     while True:
-        while len(pack) < slots and (job := waiting.next()):
-            if not pack and not shape:
-                shape = -(-slots * job.config.batch_size // SHAPE_MULTIPLE) * SHAPE_MULTIPLE
-            try:
-                slot = _enter(job, model, pack, shape if keep_shape else 0)
-            except InputError as error:
-                yield Failed(job.name, job.resume.step if job.resume else 0, str(error))
-                continue
-            if job.resume and job.resume.finished:
-                yield Finished(job.name, slot.step)
-            else:
-                pack.append(slot)
-        if not pack:
+        yield from pack.tell()
+        yield from pack.fill()
+        if not pack.slots:
             return
+        if any(slot.has_news for slot in pack.slots):
+            continue  # it entered with its last step done
         if should_stop():
-            yield from (Paused(slot.job.name, slot.state()) for slot in pack)
+            yield from (Paused(slot.job.key, slot.state()) for slot in pack.slots)
             return
-        samples = sum(slot.job.config.batch_size for slot in pack)
         try:
-            run_pass(pack, model, shape - samples if keep_shape else 0)
+            run_pass(pack.slots, model, pack.filler)
+            fits = True
         except torch.OutOfMemoryError:
-            slots = _make_room(pack, waiting)
-            continue
-        for slot in [slot for slot in pack if slot.between_steps]:
+            fits = False
+        if not fits:  # not in the handler: there the error still holds what the pass had computed
+            yield from pack.make_room()
+
+
+class _Pack:
+    """The concepts in training and those that wait: the ones sent back first, then the rest of the iterable."""
+
+    def __init__(self, concepts: Iterable[ConceptJob], model: Backbone, slots: int, keep_shape: bool) -> None:
+        self.slots = list[Slot]()
+        self._model, self._rest, self._sent_back = model, iter(concepts), deque[ConceptJob]()
+        self._asked = self._room = slots
+        self._keeps_shape, self._shape = keep_shape, 0
+
+    @property
+    def filler(self) -> int:
+        """Inert samples of the next pass."""
+        return max(0, self._shape - self._samples)
+
+    @property
+    def _samples(self) -> int:
+        return sum(slot.job.config.batch_size for slot in self.slots)
+
+    def tell(self) -> Iterator[Event]:
+        """What the steps just done have to tell; who is done leaves."""
+        for slot in [slot for slot in self.slots if slot.has_news]:
+            try:
+                watch(slot, self._model)
+            except torch.OutOfMemoryError:
+                yield slot.fail(
+                    f"the memory of the device does not hold the fixed batch by which {slot.job.name} would stop "
+                    "early: train it without early stopping, or at a lower resolution."
+                )
+                continue
             yield from slot.events()
-        pack = [slot for slot in pack if not slot.done]
+        self.slots = [slot for slot in self.slots if not slot.done]
+
+    def fill(self) -> Iterator[Event]:
+        """Let concepts enter while there is room; those that cannot be trained fail alone."""
+        while len(self.slots) < self._room and (job := self._next()):
+            step = job.resume.step if job.resume else 0
+            if job.resume and job.resume.finished:
+                yield Finished(job.key, step)
+                continue
+            try:
+                slot = self._enter(job)
+            except InputError as error:
+                yield Failed(job.key, step, str(error))
+                continue
+            except torch.OutOfMemoryError:
+                if not self.slots:
+                    yield Failed(job.key, step, _too_large(job))
+                    continue
+                slot, self._room = None, len(self.slots)
+            if slot is None:
+                self._sent_back.appendleft(job)
+                return
+            self.slots.append(slot)
+
+    def make_room(self) -> Iterator[Event]:
+        """After a pass that the memory did not hold: give up a kept shape, and send the later half of the pack back to
+        wait, with its state; the others do their pass again. A concept that was alone, without filler, fails."""
+        before, alone = len(self.slots), len(self.slots) == 1 and not self.filler
+        stepped = any(slot.has_news for slot in self.slots)
+        yield from self.tell()  # of the steps that were done: a slot that is sent back forgets them
+        for slot in self.slots:
+            slot.forget_pass()
+        if alone and not stepped:
+            slot = self.slots.pop()
+            yield slot.fail(_too_large(slot.job))
+            self._room = self._asked  # the others may fit as before
+        else:
+            self._room = max(1, before // 2)
+            for slot in reversed(self.slots[self._room :]):
+                self._sent_back.appendleft(replace(slot.job, resume=slot.state()))
+            del self.slots[self._room :]
+            log.warning("The memory of the device does not hold so many concepts: %d at a time from here.", self._room)
+        if self._shape:
+            self._keeps_shape, self._shape = False, 0
+            log.warning("The shape of the pack is not kept any more: its vectors are those of another rounding.")
+        torch.cuda.empty_cache()
+
+    def _next(self) -> ConceptJob | None:
+        return self._sent_back.popleft() if self._sent_back else next(self._rest, None)
+
+    def _enter(self, job: ConceptJob) -> Slot | None:
+        """Make the concept's slot; None where it has to wait for places in the kept shape. Raises InputError when it
+        cannot be trained, or not in this pack."""
+        slot, own = Slot(job, self._model), job.config.batch_size
+        if self.slots and slot.mean.shape[1:] != self.slots[0].mean.shape[1:]:
+            first = self.slots[0].job.name
+            raise InputError(f"{job.name} has another resolution than {first}: train them in two packs.")
+        if self._keeps_shape:
+            shape = self._shape or -(-self._asked * own // SHAPE_MULTIPLE) * SHAPE_MULTIPLE
+            if own > shape:
+                raise InputError(
+                    f"{job.name} has more pictures per step than its pack, whose shape is to be kept, has places for."
+                )
+            if self._samples + own > shape:
+                return None
+            self._shape = shape
+        return slot
 
 
-class _Queue:
-    """Concepts that wait: those sent back, then the next of the iterable, which is read no further than needed."""
-
-    def __init__(self, concepts: Iterable[ConceptJob]) -> None:
-        self._rest, self.sent_back = iter(concepts), deque[ConceptJob]()
-
-    def next(self) -> ConceptJob | None:
-        return self.sent_back.popleft() if self.sent_back else next(self._rest, None)
-
-
-def _enter(job: ConceptJob, model: Backbone, pack: list[Slot], shape: int) -> Slot:
-    """Make the concept's slot. Raises InputError when it cannot be trained, or not in this pack."""
-    slot = Slot(job, model)
-    if pack and slot.mean.shape[1:] != pack[0].mean.shape[1:]:
-        raise InputError(f"{job.name} has another resolution than {pack[0].job.name}: train them in two packs.")
-    if shape and shape < sum(one.job.config.batch_size for one in [*pack, slot]):
-        raise InputError(
-            f"{job.name} has more pictures per step than its pack, whose shape is to be kept, has places for."
-        )
-    return slot
-
-
-def _make_room(pack: list[Slot], waiting: _Queue) -> int:
-    """Send the later half of the pack back to wait, with its state; the others do their pass again. Returns how many
-    slots are left."""
-    if len(pack) == 1:
-        raise TrainingError(
-            f"The memory of the device does not hold {pack[0].job.name} alone: lower the pictures per step (and raise "
-            "the accumulation for the same samples), or the resolution."
-        ) from None
-    keep = len(pack) // 2
-    for slot in pack:
-        slot.forget_pass()
-    for slot in reversed(pack[keep:]):
-        waiting.sent_back.appendleft(replace(slot.job, resume=slot.state()))
-    del pack[keep:]
-    torch.cuda.empty_cache()
-    log.warning("The memory of the device does not hold so many concepts: going on with %d slots.", keep)
-    return keep
+def _too_large(job: ConceptJob) -> str:
+    return (
+        f"the memory of the device does not hold {job.name} alone: lower the pictures per step (and raise the "
+        "accumulation for the same samples), or the resolution."
+    )

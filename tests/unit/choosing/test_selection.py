@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ti_core.choosing.selection import balanced, choose, duel, report
+from ti_core.choosing.halving import restricted
+from ti_core.choosing.selection import balanced, choose, duel, over_neutral, report
 from ti_core.config import SelectionRule
 from ti_core.errors import InputError
 from ti_core.records import Anchors, Cells, Scores
@@ -496,6 +497,8 @@ def test_the_verdict_is_the_reporting_set_s():
     doubted = verdict(0.62 + 4 * SPREAD)
     assert doubted.gain.low < 0 < doubted.gain.high and doubted.verdict == "undecided"
     assert "too few to tell" in doubted.reason and "more prompts" in doubted.reason
+    by_seed = verdict(0.62 + np.array([-0.06, 0.06])[None, :])
+    assert by_seed.verdict == "undecided" and "more seeds (`ti judge --seeds 4`)" in by_seed.reason
     nothing = verdict(0.6)
     assert nothing.verdict == "rejected" and "more steps" in nothing.reason
     copies = verdict(0.9, clip_t=0.2)
@@ -516,6 +519,19 @@ def test_false_acceptance_of_words_that_learned_nothing_is_rare():
         luck = random.normal(size=(PROMPTS, 1)) + random.normal(size=(1, SEEDS)) + random.normal(size=(PROMPTS, SEEDS))
         passed += verdict(0.6 + 0.02 * luck, rule=rule).verdict == "accepted"
     assert passed / runs < 0.03 + 0.009  # two standard errors of the simulation itself
+
+
+def test_the_gain_over_a_neutral_word_is_paired_and_changes_no_verdict():
+    wide = 5 * SPREAD
+    told = report(scores(20, 0.75 + wide, 0.3, "report"), anchors(class_i=0.6 + wide, split="report"), RULE)
+    beside = over_neutral(told, "object", scores(0, 0.5 + wide, 0.3, "report", "another"), RULE)
+    assert beside.neutral_gain.low == pytest.approx(0.25) == beside.neutral_gain.high
+    assert beside.model_copy(update={"neutral_word": "", "neutral_gain": None}) == told
+    one_seed = restricted(scores(0, 0.5 + wide, 0.3, "report"), (0,))
+    assert over_neutral(told, "object", one_seed, RULE).neutral_gain.value == pytest.approx(0.25)
+    other = one_seed.model_copy(update={"clip_i": one_seed.clip_i.model_copy(update={"prompts": ("a", "b", "c", "d")})})
+    with pytest.raises(InputError, match="not of the report's plain prompts"):
+        over_neutral(told, "object", other, RULE)
 
 
 def test_a_duel_is_paired():

@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from ti_core.errors import InputError
-from ti_core.images import ingest as ingest_module
-from ti_core.images.ingest import MANY, SUFFIXES, concept_folders, ingest, read_text
+from ti_core.images import sources
+from ti_core.images.ingest import MANY, ingest
 from ti_core.images.preprocess import square
+from ti_core.images.sources import SUFFIXES, concept_folders
 from ti_core.records import ImageSet
 from ti_core.settings import Settings
 from ti_core.store import get_blob
@@ -170,7 +171,7 @@ def test_the_size_limit_is_a_setting(folder: Path, store: FolderStore) -> None:
 
 def test_a_file_over_the_byte_limit_is_not_read(take, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "big.bmp").write_bytes(picture(9, (100, 100), "BMP"))
-    monkeypatch.setattr(ingest_module, "MAX_FILE_BYTES", 25_000)
+    monkeypatch.setattr(sources, "MAX_FILE_BYTES", 25_000)
     images = take(folder)
     assert names(images) == {"0.png", "1.png", "2.png"}
     assert "big.bmp is left out: the file is over" in images.warnings[0]
@@ -330,7 +331,7 @@ def test_an_encrypted_member_is_left_out(take, tmp_path: Path) -> None:
 
 def test_what_unpacks_to_too_much_is_not_unpacked(take, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = zipped(tmp_path / "p.zip", {"bomb.png": bytes(10**6), **{f"{n}.png": picture(n) for n in range(3)}})
-    monkeypatch.setattr(ingest_module, "MAX_FILE_BYTES", 10**5)
+    monkeypatch.setattr(sources, "MAX_FILE_BYTES", 10**5)
     images = take(path)
     assert names(images) == {"0.png", "1.png", "2.png"}
     assert "bomb.png is left out: it unpacks to over" in images.warnings[0]
@@ -359,18 +360,6 @@ def test_a_zip_file_without_pictures_is_refused(take, store: FolderStore, tmp_pa
 # --- buckets ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderStore:
-    """What stands in for every bucket: a folder store that knows the prefix it was opened at."""
-    root = tmp_path / "bucket"
-
-    def open_store(settings: Settings, uri: str) -> FolderStore:
-        return FolderStore(root / uri.removeprefix("s3://bucket").strip("/"))
-
-    monkeypatch.setattr(ingest_module, "open_store", open_store)
-    return FolderStore(root)
-
-
 def test_pictures_come_from_a_bucket(take, bucket: FolderStore) -> None:
     for number in range(3):
         bucket.put(f"cats/{number}.png", picture(number))
@@ -384,17 +373,6 @@ def test_pictures_come_from_a_bucket(take, bucket: FolderStore) -> None:
 
 def test_a_bucket_without_pictures_is_refused(take, store: FolderStore, bucket: FolderStore) -> None:
     refused(take, store, "s3://bucket/nothing", "No usable picture in s3://bucket/nothing")
-
-
-def test_concept_folders_and_their_texts_come_from_a_bucket(bucket: FolderStore) -> None:
-    bucket.put("batch/cat/0.png", picture(0))
-    bucket.put("batch/cat/concept.toml", b"class_word = 'cat'")
-    bucket.put("batch/dog/0.png", picture(1))
-    bucket.put("batch/readme.txt", b"hello")
-    found = concept_folders("s3://bucket/batch/", Settings())
-    assert found == {"cat": "s3://bucket/batch/cat", "dog": "s3://bucket/batch/dog"}
-    assert read_text(found["cat"], "concept.toml", Settings()) == "class_word = 'cat'"
-    assert read_text(found["dog"], "concept.toml", Settings()) is None
 
 
 # --- masks ------------------------------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ CONCEPTS = Path("examples/concepts")
 
 
 def judge() -> Clip:
-    return resident_clip(find_judge("", "miniature"), "cpu")
+    with resident_clip(find_judge("", "miniature"), "cpu") as clip:
+        return clip
 
 
 def picture(concept: str, number: int = 1) -> Image.Image:
@@ -88,14 +89,17 @@ def test_a_judge_that_does_not_load_is_an_input_error(tmp_path: Path) -> None:
     config = folder / "open_clip_config.json"
     config.write_text(config.read_text().replace('"width"', '"wide"'))
     with pytest.raises(InputError, match=r"The judge .*clip does not load: .*PSEUDOWORD_CLIP"):
-        resident_clip(find_judge(str(folder), "miniature"), "cpu")
+        with resident_clip(find_judge(str(folder), "miniature"), "cpu"):
+            pass
     with pytest.raises(InputError, match=r"The judge ViT-Z-1/none does not load: .*PSEUDOWORD_CLIP"):
-        resident_clip(find_judge("ViT-Z-1/none", "sd1"), "cpu")
+        with resident_clip(find_judge("ViT-Z-1/none", "sd1"), "cpu"):
+            pass
 
 
 def test_a_judge_that_would_have_to_be_downloaded_is_an_input_error_offline() -> None:
     with pytest.raises(InputError, match=r"The judge ViT-B-32/laion2b_s34b_b79k does not load: .*PSEUDOWORD_CLIP"):
-        resident_clip(find_judge("ViT-B-32/laion2b_s34b_b79k", "sd1"), "cpu")
+        with resident_clip(find_judge("ViT-B-32/laion2b_s34b_b79k", "sd1"), "cpu"):
+            pass
 
 
 def test_a_stored_square_is_read_as_it_was() -> None:

@@ -29,17 +29,20 @@ def test_features_are_the_class_token_of_transformers_model(folder: Path) -> Non
     inputs = AutoImageProcessor.from_pretrained(folder)(images=[picture], return_tensors="pt")
     with torch.no_grad():
         token = AutoModel.from_pretrained(folder).eval()(**inputs).last_hidden_state[0, 0]
-    found = resident_dino(find_opinion(str(folder)), "cpu").image_features([picture, picture.convert("L")])
+    with resident_dino(find_opinion(str(folder)), "cpu") as eye:
+        found = eye.image_features([picture, picture.convert("L")])
     np.testing.assert_allclose(found[0], (token / token.norm()).numpy(), atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
 
 
 def test_more_pictures_than_a_batch_keep_their_order(folder: Path) -> None:
-    eye, many = resident_dino(find_opinion(str(folder)), "cpu"), pictures(BATCH + 2)
-    together = eye.image_features(many)
-    for index in (0, BATCH - 1, BATCH, BATCH + 1):
-        np.testing.assert_allclose(together[index], eye.image_features([many[index]])[0], atol=1e-5)
-    assert resident_dino(find_opinion(str(folder)), "cpu") is eye
+    many = pictures(BATCH + 2)
+    with resident_dino(find_opinion(str(folder)), "cpu") as eye:
+        together = eye.image_features(many)
+        for index in (0, BATCH - 1, BATCH, BATCH + 1):
+            np.testing.assert_allclose(together[index], eye.image_features([many[index]])[0], atol=1e-5)
+    with resident_dino(find_opinion(str(folder)), "cpu") as again:
+        assert again is eye
 
 
 def test_other_weights_have_another_digest(folder: Path, tmp_path: Path) -> None:
@@ -58,5 +61,5 @@ def test_what_is_no_vision_transformer_is_refused(tmp_path: Path) -> None:
         find_opinion(str(tmp_path))
     folder = save_vit(tmp_path / "broken")
     (folder / "config.json").write_text('{"model_type": "none"}')
-    with pytest.raises(InputError, match="does not load"):
-        resident_dino(find_opinion(str(folder)), "cpu")
+    with pytest.raises(InputError, match="does not load"), resident_dino(find_opinion(str(folder)), "cpu"):
+        pass

@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests.tiny import miniature, save_vit, stock_pipeline
 from ti_core import formats
+from ti_core.backbone.folder import known_nouns
 from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
 from ti_core.errors import NotFoundError
 from ti_core.judging import scoring
@@ -67,10 +68,12 @@ class Bench:
         return [self.features(np.asarray(square)) for square in squares]
 
     def features(self, picture: np.ndarray) -> np.ndarray:
-        return resident_clip(self.plan.judge, "cpu").image_features([Image.fromarray(picture)])[0].astype(float)
+        with resident_clip(self.plan.judge, "cpu") as clip:
+            return clip.image_features([Image.fromarray(picture)])[0].astype(float)
 
     def text(self, text: str) -> np.ndarray:
-        return resident_clip(self.plan.judge, "cpu").text_features([text])[0].astype(float)
+        with resident_clip(self.plan.judge, "cpu") as clip:
+            return clip.text_features([text])[0].astype(float)
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +117,41 @@ def test_the_strip_shows_the_first_seed_of_every_prompt(scores: Scores, bench: B
     for column, text in enumerate((*SELECT.plain, *SELECT.edit)):
         tile = strip[:, 64 * column : 64 * (column + 1)]
         assert np.abs(tile - bench.one_picture(text.format("<fox>"), SELECT.seeds[0])).max() <= 2
+
+
+def test_the_class_word_is_measured_beside_nouns_that_the_base_model_knows(scores: Scores, bench: Bench) -> None:
+    naming = anchors(bench.plan, bench.prepared, scores, bench.settings, bench.store).naming
+    assert naming is not None
+    references = bench.references()
+
+    def cosines(noun: str) -> list[float]:
+        told = bench.text(f"a photo of {'an' if noun[0] in 'aeiou' else 'a'} {noun}")
+        return [float(one @ told) for one in references]
+
+    known = known_nouns(bench.plan.base)
+    word = cosines("animal")
+    closer = {noun: float(np.mean(cosines(noun))) for noun in known if np.all(np.array(cosines(noun)) > word)}
+    assert naming.likeness == pytest.approx(np.mean(word), abs=1e-5)
+    assert naming.closer == pytest.approx(len(closer) / len(known))
+    assert list(naming.nearest) == sorted(closer, key=lambda noun: -closer[noun])[:3]
+    assert 0 < naming.closer < 1 and "animal" in known and "fox" not in known, "the miniature was never told of foxes"
+
+
+def test_a_style_s_class_word_and_the_reporting_set_s_are_not_measured(scores: Scores, bench: Bench) -> None:
+    concept = bench.plan.concept.model_copy(update={"kind": "style"})
+    style = bench.plan.model_copy(update={"concept": concept})
+    assert anchors(style, bench.prepared, scores, bench.settings, bench.store).naming is None
+    told = scores.model_copy(update={"split": "report"})
+    assert anchors(bench.plan, bench.prepared, told, bench.settings, bench.store).naming is None
+
+
+def test_plain_prompts_alone_can_be_judged(bench: Bench) -> None:
+    plain = bench.plan.protocol.model_copy(update={"report": REPORT.model_copy(update={"edit": ()})})
+    plan = bench.plan.model_copy(update={"protocol": plain, "protocol_digest": "n" * 32})
+    alone = judge(plan, bench.prepared, 0, None, "report", bench.settings, bench.store)
+    both = bench.judge(0, None, "report")
+    np.testing.assert_allclose(alone.clip_i.values, both.clip_i.values, atol=2e-3)
+    assert alone.clip_t.values == ()
 
 
 def test_what_was_judged_is_kept_and_not_judged_again(
@@ -278,8 +316,8 @@ def test_every_picture_has_both_scores(scores: Scores, bench: Bench) -> None:
 
 
 def test_reference_pictures_are_looked_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    clip = resident_clip(bench.plan.judge, "cpu")
-    clip.kept.clear()
+    with resident_clip(bench.plan.judge, "cpu") as clip:
+        clip.kept.clear()
     looked: list[int] = []
     stock = clip.image_features
     monkeypatch.setattr(clip, "image_features", lambda pictures: looked.append(len(pictures)) or stock(pictures))
@@ -301,12 +339,12 @@ def test_a_second_opinion_sees_all_pictures_of_a_request(tmp_path: Path) -> None
     scores = bench.judge(40, bench.blob)
     assert scores.dino is not None
     assert scores.dino.prompts == (*SELECT.plain, *SELECT.edit) and scores.dino.seeds == SELECT.seeds
-    eye = resident_dino(bench.plan.opinion, "cpu")
     squares = [Image.open(io.BytesIO(get_blob(bench.store, blob))) for blob in bench.prepared.squares]
-    references = eye.image_features(squares)
-    for row, text in enumerate((*SELECT.plain, *SELECT.edit)):
-        seen = eye.image_features([Image.fromarray(bench.one_picture(text.format("<fox>"), 6))])[0]
-        assert scores.dino.values[row][1] == pytest.approx(float((references @ seen).mean()), abs=2e-3)
+    with resident_dino(bench.plan.opinion, "cpu") as eye:
+        references = eye.image_features(squares)
+        for row, text in enumerate((*SELECT.plain, *SELECT.edit)):
+            seen = eye.image_features([Image.fromarray(bench.one_picture(text.format("<fox>"), 6))])[0]
+            assert scores.dino.values[row][1] == pytest.approx(float((references @ seen).mean()), abs=2e-3)
     ends = anchors(bench.plan, bench.prepared, scores, bench.settings, bench.store)
     pairs = references @ references.T
     assert ends.real_dino == pytest.approx((pairs.sum() - 5) / 20, abs=1e-5)

@@ -12,6 +12,7 @@ from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, Trainin
 from ti_core.errors import InputError
 from ti_core.planning.plan import make_plan, replan
 from ti_core.records import Plan
+from ti_core.sampling.generate import generate
 from ti_core.settings import Settings
 from ti_core.store import get_blob
 from ti_core.store.folder import FolderStore
@@ -164,6 +165,50 @@ def test_a_run_may_not_look_through_the_disk_for_a_model(
     made = plan(None)
     with pytest.raises(InputError, match="outside the folders"):
         replan(made, made.evaluation, made.rule, str(tmp_path), Settings())
+
+
+def test_links_lead_no_run_out_of_the_allowed_folders(
+    store: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    for folder in (inside, outside / "configuration"):
+        folder.mkdir(parents=True)
+    monkeypatch.setenv("PSEUDOWORD_ALLOWED_ROOTS", f"{OCTOPUS.parent}:{inside}")
+    (outside / "model.safetensors").write_bytes(b"")
+    (inside / "linked.safetensors").symlink_to(outside / "model.safetensors")
+    refused(store, "outside the folders", base_model=str(inside / "linked.safetensors"))
+    # A single file's configuration lies beside it.
+    (inside / "model.safetensors").write_bytes(b"")
+    (inside / "model").symlink_to(outside / "configuration")
+    refused(store, "outside the folders", base_model=str(inside / "model.safetensors"))
+    (inside / "clip").symlink_to(outside)
+    made = plan(None)
+    with pytest.raises(InputError, match="outside the folders"):
+        replan(made, EvaluationConfig(), SelectionRule(), str(inside / "clip"), Settings())
+    with pytest.raises(InputError, match="outside the folders"):
+        generate("a toy", tmp_path / "a.png", [0], EvaluationConfig(), str(outside), Settings(), store)
+
+
+def test_judging_again_keeps_what_is_not_given() -> None:
+    rule = SelectionRule(name="fidelity", confidence=0.9, resamples=200, floor=0.3)
+    old = make_plan(
+        ConceptSpec(name="octopus", pictures=str(OCTOPUS), class_word="animal"), TrainingConfig(),
+        EvaluationConfig(halving=True, guidance=3.0), rule, "", Settings(), None,
+    )  # fmt: skip
+
+    def again(evaluation: EvaluationConfig = EvaluationConfig(), rule: SelectionRule = SelectionRule()) -> Plan:
+        return replan(old, evaluation, rule, "", Settings())
+
+    assert again().judge_key == old.judge_key
+    whole = again(EvaluationConfig(halving=False))
+    assert (whole.evaluation.halving, whole.evaluation.guidance, whole.rule) == (False, 3.0, rule)
+    assert whole.judge_key != old.judge_key
+    named = again(EvaluationConfig(protocol="quick"))
+    assert named.evaluation.halving and named.evaluation.guidance != 3.0
+    other = again(rule=SelectionRule(name="editability"))
+    assert other.rule == rule.model_copy(update={"name": "editability"})
+    # A field that was given, though as its default, is given.
+    assert again(rule=SelectionRule(confidence=0.95)).rule.confidence == 0.95
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,10 @@
-"""Protocols by name: what each asks for, disjoint sets, what is quoted and what is warned of."""
+"""Protocols by name: what each asks for, disjoint sets, and the judges."""
 
 import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.judged_run import JudgedRun, by_protocol
 from tests.tiny import save_vit
 from tests.unit.planning.test_dreambench import DATA, TEXT, write
 from ti_core import keys
@@ -15,8 +14,8 @@ from ti_core.errors import InputError
 from ti_core.planning import protocols
 from ti_core.planning.dreambench import FILE
 from ti_core.planning.plan import make_plan, replan
-from ti_core.planning.protocols import averages, caveats, figures
-from ti_core.records import BatchRow, Manifest, Plan
+from ti_core.records import Plan
+from ti_core.reporting.figures import caveats
 from ti_core.settings import Settings
 
 NAMES = ("standard", "quick", "textual-inversion-paper", "dreambench")
@@ -120,7 +119,7 @@ def test_a_run_by_dreambench_is_judged_again_without_the_data_set(settings: Sett
 def test_own_prompts_do_not_put_every_step_on_a_published_protocol_s_seeds(settings: Settings, tmp_path: Path) -> None:
     own = {
         "select": {"plain": ["a {}", "the {}"], "edit": ["a wet {}", "a red {}"]},
-        "report": {"plain": ["one {}", "my {}"], "edit": ["a dry {}", "a cold {}"]},
+        "report": {"plain": ["one {}", "my {}", "this {}", "some {}"], "edit": ["a dry {}", "a cold {}"]},
     }
     protocol = plan(settings, tmp_path, protocol="textual-inversion-paper", prompts=own).protocol
     assert (len(protocol.select.seeds), len(protocol.report.seeds)) == (5, 64)
@@ -172,7 +171,7 @@ def test_published_protocols_ask_for_their_own_judges_but_not_of_the_miniature(t
 def test_own_prompts_take_the_place_of_the_protocol_s(settings: Settings, tmp_path: Path) -> None:
     own = {
         "select": {"plain": ["a {}", "the {}"], "edit": ["a wet {}", "a red {}"]},
-        "report": {"plain": ["one {}", "my {}"], "edit": ["a dry {}", "a cold {}"]},
+        "report": {"plain": ["one {}", "my {}", "this {}", "some {}"], "edit": ["a dry {}", "a cold {}"]},
     }
     protocol = plan(settings, tmp_path, prompts=own, seeds=3).protocol
     assert (protocol.select.plain, protocol.select.edit) == (("a {}", "the {}"), ("a wet {}", "a red {}"))
@@ -186,6 +185,9 @@ def test_a_set_of_one_prompt_is_refused_before_anything_is_made(settings: Settin
         "report": {"plain": ["one {}"], "edit": ["a dry {}", "a cold {}"]},
     }
     with pytest.raises(InputError, match="The reporting set has 1 plain and 2 edit prompts: one alone cannot say"):
+        plan(settings, tmp_path, prompts=own)
+    own["report"]["plain"] += ["my {}", "this {}"]
+    with pytest.raises(InputError, match=r"reporting set has 3 plain prompts: .* give at least 4"):
         plan(settings, tmp_path, prompts=own)
 
 
@@ -201,46 +203,6 @@ def test_judging_again_takes_a_named_protocol_s_numbers_and_otherwise_keeps_the_
     assert named.train_key == old.train_key
     again = replan(named, EvaluationConfig(), SelectionRule(), "", settings)
     assert again.protocol_digest == named.protocol_digest
-
-
-def judged(name: str, **changes: object) -> Manifest:
-    return by_protocol(JudgedRun().manifest, name, **changes)
-
-
-def test_figures_are_of_the_pictures_that_the_protocol_averages() -> None:
-    told = judged("dreambench").report.chosen
-    bench = figures(judged("dreambench"))
-    assert bench == {"DINO": pytest.approx(0.4), "CLIP-I": pytest.approx(0.25), "CLIP-T": told.clip_t.mean}
-    assert figures(judged("textual-inversion-paper")) == {"CLIP-I": told.clip_i.mean, "CLIP-T": pytest.approx(0.3)}
-    assert figures(judged("standard")) == figures(judged("quick")) == {}
-
-
-def test_a_reader_is_told_what_does_not_compare() -> None:
-    told = " ".join(caveats(judged("dreambench").plan))
-    for words in ("miniature, no Stable Diffusion", "not ViT-B-32/openai", "no DINO", "chosen, on other prompts"):
-        assert words in told
-    assert "Changed" not in told
-    changed = " ".join(caveats(judged("textual-inversion-paper", seeds=2, guidance=7.0).plan))
-    assert "Changed: seeds 2 instead of 64, guidance 7.0 instead of 5.0." in changed and "DINO" not in changed
-    assert caveats(judged("standard").plan) == []
-    plan = judged("dreambench").plan
-    large = plan.model_copy(update={"base": plan.base.model_copy(update={"kind": "sdxl", "name": "my/xl"})})
-    assert any("of Stable Diffusion 1.x; the base model here is my/xl (sdxl)" in text for text in caveats(large))
-    first = plan.model_copy(update={"base": plan.base.model_copy(update={"kind": "sd1"})})
-    assert not any("base model" in text for text in caveats(first))
-
-
-def test_averages_over_concepts_stand_beside_the_published_ones() -> None:
-    rows = [
-        BatchRow(concept=name, status="published", reason="", protocol="dreambench", figures={"CLIP-I": value})
-        for name, value in (("a", 0.5), ("b", 0.7))
-    ]
-    (one,) = averages([*rows, BatchRow(concept="c", status="failed", reason="broken")])
-    assert (one.name, one.mean, one.quoted) == ("CLIP-I", pytest.approx(0.6), 0.780)
-    assert one.reach == pytest.approx(12.706 * 0.1, rel=1e-3)  # t(0.975, 1) × standard error
-    (single,) = averages(rows[:1])
-    assert single.reach is None
-    assert averages([]) == []
 
 
 def test_the_name_is_no_part_of_the_digest(settings: Settings, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def store(tmp_path: Path) -> FolderStore:
 def assembled(run: Manifest, store: Store, step: int) -> Manifest:
     return assemble(
         run.plan, run.prepared, run.checkpoints, run.anchors, run.scores,
-        run.decision.model_copy(update={"step": step}), run.report, store,
+        run.decision.model_copy(update={"step": step}), run.report, store, ("cpu", "float32"),
     )  # fmt: skip
 
 
@@ -47,6 +47,13 @@ def test_all_that_the_manifest_names_is_in_the_store_and_nothing_is_visible(stor
     assert get_blob(store, made.page).lstrip().lower().startswith(b"<!doctype html")
     assert b"cat-toy" in get_blob(store, made.page)
     assert list(store.keys("concepts/")) == []
+
+
+def test_it_says_where_it_was_judged(store: FolderStore) -> None:
+    made = assembled(judged(store), store, STEPS[0])
+    assert (made.device, made.dtype) == ("cpu", "float32")
+    text = get_blob(store, made.page).decode()
+    assert "<dd>cpu</dd>" in text and "<dd>float32</dd>" in text
 
 
 def test_assembling_again_gives_the_same_files(store: FolderStore) -> None:

@@ -145,10 +145,10 @@ def test_retry_takes_up_the_unfinished_run_and_no_other(registry: Registry, clie
 
 def test_training_rows_become_metrics_by_step(registry: Registry, client: MlflowClient, store: Store) -> None:
     run_id = registry.open_run(judged(store, name="trained").plan)
-    registry.log_training(run_id, [{"step": step, "loss": 1 / step, "norm": 0.4} for step in range(1, 701)])
+    registry.log_training(run_id, [{"step": n, "time": n, "loss": 1 / n, "norm": 0.4} for n in range(1, 701)])
     losses = {metric.step: metric.value for metric in client.get_metric_history(run_id, "loss")}
     assert losses == {step: 1 / step for step in range(1, 701)}
-    assert len(client.get_metric_history(run_id, "norm")) == 700
+    assert [metric.timestamp for metric in client.get_metric_history(run_id, "norm")] == list(range(1, 701))
 
 
 def test_mirror_logs_one_ranked_model_per_checkpoint(
@@ -179,7 +179,7 @@ def test_mirror_logs_one_ranked_model_per_checkpoint(
     assert run.data.metrics["reported_gain"] == 0.21
     assert [metric.step for metric in client.get_metric_history(run_id, "clip_t")] == [20, 40]
     assert run.data.tags["mlflow.note.content"] == manifest.report.reason
-    assert (run.data.params["device"], run.data.params["dtype"]) == ("cuda", "bfloat16")
+    assert (run.data.tags["device"], run.data.tags["dtype"]) == ("cuda", "bfloat16")
     assert {"page.html", "contact-sheet.png", "decision.json", "scores.csv"} <= {
         artifact.path for artifact in client.list_artifacts(run_id)
     }
@@ -322,7 +322,7 @@ def test_known_runs_are_told_from_unknown_and_deleted_ones(
 
 def test_unknown_run_and_version_are_not_found(registry: Registry) -> None:
     with pytest.raises(NotFoundError, match="0" * 32):
-        registry.log_training("0" * 32, [{"step": 1, "loss": 1.0}])
+        registry.log_training("0" * 32, [{"step": 1, "time": 1, "loss": 1.0}])
     with pytest.raises(NotFoundError, match="nowhere"):
         registry.set_alias("nowhere", "miniature", "champion", 1)
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.judged_run import EDIT, PLAIN, STEPS, JudgedRun, by_protocol
 from ti_core.config import SelectionRule
-from ti_core.records import BatchRow, Cells, Interval, Manifest
+from ti_core.records import BatchRow, Cells, Interval, Manifest, Naming
 from ti_core.reporting.curves import COLOURS, curves, plane
 from ti_core.reporting.report import batch_page, checks, contact_sheet, page
 
@@ -119,7 +119,7 @@ def test_page_of_an_accepted_word_says_how_to_use_it(html: bytes) -> None:
     assert "Accepted" in text
     assert "cat-toy.miniature" in text
     assert "ti show cat-toy" in text
-    assert "ti fetch cat-toy --base miniature" in text
+    assert "ti fetch cat-toy --base-model miniature" in text
     assert 'ti generate "a <cat-toy> on a purple background" --out cat-toy.png --base-model miniature' in text
     assert 'load_textual_inversion("cat-toy.safetensors", token="<cat-toy>")' in text
 
@@ -285,6 +285,25 @@ def test_batch_page_is_ordered_worst_first() -> None:
     assert "2 published" in reader.text
 
 
+def test_page_tells_the_class_word_and_the_gain_over_a_neutral_word(run: JudgedRun, html: bytes) -> None:
+    assert "nouns" not in html.decode() and "names nothing in particular" not in html.decode()
+    naming = Naming(likeness=0.12, closer=0.4, nearest={"crown": 0.3, "ring": 0.2})
+    anchors = run.manifest.anchors.model_copy(update={"naming": naming})
+    over = {"neutral_word": "object", "neutral_gain": Interval(value=0.3, low=0.2, high=0.4)}
+    told = run.manifest.model_copy(
+        update={"anchors": anchors, "report": run.manifest.report.model_copy(update=over), "device": "cpu"}
+    )
+    reader = Reader(page(told, run.load))
+    assert "40% of the everyday nouns" in reader.text and "crown (0.300), ring (0.200)" in reader.text
+    assert "CLIP-I over “object” +0.300 [+0.200, +0.400]" in reader.lines()
+    assert "The class word may be wrong" in reader.text and "“crown” and “ring” most of all" in reader.text
+
+
+def test_page_speaks_to_people_first_and_of_statistics_below(html: bytes) -> None:
+    text = Reader(html).text
+    assert text.index("worth using") < text.index("What went in") < text.index("The decision, in numbers")
+
+
 def test_batch_page_shows_links_gains_and_pictures(run: JudgedRun) -> None:
     row = _row(
         "cat-toy", "published", 0.684, step=80, page="cat-toy/page.html", strip=run.manifest.report.chosen.strip,
@@ -295,6 +314,9 @@ def test_batch_page_shows_links_gains_and_pictures(run: JudgedRun) -> None:
     assert "cat-toy/page.html" in reader.links
     assert "+0.210 [−0.010, +0.250]" in reader.text
     assert [picture["alt"] for picture in reader.pictures] == ["cat-toy at step 80, one picture per prompt"]
+    beside = row.model_copy(update={"picture": run.manifest.prepared.squares[0]})
+    alts = [picture["alt"] for picture in Reader(batch_page([beside], run.load)).pictures]
+    assert alts == ["A training picture of cat-toy", "cat-toy at step 80, one picture per prompt"]
     assert "Night of 5 <March>" in reader.text
     assert "script" not in reader.tags
 

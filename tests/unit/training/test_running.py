@@ -3,8 +3,10 @@
 import io
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,14 +16,15 @@ from safetensors.torch import load_file, save_file
 
 from ti_core import formats
 from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
-from ti_core.errors import InputError
+from ti_core.errors import InputError, ServiceError
 from ti_core.images.preprocess import square
 from ti_core.planning.plan import make_plan
+from ti_core.progress import Trained as Told
 from ti_core.records import Plan, PreparedSet, Trained
 from ti_core.settings import Settings
 from ti_core.store import Store, get_blob, open_store
-from ti_core.training.events import Progress
-from ti_core.training.running import prepare, run_training
+from ti_core.training.running import prepare, run_key, run_training
+from ti_core.training.state import StateFiles, TrainingState
 
 
 @dataclass
@@ -31,7 +34,7 @@ class Line:
     settings: Settings
     store: Store
     plan: Plan
-    progress: list[Progress] = field(default_factory=list)
+    progress: list[Told] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
 
     def prepare(self) -> PreparedSet:
@@ -75,7 +78,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Line, PreparedSet, 
 
 def test_prepared_squares_and_latents(whole: tuple[Line, PreparedSet, list[tuple[int, str]]]) -> None:
     run, prepared, _ = whole
-    assert (prepared.resolution, prepared.count, len(prepared.squares)) == (64, 10, 5)
+    assert (prepared.resolution, len(prepared.squares)) == (64, 5)
     for picture, blob in zip(run.plan.images.pictures, prepared.squares, strict=True):
         kept = Image.open(io.BytesIO(get_blob(run.store, blob)))
         assert (kept.format, kept.mode, kept.size) == ("PNG", "RGB", (64, 64))
@@ -91,7 +94,8 @@ def test_latents_show_the_pictures_and_then_their_mirror_images(
     from ti_core.backbone.resident import resident
 
     run, prepared, _ = whole
-    shown = resident(run.plan.base, "cpu").decode(load_file(prepared.latents)["mean"]).numpy().astype(int)
+    with resident(run.plan.base, "cpu") as model:
+        shown = model.decode(load_file(prepared.latents)["mean"]).numpy().astype(int)
     for index, blob in enumerate(prepared.squares):
         picture = np.asarray(Image.open(io.BytesIO(get_blob(run.store, blob)))).astype(int)
         assert np.abs(shown[index] - picture).mean() < 10
@@ -100,7 +104,6 @@ def test_latents_show_the_pictures_and_then_their_mirror_images(
 
 def test_without_mirroring_there_are_only_the_pictures(tmp_path: Path) -> None:
     prepared = line(tmp_path, mirror=False).prepare()
-    assert prepared.count == 5
     assert len(load_file(prepared.latents)["mean"]) == 5
 
 
@@ -163,8 +166,8 @@ class Interrupted(BaseException):
     """Stands for what tears a run out of its work: not an Exception, so nothing may swallow it."""
 
 
-def interrupt(progress: Progress) -> None:
-    if progress.step == 4:
+def interrupt(event: Told) -> None:
+    if event.step == 4:
         raise Interrupted
 
 
@@ -176,7 +179,7 @@ def test_an_interrupted_run_goes_on_from_its_last_checkpoint_to_the_same_vectors
     with pytest.raises(Interrupted):
         run_training([(run.plan, prepared)], Packing(), run.settings, run.store, interrupt, print)
     assert run.train(prepared) == whole[2]
-    assert [progress.step for progress in run.progress] == [4, 6]
+    assert [event.step for event in run.progress] == [4, 6]
 
 
 def test_a_torn_state_is_told_and_the_one_before_it_used(
@@ -189,7 +192,7 @@ def test_a_torn_state_is_told_and_the_one_before_it_used(
     run.store.put(newest, run.store.get(newest).data[:-7])
     with caplog.at_level(logging.WARNING, "ti_core"):
         assert run.train(prepared) == whole[2]
-    assert [progress.step for progress in run.progress] == [6], "it went on from step 4"
+    assert [event.step for event in run.progress] == [6], "it went on from step 4"
     (message,) = [record.getMessage() for record in caplog.records]
     assert run.store.url(newest) in message and "is damaged" in message and "state before it is used" in message
 
@@ -203,7 +206,7 @@ def test_without_a_whole_state_training_starts_anew(
     for key in run.state_keys():
         run.store.put(key, b"torn")
     assert run.train(prepared) == whole[2]
-    assert [progress.step for progress in run.progress] == [2, 4, 6]
+    assert [event.step for event in run.progress] == [2, 4, 6]
 
 
 def test_training_that_cannot_go_on_tells_why_and_leaves_no_state(tmp_path: Path) -> None:
@@ -243,3 +246,132 @@ def test_how_many_fit_is_found_and_said(tmp_path: Path) -> None:
     run_training(work, Packing(slots=0), run.settings, run.store, run.progress.append, run.said.append)
     (said,) = run.said
     assert said.startswith("training 2 of 2 concepts at a time (memory holds ")
+
+
+# --- two of one name, two of one work ---------------------------------------------------------------------------------
+
+
+def trained(run: Line, work: list[tuple[Plan, PreparedSet]], **packing: object) -> list[Trained]:
+    how = Packing.model_validate(packing)
+    return run_training(work, how, run.settings, run.store, run.progress.append, run.said.append)
+
+
+def test_two_concepts_of_one_name_do_not_mix(tmp_path: Path) -> None:
+    run, other = line(tmp_path, steps=6), line(tmp_path, steps=4, seed=7)
+    work = [(run.plan, run.prepare()), (other.plan, other.prepare())]
+    alone = [trained(run, [one], slots=2, keep_shape=True)[0] for one in work]
+    for key in run.state_keys():
+        run.store.delete(key)
+    run.progress.clear()
+    together = trained(run, work, slots=2, keep_shape=True)
+    assert [one.step for one in together] == [6, 4]
+    assert together == alone
+    for plan, steps in ((run.plan, [2, 4, 6]), (other.plan, [2, 4])):
+        assert [event.step for event in run.progress if event.key == run_key(plan)] == steps
+    assert {event.total for event in run.progress} == {10} and run.progress[-1].done == 10
+
+
+def test_two_names_of_one_work_are_two_trainings_and_one_work_twice_is_one(tmp_path: Path) -> None:
+    run = line(tmp_path)
+    vixen = run.plan.model_copy(update={"concept": run.plan.concept.model_copy(update={"name": "vixen"})})
+    prepared = run.prepare()
+    fox, twin, again = trained(run, [(run.plan, prepared), (vixen, prepared), (run.plan, prepared)], slots=3)
+    assert vixen.train_key == run.plan.train_key
+    assert (fox.concept, twin.concept) == ("fox", "vixen") and again == fox
+    assert [event.step for event in run.progress if event.concept == "fox"] == [2, 4, 6], "once"
+    assert len(twin.checkpoints) == 3
+
+
+# --- a bad first concept ----------------------------------------------------------------------------------------------
+
+
+def test_a_first_concept_that_cannot_be_trained_costs_itself_alone(tmp_path: Path) -> None:
+    run, bad, gone = line(tmp_path), line(tmp_path, seed=1), line(tmp_path, seed=2)
+    sound = run.prepare()
+    latents = load_file(sound.latents)
+    broken = sound.model_copy(update={"latents": str(tmp_path / "nan.safetensors")})
+    save_file({name: tensor * float("nan") for name, tensor in latents.items()}, broken.latents)
+    missing = sound.model_copy(update={"latents": str(tmp_path / "nowhere.safetensors")})
+    made = trained(run, [(gone.plan, missing), (bad.plan, broken), (run.plan, sound)], slots=0)
+    assert "latents of fox in" in made[0].reason and "cannot be read" in made[0].reason
+    assert "latents of fox are not finite" in made[1].reason
+    assert made[2].reason == "" and [one.step for one in made[2].checkpoints] == [2, 4, 6]
+    (said,) = run.said
+    assert "(memory holds " in said and "(memory holds 1)" not in said, "measured with one that can be trained"
+
+
+# --- a store that fails -----------------------------------------------------------------------------------------------
+
+
+class Failing:
+    """A store whose writes fail when `fails` says so, by number: from 1 on."""
+
+    def __init__(self, store: Store, fails: Callable[[int], bool]) -> None:
+        self._store, self._fails, self.writes = store, fails, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def _count(self) -> None:
+        self.writes += 1
+        if self._fails(self.writes):
+            raise ServiceError("The store is away.")
+
+    def put(self, key: str, data: bytes) -> None:
+        self._count()
+        self._store.put(key, data)
+
+    def create(self, key: str, data: bytes) -> bool:
+        self._count()
+        return self._store.create(key, data)
+
+
+def state_of(run: Line) -> tuple[TrainingState | None, list[int]]:
+    state, checkpoints = StateFiles(run.store, run_key(run.plan), run.plan.train_key).newest()
+    return state, [one.step for one in checkpoints]
+
+
+@pytest.mark.parametrize("write", [1, 2, 3, 4, 5, 6])
+def test_a_write_that_fails_once_is_made_again(
+    write: int, whole: tuple[Line, PreparedSet, list[tuple[int, str]]], tmp_path: Path
+) -> None:
+    """Three checkpoints, each with a state: six writes, any of which may fail."""
+    run = line(tmp_path)
+    prepared, kept = run.prepare(), run.store
+    run.store = Failing(kept, lambda number: number == write)  # type: ignore[assignment]
+    assert run.train(prepared) == whole[2]
+    run.store = kept
+    state, steps = state_of(run)
+    assert state is not None and state.finished and steps == [2, 4, 6]
+
+
+@pytest.mark.parametrize("first", [1, 2, 4, 6])
+def test_a_store_that_stays_away_ends_the_concept_with_a_reason_and_no_false_state(
+    first: int, whole: tuple[Line, PreparedSet, list[tuple[int, str]]], tmp_path: Path
+) -> None:
+    run = line(tmp_path)
+    prepared, kept = run.prepare(), run.store
+    run.store = Failing(kept, lambda number: number >= first)  # type: ignore[assignment]
+    made = run.result(prepared)
+    assert made.unkept and not made.paused and made.checkpoints == ()
+    assert made.reason.startswith("What fox learned is not all in the store (The store is away): run it again")
+    run.store = kept
+    state, steps = state_of(run)
+    assert state is None or (not state.finished and steps == [step for step in (2, 4, 6) if step <= state.step])
+    assert run.train(prepared) == whole[2]
+
+
+def test_a_concept_that_the_store_does_not_take_stops_no_other(tmp_path: Path) -> None:
+    run, other = line(tmp_path), line(tmp_path, seed=1)
+    work = [(run.plan, run.prepare()), (other.plan, other.prepare())]
+    away = f"runs/{run.plan.train_key}/"
+
+    class Partly(Failing):
+        def put(self, key: str, data: bytes) -> None:
+            if away in key:
+                raise ServiceError("The store is away.")
+            super().put(key, data)
+
+    run.store = Partly(run.store, lambda number: False)  # type: ignore[assignment]
+    lost, whole = trained(run, work, slots=2)
+    assert lost.unkept and not whole.unkept and [one.step for one in whole.checkpoints] == [2, 4, 6]

@@ -23,7 +23,7 @@ GOLDEN = Path(__file__).parent / "golden_losses.json"
 
 
 def checkpoints(events: Iterable[Event], concept: str = "cat-toy") -> list[CheckpointReady]:
-    return [event for event in events if isinstance(event, CheckpointReady) and event.concept == concept]
+    return [event for event in events if isinstance(event, CheckpointReady) and event.key == concept]
 
 
 def last_vectors(events: Iterable[Event], concept: str = "cat-toy") -> torch.Tensor:
@@ -134,7 +134,7 @@ def test_when_a_concept_ends_the_next_takes_its_slot_at_once() -> None:
     model = tiny_sd1()
     jobs = [job(model, "short", steps=4, checkpoint_every=4), job(model, "long"),
             job(model, "next", steps=4, checkpoint_every=4)]  # fmt: skip
-    finished = [event.concept for event in train(jobs, model, slots=2) if isinstance(event, Finished)]
+    finished = [event.key for event in train(jobs, model, slots=2) if isinstance(event, Finished)]
     assert finished == ["short", "next", "long"]
 
 
@@ -145,10 +145,10 @@ def test_a_concept_that_fails_leaves_and_the_others_go_on() -> None:
     jobs = [job(model, "broken", broken=True), late, job(model, "sound"), job(model, "waiting", steps=6)]
     events = list(train(jobs, model, slots=2))
     failed = [event for event in events if isinstance(event, Failed)]
-    assert [(event.concept, event.step) for event in failed] == [("broken", 0), ("late", 6)]
+    assert [(event.key, event.step) for event in failed] == [("broken", 0), ("late", 6)]
     assert "latents of broken are not finite" in failed[0].reason
     assert "the loss of late is not finite by step 6" in failed[1].reason
-    assert {event.concept for event in events if isinstance(event, Finished)} == {"sound", "waiting"}
+    assert {event.key for event in events if isinstance(event, Finished)} == {"sound", "waiting"}
     assert not checkpoints(events, "broken")
     without = train([one for one in jobs if one is not late], model, slots=2, keep_shape=True)
     withit = list(train(jobs, model, slots=2, keep_shape=True))

@@ -1,0 +1,45 @@
+"""`ti`: train, judge, publish and use new words from the command line.
+
+Answers `--help` without torch or Prefect; `fetch` and `show` need neither. A file has one kind of command; options come
+from `flows.options`, endings from `flows.cli.ending`.
+"""
+
+import sys
+import warnings
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from flows.cli import ending, judging, training, using
+
+app = typer.Typer(
+    pretty_exceptions_enable=False,
+    help="Teach a frozen Stable Diffusion one new word from three to five pictures.",
+)
+app.command(epilog=ending.CODES)(training.train)
+app.command(epilog=ending.OF_BATCH)(training.batch)
+app.command(epilog=ending.CODES)(judging.judge)
+app.command(epilog=ending.PLAIN)(using.generate)
+app.command(epilog=ending.PLAIN)(using.fetch)
+app.command(epilog=ending.PLAIN)(using.show)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        from ti_core import __version__
+
+        typer.echo(__version__)
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main() -> None:
+    """Run the command line; the entry point of `ti`."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # what libraries tell developers; ours are sentences of their own
+    sys.exit(ending.ended(partial(app, standalone_mode=False), as_json="--json" in sys.argv))

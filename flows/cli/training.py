@@ -1,0 +1,137 @@
+"""`ti train` and `ti batch`: take concepts through the line. What is known is told at once: nothing heavy is imported,
+no server is started."""
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.ending import code_of
+from flows.cli.starting import interruptible, settings_of, start_services
+from flows.options import BaseModel, ClassWord, Home, Json, Renew, options_of
+from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
+
+if TYPE_CHECKING:
+    from ti_core.planning.batch import BatchItem
+    from ti_core.records import Outcome
+    from ti_core.settings import Settings
+    from ti_core.works import Asked, Work
+
+
+@options_of()
+def train(
+    *,
+    concept: ConceptSpec,
+    training: TrainingConfig,
+    packing: Packing,
+    evaluation: EvaluationConfig,
+    rule: SelectionRule,
+    base_model: BaseModel = "",
+    home: Home = None,
+    renew: Renew = False,
+    as_json: Json = False,
+) -> int:
+    """Train, judge and publish one new word. Work that has an outcome is told, not done again."""
+    from ti_core.planning.batch import BatchItem
+    from ti_core.works import Asked
+
+    settings = settings_of(home)
+    asked = Asked(training, evaluation, rule, base_model, renew)
+    (work,) = works = _planned([BatchItem(concept.name, concept)], asked, settings)
+    if work.open:
+        with interruptible():
+            start_services(settings)
+            from flows import console
+            from flows.train_concept import train_concept
+            from ti_core.stations import planned_already
+
+            with console.live(quiet=as_json), planned_already(works):
+                outcome = train_concept(concept, training, evaluation, rule, base_model, packing, renew)
+    elif work.outcome:
+        outcome = work.outcome
+    else:
+        raise work.error or AssertionError("It is neither open nor ended.")
+    _tell(work, outcome, settings, as_json)
+    return code_of([outcome.status])
+
+
+@options_of()
+def batch(
+    *,
+    source: Annotated[str, typer.Argument(help="Folder or s3:// prefix with a sub-folder per concept, or a table.")],
+    class_word: ClassWord = "object",
+    training: TrainingConfig,
+    packing: Packing,
+    evaluation: EvaluationConfig,
+    rule: SelectionRule,
+    base_model: BaseModel = "",
+    home: Home = None,
+    renew: Renew = False,
+    as_json: Json = False,
+) -> int:
+    """Train many concepts together; what fails stops nobody, what is done is skipped."""
+    from ti_core.planning.batch import read_batch
+    from ti_core.planning.protocols import with_data
+    from ti_core.store import open_store
+    from ti_core.summary import rows_of, write_summary
+    from ti_core.works import Asked
+
+    settings = settings_of(home)
+    items = read_batch(source, class_word, settings)  # a wrong source is told before any server starts
+    asked = Asked(training, with_data(evaluation, source, settings), rule, base_model, renew)
+    works = _planned(items, asked, settings)
+    from flows import console
+
+    if any(work.open for work in works):
+        with interruptible():
+            start_services(settings)
+            from flows.train_batch import train_batch
+            from ti_core.stations import planned_already
+
+            with console.live(quiet=as_json), planned_already(works):
+                state = train_batch(
+                    source, class_word, training, evaluation, rule, base_model, packing, renew, return_state=True
+                )
+        rows = state.result(raise_on_failure=False)
+        if isinstance(rows, BaseException):
+            raise rows
+    else:
+        store = open_store(settings)
+        rows = rows_of(works, settings, store)
+        write_summary(rows, f"Batch {source}", settings, store)
+    if as_json:
+        typer.echo(json.dumps([row.model_dump(mode="json") for row in rows]))
+    else:
+        console.show_batch(rows, settings.home.absolute() / "pages" / "batch.html")
+    return code_of(row.outcome or row.status for row in rows)
+
+
+def _planned(items: "Sequence[BatchItem]", asked: "Asked", settings: "Settings") -> "list[Work]":
+    """Check every request before any server starts or anything is written, and find what is known already."""
+    from ti_core.known import pages_as_asked
+    from ti_core.stations import plan
+    from ti_core.store import open_store
+
+    store = open_store(settings)
+    works = plan(items, asked, settings, store)
+    for work in works:
+        for warning in work.plan.images.warnings if work.plan else ():
+            text = f"{work.name}: {warning}" if len(works) > 1 else warning
+            typer.secho(f"Warning: {text}", fg="yellow", err=True)
+    return works if any(work.open for work in works) else pages_as_asked(works, settings, store)
+
+
+def _tell(work: "Work", outcome: "Outcome", settings: "Settings", as_json: bool) -> None:
+    from ti_core.publishing.catalogue import by_earlier_version, manifest_at
+    from ti_core.reporting.pages import page_path
+    from ti_core.store import open_store
+
+    page = str(page_path(settings, outcome.concept, outcome.base, outcome.judge_key))
+    earlier = by_earlier_version(work.planned, outcome) if work.known else ""
+    if as_json:
+        typer.echo(json.dumps(outcome.model_dump(mode="json") | {"page": page, "earlier_version": earlier}))
+        return
+    from flows import console
+
+    console.show_outcome(outcome, manifest_at(open_store(settings), outcome.manifest), page, earlier)
