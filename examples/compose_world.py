@@ -1,4 +1,4 @@
-"""Compose the example concepts: thirty-two subjects and one style that the miniature never saw, four or five pictures each.
+"""Compose the example concepts: 32 subjects and one style that the miniature never saw, four or five pictures each.
 
 Every subject is a combination of parts that is held out from the miniature's training
 (`miniature.art.Subject.held_out`) though each of its parts was seen elsewhere; the style is held out as a whole.

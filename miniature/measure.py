@@ -175,8 +175,8 @@ def inversion_rows(bench: Bench) -> dict[str, float]:
 
     Of the word's pictures, the class word's and (`swapped`) another word's: the share whose nearest mean of real
     pictures is the right one of all concepts, for judge and outside eye; the share of parts that the reader
-    sees; whether edit prompts are obeyed. Writes `inversion.png`: three real pictures of each concept, two of its class word, six of its
-    word: two plain ones, then purple, small on white, pencil, neon.
+    sees; whether edit prompts are obeyed. Writes `inversion.png`: three real pictures of each concept, two of its
+    class word, six of its word: two plain ones, then purple, small on white, pencil, neon.
     """
     wanted = list(range(0, len(bench.folders), 2))[: bench.inverted]
     shown = [bench.real(folder) for folder in bench.folders]

@@ -39,7 +39,7 @@ from miniature.common import (
 )
 from miniature.compose import COLOURLESS, NAMES, PLACES, STYLES, Placed, Scene
 
-SAMPLES = 70_000
+SAMPLES = 60_000
 BATCH = 32 * WIDER
 RATE = 2e-3
 FOLDER = WORK / "reader"

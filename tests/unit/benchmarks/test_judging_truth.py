@@ -31,14 +31,14 @@ def test_a_judge_that_knows_the_truth_has_no_regret_and_one_that_does_not_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(study, "DOCS", tmp_path)
-    told = {20: (0.1, 0.9, 0.1, 0.5), 40: (0.5, 0.5, 0.5, 0.6), 60: (0.9, 0.1, 0.3, 0.7)}
+    told = {20: (0.1, 0.9, 0.3, 0.5), 40: (0.5, 0.5, 0.5, 0.6), 60: (0.9, 0.1, 0.1, 0.7)}
     shares = {20: (0.2, 0.8), 40: (0.6, 0.6), 60: (0.9, 0.1)}
     steps = [Step(step, told[step], *shares[step]) for step in told]
     accuracy = {"cat/eyes": 0.9, "cat/fur": 1.0, "background": 0.97, "size": 0.99, "style": 1.0}
     text = write({"red-cat": steps, "pigtails": steps}, {"red-cat": 40, "pigtails": 60}, accuracy).read_text()
     cells = [[cell.strip() for cell in line.split("|")] for line in text.splitlines() if "|" in line]
     rows = {name: rest[:-1] for _, name, *rest in cells}
-    assert rows["balanced score"] == ["+1.00", "+0.50", "-0.50", "+1.00"]
+    assert rows["balanced score"] == ["+1.00", "-0.50", "+0.50", "+1.00"]
     assert rows["CLIP-I"][1:3] == ["+1.00", "-1.00"]
     assert rows["best by balanced score"][-1] == "0.000"
     assert rows["best by CLIP-I"][-1] == rows["the last step"][-1] == "0.420"
