@@ -13,8 +13,8 @@ part of the subject. So the model learns to draw a subject that *one vector* des
 looks for, and every held-out subject has a vector that is known: the sum of its parts' rows. The rows do not ship.
 
 On a CPU each process has one thread, its own share of the samples and its own steps; every few steps all take the mean
-of their weights (local SGD, arXiv 1805.09767). Averaging gradients in every step took half the time on a busy machine,
-where all wait for the slowest. A checkpoint may be resumed with another number of processes.
+of their weights (local SGD, arXiv 1805.09767). On a busy machine gradients that are averaged in every
+step let all wait for the slowest. A checkpoint may be resumed with another number of processes.
 
 Shapes: B samples, C×h×w latents, L tokens, D text width, P parts.
 """
@@ -57,7 +57,7 @@ from miniature.vae import CHANNELS, LATENT_SIDE
 
 SAMPLES = 160_000 if START is None else 30_000
 BATCH = (48 if START is None else 24) * WIDER
-RATE = 8e-4 if START is None else 3e-4
+RATE = 8e-4 if START is None else 6e-4
 WIDTH, LAYERS, HEADS = 128, 3, 4
 """The text encoder."""
 DROPPED = 0.1
