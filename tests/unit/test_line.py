@@ -99,7 +99,7 @@ def test_another_rule_judges_no_picture_twice(
     assert made.decision.rule.name == "fidelity"
     best = max(made.decision.candidates, key=lambda one: one.scaled_i)
     assert made.decision.best_step == best.step
-    report = 4 * 4  # prompts × seeds
+    report = 6 * 4  # prompts × seeds
     assert sum(judged) == (0 if made.decision.step == old.decision.step else report)
 
 

@@ -155,7 +155,7 @@ def test_class_words_the_base_model_knows(phrase: str, pristine: Path) -> None:
 @pytest.mark.parametrize("phrase", ["small toyy", "toyy"])
 def test_an_unknown_class_word_is_told_with_near_ones(phrase: str, pristine: Path) -> None:
     for name in (str(pristine), "miniature"):
-        with pytest.raises(InputError, match=r"does not know the word 'toyy'. Did you mean toy or "):
+        with pytest.raises(InputError, match=r"does not know the word 'toyy'. Did you mean toy"):
             check_class_word(phrase, find_base(name))
 
 
