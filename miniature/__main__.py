@@ -4,7 +4,7 @@ import argparse
 import subprocess
 import sys
 
-STAGES = ("art", "compose", "tokenizer", "vae", "clips", "latents", "diffusion", "export", "measure")
+STAGES = ("art", "compose", "tokenizer", "vae", "clips", "latents", "diffusion", "reader", "export", "measure")
 
 
 def main() -> None:

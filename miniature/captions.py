@@ -1,31 +1,32 @@
-"""Words for a composed picture: what it is, how it is drawn, how large, where, on what.
+"""Words for a composed picture: what it is, which parts it has, how it is drawn, how large, where, on what.
 
 It knows scenes, not pictures. Its vocabulary holds every word that `ti_core.planning.prompts` puts around a new word,
 used as neutral openings that say nothing about the picture.
 """
 
-from typing import Literal
-
 import numpy as np
 
-from miniature.art import Drawing
-from miniature.compose import NAMES, Scene
+from miniature.art import KINDS, Subject, is_colour
+from miniature.compose import COLOURLESS, NAMES, Scene
 
 OPENINGS = (
     "", "", "", "a photo of", "a picture of", "a rendering of", "a rendition of", "a close-up photo of",
     "a good photo of", "a bright photo of", "a dark photo of", "a clean photo of", "a cropped photo of", "an image of",
 )  # fmt: skip
-STYLES = {
-    "noto": "a sticker of", "noto-v1": "an old sticker of", "twemoji": "a flat icon of", "fluent": "a glossy icon of",
-    "fluent-flat": "a flat drawing of", "fluent-3d": "a 3d rendering of",
+DRAWN = {
+    "pencil": "a pencil drawing", "pixel": "a pixel drawing", "gray": "a gray drawing", "neon": "a neon drawing",
 }  # fmt: skip
+"""Words of the styles."""
+IN_THE_STYLE = ("a picture", "a painting", "a rendering", "a rendition", "a drawing")
 ARTICLES = ("a", "a", "a", "the", "the", "one", "my")
 EXTRA = (
     "a painting in the style of", "a nice large small cool watercolor painting", "a pencil sketch", "an oil painting",
-    "toy thing object hat pot vehicle animal picture photo style drawing", "big tiny", "in the middle", "of in at by",
+    "toy thing object animal picture photo style drawing", "big tiny", "in the middle", "of in at by", "painting icon",
+    "a red yellow green blue robot cat monster plant person in the style of",
 )  # fmt: skip
 """Words the tokenizer should know whole although no caption needs them."""
-Subject = Literal["name", "category", "thing"]
+MOST = 4
+"""Parts that follow "with" in one caption, at most, so that captions stay short."""
 
 
 def with_article(noun: str, article: str) -> str:
@@ -33,40 +34,53 @@ def with_article(noun: str, article: str) -> str:
     return f"{'an' if article == 'a' and noun[0] in 'aeiou' else article} {noun}"
 
 
-def caption(
-    scene: Scene, random: np.random.Generator, subject: Subject = "name", background: float = 0.6, rest: float = 0.75
-) -> str:
-    """One caption. `background` is how often it tells the background, `rest` size and place; style a third as often."""
-    drawing = scene.drawing
-    noun = {"name": drawing.concept, "category": drawing.category, "thing": "thing"}[subject]
-    if subject == "name" and drawing.synonyms and random.random() < 0.1:
-        noun = str(random.choice(drawing.synonyms))
-    if drawing.colour and drawing.colour not in noun and random.random() < 0.2:
-        noun = f"{drawing.colour} {noun}"
+def described(subject: Subject, random: np.random.Generator, named: float, coloured: bool = True) -> str:
+    """A subject in words without an article: "yellow robot with visor and antenna". Every part is told with
+    probability `named`, in any order, and no colour unless the picture is `coloured`."""
+    kind, words = KINDS[subject.kind], subject.words
+    noun = kind.noun if random.random() < 0.6 else kind.class_word
+    told = [part for part in random.permutation(list(words)) if words[part] and random.random() < named]
+    told = [part for part in told if coloured or not is_colour(part)]
+    before = [words[part] for part in kind.adjectives if part in told]
+    painted = {what: words[part] for part, what in kind.paints.items() if part in told and words[what]}
+    after = [
+        f"{painted[part]} {words[part]}" if part in painted else words[part]
+        for part in dict.fromkeys(kind.paints.get(part, part) for part in told)
+        if part not in kind.adjectives and words[part]
+    ][:MOST]
+    noun = " ".join([*before, noun])
+    return f"{noun} with {' and '.join(after)}" if after else noun
+
+
+def sentence(scene: Scene, noun: str, random: np.random.Generator, background: float = 0.7, rest: float = 0.8) -> str:
+    """One caption around `noun`. `background` is how often it tells the background, `rest` style, size and place."""
+    article = ARTICLES[random.integers(len(ARTICLES))]
     if scene.small and random.random() < rest:
         noun = f"small {noun}"
-    opening = OPENINGS[random.integers(len(OPENINGS))]
-    if random.random() < 0.3 * rest:
-        opening = STYLES[drawing.style]
-    words = f"{opening} {with_article(noun, ARTICLES[random.integers(len(ARTICLES))])}".strip()
+    words = f"{OPENINGS[random.integers(len(OPENINGS))]} {with_article(noun, article)}".strip()
+    if scene.style and random.random() < max(rest, 0.9):
+        drawn = DRAWN[scene.style]
+        words = f"{drawn} of {with_article(noun, article)}"
+        if random.random() < 0.25:
+            words = f"{with_article(noun, article)} in the style of {drawn}"
+    if scene.background and random.random() < background:
+        words += f" on {with_article(scene.background, 'a')} background"
     if scene.place and random.random() < rest:
         words += f" {'at' if scene.place in ('top', 'bottom') else 'on'} the {scene.place}"
-    if random.random() < background:
-        ground = f"{scene.background} and {scene.second}" if scene.second else scene.background
-        words += f" on {with_article(ground, 'a')} background"
     return words
 
 
-def corpus(drawings: list[Drawing]) -> list[str]:
-    """Every word that captions can hold, for the tokenizer. Held-out drawings give none."""
-    seen = [one for one in drawings if not one.held_out]
-    words = {one.concept for one in seen} | {one.category for one in seen} | {s for one in seen for s in one.synonyms}
-    lines = [
-        *OPENINGS,
-        *STYLES.values(),
-        *ARTICLES,
-        *EXTRA,
-        *NAMES,
-        "left right top bottom on at the and an background",
-    ]
-    return sorted(words) + lines
+def caption(
+    scene: Scene, random: np.random.Generator, named: float = 0.7, background: float = 0.7, rest: float = 0.8
+) -> str:
+    """One caption that tells every part with probability `named`."""
+    noun = described(scene.subject, random, named, scene.style not in COLOURLESS)
+    return sentence(scene, noun, random, background, rest)
+
+
+def corpus() -> list[str]:
+    """Every word that captions can hold, for the tokenizer."""
+    parts = {words for kind in KINDS.values() for values in kind.parts.values() for words in values.values() if words}
+    nouns = {noun for kind in KINDS.values() for noun in (kind.noun, kind.class_word)}
+    rest = [*OPENINGS, *DRAWN.values(), *IN_THE_STYLE, *ARTICLES, *EXTRA, *NAMES]
+    return sorted(parts | nouns) + rest + ["left right top bottom on at the and an background with"]

@@ -19,6 +19,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 WORK = Path(os.environ.get("MINIATURE_WORK", "work/miniature"))
 """Cache and checkpoints of all stages."""
+START = Path(os.environ["MINIATURE_START"]) if os.environ.get("MINIATURE_START") else None
+"""Folder of another miniature (`mini-sd`, `mini-clip`) whose weights the training stages start from; None: nothing."""
 SIDE = 64
 """Pixels of a picture's side."""
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -49,12 +51,16 @@ def set_up() -> None:
     WORK.mkdir(parents=True, exist_ok=True)
 
 
+HALF = DEVICE.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+"""Whether bf16 is fast here. Where a CPU only emulates it, a convolution takes forty times as long as in fp32."""
+
+
 @contextmanager
 def fast() -> Iterator[None]:
-    """bf16 autocast and, on a CPU, plain attention: 2.8 times the U-Net's speed on one core with AVX-512 bf16 (54
-    against 19 samples/s). The fused attention's backward pass is slow there for so short sequences."""
+    """bf16 autocast where it is fast and, on a CPU, plain attention: 2.8 times the U-Net's speed on one core with
+    AVX-512 bf16 (54 against 19 samples/s). The fused attention's backward pass is slow there for so short sequences."""
     attention = [SDPBackend.MATH] if DEVICE.type == "cpu" else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
-    with torch.autocast(DEVICE.type, torch.bfloat16), sdpa_kernel(attention):
+    with torch.autocast(DEVICE.type, torch.bfloat16, enabled=HALF), sdpa_kernel(attention):
         yield
 
 

@@ -1,10 +1,10 @@
-"""Stage 2, the composition: place every drawing a few times on a canvas; backgrounds are drawn when a batch is made.
+"""Stage 2, the composition: place every subject a few times on a canvas; backgrounds and styles come with the batch.
 
     python -m miniature.compose
 
-Writes `placed.npy`, uint8 [N × VARIANTS, 4, 64, 64], premultiplied RGBA, and `placed.npz` (which drawing, how large,
-where). `Placed.batch` puts backgrounds under them and says what is to be seen (`Scene`), from which `captions` makes
-words.
+Writes `placed.npy`, uint8 [N × VARIANTS, 4, 64, 64], premultiplied RGBA, and `placed.npz` (which subject, how large,
+where). `Placed.batch` puts backgrounds under them, draws some as a whole in another style and says what is to be seen
+(`Scene`), from which `captions` makes words.
 
 Shapes: B pictures of a batch, 3 or 4 channels, H = W = 64 pixels; pictures are floats in [−1, 1].
 """
@@ -16,90 +16,115 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
-from miniature.art import COLOURS, Drawing, read_art
+from miniature.art import COLOURS, Subject, read_art
 from miniature.common import DEVICE, SEED, SIDE, WORK, arguments, log
 
-VARIANTS = 10
-"""Placements per drawing; half of them plain (large, in the middle), since shapes are the hardest to learn."""
-
+VARIANTS = 4
+"""Placements per subject; half of them plain (large, in the middle), since parts are small."""
 NAMES = tuple(COLOURS)
-JITTER = 10.0
+JITTER = 8.0
 """Standard deviation of a background's channels, of 255."""
 PLACES = ("", "left", "right", "top", "bottom")
+STYLES = ("", "pencil", "pixel", "gray", "neon")
+"""Styles a picture may be drawn in; "" is the drawing's own."""
+COLOURLESS = ("pencil", "gray")
+"""Those that show no colours."""
+PAPER = ("pencil", "gray", "neon")
+"""Those that do not show which colour the background has."""
+UNSEEN_STYLE = "blueprint"
+"""A style that no training picture has."""
+STYLED = 0.2
+"""Share of pictures drawn in one of the other styles."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What is to be seen in a picture. `second` is the lower colour of a two-colour background, or ""."""
+    """What is to be seen in a picture. `background` is "" in the styles that do not show it."""
 
-    drawing: Drawing
+    subject: Subject
     small: bool
     place: str
     background: str
-    second: str
+    style: str
+
+
+def restyle(pictures: Tensor, style: str) -> Tensor:
+    """Pictures [B, 3, H, W] in [0, 1], drawn as `style` says. Lines are where a Sobel filter finds edges."""
+    if style == "":
+        return pictures
+    if style == "pixel":
+        return F.interpolate(F.avg_pool2d(pictures, 4), scale_factor=4)
+    gray = (pictures * pictures.new_tensor([0.3, 0.59, 0.11])[:, None, None]).sum(1, keepdim=True)
+    if style == "gray":
+        return gray.expand(-1, 3, -1, -1)
+    across = pictures.new_tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]]).expand(3, 1, 3, 3)
+    padded = F.pad(pictures, (1, 1, 1, 1), mode="replicate")
+    edges = F.conv2d(padded, across, groups=3).square() + F.conv2d(padded, across.mT, groups=3).square()
+    lines = (edges.amax(1, keepdim=True).sqrt() * 0.7).clamp(max=1)
+    if style == "pencil":
+        return (0.97 - 0.85 * lines).expand(-1, 3, -1, -1)
+    if style == "neon":
+        bright = pictures / pictures.amax(1, keepdim=True).clamp(min=0.2)
+        return (0.04 + lines * bright).clamp(max=1)
+    paper = pictures.new_tensor([0.1, 0.25, 0.62])[:, None, None]
+    return paper + lines * (0.98 - paper)
 
 
 class Placed:
-    """The placed drawings, all of them or only those to train on."""
+    """The placed subjects, those to train on or the held-out ones."""
 
     def __init__(self, held_out: bool = False) -> None:
-        _, drawings = read_art()
+        _, self.subjects = read_art()
         table = np.load(WORK / "placed.npz")
-        wanted = np.array([one.held_out is held_out for one in drawings])[table["drawing"]]
-        self.drawings = drawings
+        wanted = np.array([one.held_out is held_out for one in self.subjects])[table["subject"]]
         self.rows = np.flatnonzero(wanted)
         """Rows of the file that may be used."""
-        self.drawing, self.small, self.place = table["drawing"], table["small"], table["place"]
+        self.subject, self.small, self.place = table["subject"], table["small"], table["place"]
         self.pictures = torch.from_numpy(np.load(WORK / "placed.npy", mmap_mode="c")).to(DEVICE)
 
     def batch(
-        self, rows: NDArray[np.int64], random: np.random.Generator, bare: float = 0.0
+        self, rows: NDArray[np.int64], random: np.random.Generator, styled: float = STYLED
     ) -> tuple[Tensor, list[Scene]]:
-        """Put backgrounds under the placed drawings `rows` of the file. Returns pictures [B, 3, H, W] and scenes.
+        """Put backgrounds under the placed subjects `rows` of the file. Returns pictures [B, 3, H, W] and scenes.
 
-        The share `bare` of the pictures gets mid-grey instead, whatever the scene says.
+        The share `styled` of the pictures is drawn in another style. No background has its subject's main colour.
         """
-        count = len(rows)
+        scenes, grounds = [], []
+        for row in rows:
+            subject = self.subjects[self.subject[row]]
+            ground = str(random.choice([name for name in NAMES if name != subject.colour]))
+            grounds.append(ground)
+            style = str(random.choice(STYLES[1:])) if random.random() < styled else ""
+            scenes.append(
+                Scene(
+                    subject, bool(self.small[row]), PLACES[self.place[row]],
+                    "" if style in PAPER else ground, style,
+                )
+            )  # fmt: skip
+        jitter = random.normal(0, JITTER, size=(len(rows), 3))
+        wanted = np.array([COLOURS[ground] for ground in grounds])
+        colours = torch.from_numpy((np.clip(wanted + jitter, 0, 255) / 255).astype(np.float32)).to(DEVICE)
         rgba = self.pictures[torch.from_numpy(rows).to(DEVICE)].float() / 255
-        pick = random.integers(len(NAMES), size=(count, 2))
-        two = random.random(count) < 0.25
-        split = random.integers(28, 50, size=count)
-        jitter = random.normal(0, JITTER, size=(count, 2, 3))
-        two &= pick[:, 0] != pick[:, 1]
-        table = np.array(list(COLOURS.values()), np.float32)
-        colours = torch.from_numpy(np.clip(table[pick] + jitter, 0, 255).astype(np.float32) / 255).to(DEVICE)
-        lower = torch.from_numpy((np.arange(SIDE)[None] >= split[:, None]) & two[:, None]).to(DEVICE)
-        ground = torch.where(lower[:, None, :, None], colours[:, 1, :, None, None], colours[:, 0, :, None, None])
-        if bare:
-            ground[torch.from_numpy(random.random(count) < bare).to(DEVICE)] = 0.5
-        pictures = rgba[:, :3] + (1 - rgba[:, 3:]) * ground
-        scenes = [
-            Scene(
-                self.drawings[self.drawing[row]], bool(self.small[row]), PLACES[self.place[row]],
-                NAMES[pick[i, 0]], NAMES[pick[i, 1]] if two[i] else "",
-            )
-            for i, row in enumerate(rows)
-        ]  # fmt: skip
+        pictures = rgba[:, :3] + (1 - rgba[:, 3:]) * colours[:, :, None, None]
+        for style in STYLES[1:]:
+            chosen = [number for number, scene in enumerate(scenes) if scene.style == style]
+            pictures[chosen] = restyle(pictures[chosen], style)
         return pictures * 2 - 1, scenes
 
 
 def place(rgba: NDArray[np.uint8], random: np.random.Generator, plain: bool) -> tuple[NDArray[np.uint8], bool, int]:
     """Scale, mirror and put one premultiplied drawing on an empty canvas; a plain one large and in the middle.
 
-    Returns the canvas [4, H, W], whether the thing is small, and the index of its place.
+    Returns the canvas [4, H, W], whether the subject is small, and the index of its place.
     """
-    small = not plain and random.random() < 0.35
+    small = not plain and random.random() < 0.4
     where = 0 if plain or random.random() < 0.3 else int(random.integers(1, len(PLACES)))
-    side = round(SIDE * (random.uniform(0.34, 0.48) if small else random.uniform(0.66, 0.92)))
+    side = round(SIDE * (random.uniform(0.38, 0.5) if small else random.uniform(0.78, 0.96)))
     if where and not small:
-        side = round(SIDE * random.uniform(0.5, 0.62))
-    planes = [
-        Image.fromarray(rgba[..., c]).resize(
-            (side, side), Image.Resampling.BOX if side <= 48 else Image.Resampling.LANCZOS
-        )
-        for c in range(4)
-    ]
+        side = round(SIDE * random.uniform(0.6, 0.7))
+    planes = [Image.fromarray(rgba[..., c]).resize((side, side), Image.Resampling.BOX) for c in range(4)]
     thing = np.stack([np.asarray(p) for p in planes])
     thing[:3] = np.minimum(thing[:3], thing[3:])
     if random.random() < 0.5:
@@ -127,8 +152,8 @@ def main() -> None:
         random = np.random.default_rng((SEED, row))
         out[row], small[row], where[row] = place(art[row // VARIANTS], random, plain=row % VARIANTS < VARIANTS // 2)
     out.flush()
-    np.savez(WORK / "placed.npz", drawing=np.arange(len(out)) // VARIANTS, small=small, place=where)
-    log.info("%d placed drawings", len(out))
+    np.savez(WORK / "placed.npz", subject=np.arange(len(out)) // VARIANTS, small=small, place=where)
+    log.info("%d placed subjects", len(out))
 
 
 if __name__ == "__main__":

