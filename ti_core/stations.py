@@ -14,8 +14,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from ti_core import progress
-from ti_core.choosing.selection import balanced, choose, duel, over_neutral, report, survivors
+from ti_core.choosing.selection import choose, over_neutral, report, survivors
 from ti_core.config import Packing
+from ti_core.duels import settle
 from ti_core.errors import InputError, PausedError, PseudowordError, ServiceError, TrainingError
 from ti_core.images.ingest import keep_pictures
 from ti_core.keys import protocol_digest
@@ -23,7 +24,7 @@ from ti_core.known import pages_as_asked
 from ti_core.nouns import NEUTRAL
 from ti_core.planning.batch import BatchItem
 from ti_core.planning.plan import make_plan
-from ti_core.publishing.catalogue import champion_of, duel_of, known, manifest_at, manifest_of
+from ti_core.publishing.catalogue import champion_of, duel_of, known, manifest_of
 from ti_core.records import Champion, Duel, JudgeRequest, Manifest, Plan, Scores, Split
 from ti_core.reporting.pages import write_page
 from ti_core.settings import Settings
@@ -226,7 +227,7 @@ class Stations:
             other = champion is not None and champion.judge_key != plan.judge_key
             if champion and accepted and other and not met and champion.base_digest == plan.base.digest:
                 rivals.append((work, champion))
-        made = self._duels(rivals)
+        made = settle(rivals, self._settings, self._store)
 
         def compared(work: Work) -> Work:
             result = made.get(work.place)
@@ -235,39 +236,6 @@ class Stations:
             return replace(work, duels=work.duels | {result.rival: result}) if result else work
 
         return self._closing(_one_by_one(works, compared))
-
-    def _duels(self, pairs: Sequence[tuple[Work, Champion]]) -> dict[int, Duel | PseudowordError]:
-        """Judge each work and its rival on the reporting set: same prompts, seeds and references, in full batches.
-
-        The references are the pictures that both were trained on. Where fewer than two are shared, they are the
-        newcomer's: its owner has replaced the pictures, so these say what the word is to mean.
-        """
-        from ti_core.judging.rounds import judge_together
-        from ti_core.judging.scoring import anchors
-
-        meetings = [_meeting(work, rival, manifest_at(self._store, rival.manifest)) for work, rival in pairs]
-        made = dict[int, Duel | PseudowordError]()
-        for (work, rival), meeting, result in zip(
-            pairs, meetings, judge_together(meetings, self._settings, self._store), strict=True
-        ):
-            if isinstance(result, PseudowordError):
-                made[work.place] = result
-                continue
-            class_word, newcomer, present = result
-            plan, rule = meeting[0].plan, work.planned.rule
-            ends = anchors(plan, meeting[0].prepared, class_word, self._settings, self._store)
-            difference = duel(newcomer, present, ends, rule)
-            made[work.place] = Duel(
-                newcomer=work.planned.judge_key,
-                rival=rival.judge_key,
-                protocol=plan.protocol_digest,
-                references=plan.protocol.references,
-                newcomer_score=balanced(newcomer, ends, rule),
-                rival_score=balanced(present, ends, rule),
-                difference=difference,
-                won=difference.low > 0,
-            )
-        return made
 
     def register(self, works: Sequence[Work]) -> list[Work]:
         """Assemble and publish in the store, then tell the tracking server. What waits for servers overlaps; drawing is
@@ -304,7 +272,7 @@ class Stations:
         with ThreadPoolExecutor(WRITERS, "publish") as threads:
             works = [one for (one,) in threads.map(lambda work: _one_by_one([work], published), works)]
             while pairs := [(work, work.rival) for work in works if work.open and work.rival]:
-                met = self._duels(pairs)
+                met = settle(pairs, self._settings, self._store)
                 works = [_after(work, met.get(work.place)) for work in works]
                 works = [one for (one,) in threads.map(lambda work: _one_by_one([work], published), works)]
             works = list(threads.map(mirrored, works))
@@ -396,23 +364,6 @@ def _after(work: Work, met: Duel | PseudowordError | None) -> Work:
     if isinstance(met, PseudowordError):
         return replace(work, error=met)
     return replace(work, duels=work.duels | {met.rival: met}, rival=None) if met else work
-
-
-def _meeting(work: Work, rival: Champion, theirs: Manifest) -> list[JudgeRequest]:
-    """What a duel judges: class word, newcomer, rival, on the same cells and references."""
-    plan, prepared = work.planned, work.ready
-    ours = [one.sha256 for one in plan.images.pictures]
-    both = {one.sha256 for one in theirs.plan.images.pictures} & set(ours)
-    kept = [place for place, sha256 in enumerate(ours) if len(both) < 2 or sha256 in both]
-    protocol = plan.protocol.model_copy(update={"references": tuple(sorted(ours[place] for place in kept))})
-    there = plan.model_copy(update={"protocol": protocol, "protocol_digest": protocol_digest(protocol)})
-    seen = prepared.model_copy(update={"squares": tuple(prepared.squares[place] for place in kept)})
-    chosen = work.decision.step if work.decision else 0
-    vectors = next(one.vectors for one in work.checkpoints if one.step == chosen)
-    return [
-        JudgeRequest(plan=there, prepared=seen, step=step, vectors=blob, split="report")
-        for step, blob in ((0, None), (chosen, vectors), (rival.step, rival.vectors))
-    ]
 
 
 class _Counted:
