@@ -39,9 +39,9 @@ def test_light_commands_load_nothing_that_the_client_s_install_lacks(command: st
 
 
 LIGHT = (
-    "backbone.folder", "choosing.selection", "client", "config", "duels", "errors", "formats", "images.ingest", "keys", "line",
-    "planning.batch", "planning.plan", "publishing.catalogue", "publishing.transaction", "records", "settings",
-    "stations", "store", "summary", "works",
+    "backbone.folder", "choosing.selection", "client", "config", "duels", "errors", "formats", "images.ingest",
+    "keys", "line", "planning.batch", "planning.plan", "publishing.catalogue", "publishing.transaction",
+    "records", "settings", "stations", "store", "summary", "works",
 )  # fmt: skip
 
 
