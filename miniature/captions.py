@@ -35,10 +35,10 @@ def with_article(noun: str, article: str) -> str:
 
 
 def described(subject: Subject, random: np.random.Generator, named: float, coloured: bool = True) -> str:
-    """A subject in words without an article: "yellow robot with visor and antenna". Every part is told with
-    probability `named`, in any order, and no colour unless the picture is `coloured`."""
+    """A subject in words without an article: "yellow robot with visor and antenna", now and then a mere "object". Every
+    part is told with probability `named`, in any order, and no colour unless the picture is `coloured`."""
     kind, words = KINDS[subject.kind], subject.words
-    noun = kind.noun if random.random() < 0.6 else kind.class_word
+    noun = str(random.choice([kind.noun, kind.class_word, "object"], p=[0.55, 0.36, 0.09]))
     told = [part for part in random.permutation(list(words)) if words[part] and random.random() < named]
     told = [part for part in told if coloured or not is_colour(part)]
     before = [words[part] for part in kind.adjectives if part in told]
