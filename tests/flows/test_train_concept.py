@@ -156,7 +156,7 @@ def test_judging_again_leaves_the_outcome_as_it_is(at_home: Run) -> None:
     made = state.result()
     first = manifest(at_home.settings, at_home.outcome)
     assert made.scores == first.scores and made.plan.judge_key != first.plan.judge_key
-    assert made.decision.rule.name == "fidelity" and state.message == made.decision.explanation
+    assert made.decision.rule.name == "fidelity" and state.message == made.report.reason
     judged = {"evaluate class word", "evaluate step 10", "evaluate step 20", "select", "evaluate for the report"}
     assert set(task_runs(state.state_details.flow_run_id, 8)) == {"find run", "recall", "keep"} | judged
     assert at_home.outcome in outcomes_of(open_store(at_home.settings), "octopus", "miniature")
@@ -178,14 +178,14 @@ def test_a_failing_ingest_fails_the_flow_with_its_sentence_and_is_not_tried_agai
     assert list(open_store(at_home.settings).keys("concepts/nothing")) == []
 
 
-def failing(error: Exception, times: int) -> Callable[[Store, Sequence[Plan]], list[Outcome | None]]:
+def failing(error: Exception, times: int) -> Callable[[Store, Sequence[Plan], bool], list[Outcome | None]]:
     """Looks for what is known, but fails at first."""
     left = [error] * times
 
-    def looked(store: Store, plans: Sequence[Plan]) -> list[Outcome | None]:
+    def looked(store: Store, plans: Sequence[Plan], renew: bool) -> list[Outcome | None]:
         if left:
             raise left.pop()
-        return known(store, plans)
+        return known(store, plans, renew)
 
     return looked
 
