@@ -349,15 +349,6 @@ def test_judging_again_refuses_in_a_sentence(shell: Shell) -> None:
     assert "--floor is 3.0" in shell.refuses("judge", "nothing", "--floor", "3", code=2)
 
 
-def test_a_run_is_judged_again_by_another_rule(shell: Shell, octopus: Run) -> None:
-    done = shell.run("judge", "octopus", "--rule", "editability", "--floor", "0", "--home", str(octopus.home), "--json")
-    told = json.loads(done.stdout)
-    assert (done.returncode, done.stderr) == (code_of([told["verdict"]]), "")
-    assert told["decision"]["rule"]["name"] == "editability" and told["differences"] == []
-    assert told["before"]["judge_key"] == octopus.outcome.judge_key != told["judge_key"]
-    assert Path(told["page"]).is_file()
-
-
 OWN_PROMPTS = """[select]
 plain = ["a photo of a {}", "a {}"]
 edit = ["a {} on a blue background", "a {} on a green background"]
@@ -373,12 +364,16 @@ def test_judging_again_changes_nothing_that_is_not_asked_for(shell: Shell, octop
     assert (done.returncode, done.stderr) == (code_of([octopus.outcome.status]), "")
 
 
-def test_a_run_is_judged_again_by_prompts_of_one_s_own(shell: Shell, octopus: Run) -> None:
+def test_a_run_is_judged_again_by_another_rule_and_prompts_of_one_s_own(shell: Shell, octopus: Run) -> None:
     file = shell.folder / "prompts.toml"
     file.write_text(OWN_PROMPTS)
-    again = ["judge", "octopus", "--prompts", str(file), "--seeds", "2", "--home", str(octopus.home), "--json"]
-    done = shell.run(*again)
+    few = ["--seeds", "2", "--sampler-steps", "2", "--home", str(octopus.home)]
+    done = shell.run(
+        "judge", "octopus", "--prompts", str(file), "--rule", "editability", "--floor", "0", *few, "--json"
+    )
     told = json.loads(done.stdout)
+    assert told["decision"]["rule"]["name"] == "editability"
+    assert told["before"]["judge_key"] == octopus.outcome.judge_key != told["judge_key"]
     assert (done.returncode, done.stderr) == (code_of([told["verdict"]]), "")
     assert "the choosing prompts or seeds" in told["differences"] and told["figures"] == {}
     assert "a picture of a &lt;octopus&gt;" in Path(told["page"]).read_text().replace("<wbr>", "")

@@ -132,7 +132,9 @@ def test_with_halving_a_pack_is_judged_in_rounds_whose_pictures_are_not_made_aga
     # Of twelve prompts, each concept: the class word on two seeds, six steps on one, three on the other; then the
     # report of the class word and of the chosen step on four, and of the neutral word's six plain prompts on four.
     assert sum(made) == 2 * (12 * (2 + 6 + 3 + 4 + 4) + 6 * 4)
-    names = [name for name in task_runs(state.state_details.flow_run_id, 20) if name.startswith("evaluate step")]
+    labels = task_runs(state.state_details.flow_run_id, 20)
+    assert "halve after rung 1" in labels
+    names = [name for name in labels if name.startswith("evaluate step")]
     assert {name for name in names if name.endswith("rung 1")} == {f"evaluate step {n}, rung 1" for n in range(1, 7)}
     assert len([name for name in names if name.endswith("rung 2")]) in range(3, 7)
 

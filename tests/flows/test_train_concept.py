@@ -114,23 +114,6 @@ def test_the_tracking_server_has_the_run_and_a_model_per_checkpoint(at_home: Run
     assert {metric.step for metric in client.get_metric_history(at_home.outcome.run_id, "loss")} >= {10, 20}
 
 
-def test_with_halving_only_the_better_steps_get_all_pictures(at_home: Run) -> None:
-    """A task run for each step of each rung, one for each decision between; another judge_key than without."""
-    judging = EVALUATION.model_copy(update={"seeds": 2, "halving": True})
-    training = TRAINING.model_copy(update={"checkpoint_every": 5})
-    state = train_concept(at_home.concept, training, judging, return_state=True)
-    outcome = state.result()
-    kept = manifest(at_home.settings, outcome)
-    judged = {one.step: one.clip_i.seeds for one in kept.scores}
-    full = [step for step, seeds in judged.items() if len(seeds) == 2]
-    assert list(judged) == [5, 10, 15, 20] and len(full) == 2 and kept.decision.step in full
-    names = set(task_runs(state.state_details.flow_run_id, 15))
-    assert {f"evaluate step {step}, rung 1" for step in judged} <= names
-    assert {name for name in names if name.endswith("rung 2")} == {f"evaluate step {step}, rung 2" for step in full}
-    assert "halve after rung 1" in names
-    assert "Successive halving made 75% of the steps' pictures" in kept.decision.explanation
-
-
 # --- the same work again ----------------------------------------------------------------------------------------------
 
 
