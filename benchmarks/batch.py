@@ -1,6 +1,6 @@
 """Where does the time of a batch go, and what does one cost in which all is done? Real servers: S3, Prefect, MLflow.
 
-    python benchmarks/batch.py                      # 8 concepts, then 30 that are done; about 15 minutes on two cores
+    python benchmarks/batch.py                      # 8 concepts, then 30 that are done; 23 minutes on two slow cores
     python benchmarks/batch.py --concepts 3 --done 5
 
 One flow run of `train-batch` on a worker, at the miniature's defaults, its wall time from being asked for to its end. `load`: the
