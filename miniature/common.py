@@ -51,7 +51,7 @@ def set_up() -> None:
     WORK.mkdir(parents=True, exist_ok=True)
 
 
-HALF = DEVICE.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+HALF = DEVICE.type == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 """Whether bf16 is fast here. Where a CPU only emulates it, a convolution takes forty times as long as in fp32."""
 
 
