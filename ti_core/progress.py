@@ -45,6 +45,8 @@ class Judged:
     """One set of pictures is judged: `done` of the `total` that are judged in this round."""
 
     concept: str
+    what: str
+    """What they show: `step 120`, or the word that stands for the concept."""
     scores: Scores
     done: int
     total: int
@@ -97,8 +99,8 @@ class Lines:
                 share = self._share(event, whose, now)
                 text = f"{event.concept}: training, step {event.step} of {event.steps} ({share})"
             case Judged():
-                of = f"step {event.scores.step}" if event.scores.step else "the class word"
-                text = f"{event.concept}: judging {of}, {event.done} of {event.total} ({self._share(event, '', now)})"
+                share = self._share(event, "", now)
+                text = f"{event.concept}: judging {event.what}, {event.done} of {event.total} ({share})"
             case Ended():
                 text = f"{event.concept}: {event.outcome.status}"
             case _:

@@ -378,7 +378,8 @@ class _Counted:
         plan = request.plan
         self._seen.add((plan.concept.name, plan.judge_key, request.step, plan.protocol.class_word))
         done = self._done + len(self._seen)
-        progress.tell(progress.Judged(request.plan.concept.name, scores, done, self._total))
+        what = f"step {request.step}" if request.step else f"“{plan.protocol.class_word}”"
+        progress.tell(progress.Judged(plan.concept.name, what, scores, done, self._total))
 
 
 def _judged_before(works: Sequence[Work], step: int, rung: int) -> tuple[int, int]:

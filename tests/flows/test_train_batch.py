@@ -129,9 +129,10 @@ def test_with_halving_a_pack_is_judged_in_rounds_whose_pictures_are_not_made_aga
     state = train_batch(str(three), "animal", training, evaluation, return_state=True)
     rows = {row.concept: row for row in state.result()}
     assert {rows[name].status for name in ("fox", "lion")} <= {"published", "rejected", "undecided"}
-    # Of twelve prompts, each concept: the class word on two seeds, six steps on one, three on the other; then the
-    # report of the class word and of the chosen step on four, and of the neutral word's six plain prompts on four.
-    assert sum(made) == 2 * (12 * (2 + 6 + 3 + 4 + 4) + 6 * 4)
+    # Of twelve prompts, each concept: six steps on one seed, three on the other, and the chosen one on four for the
+    # report. Both have one class word: it is drawn once, on two seeds and on four, as are the neutral word's six plain
+    # prompts on four.
+    assert sum(made) == 2 * 12 * (6 + 3 + 4) + 12 * (2 + 4) + 6 * 4
     labels = task_runs(state.state_details.flow_run_id, 20)
     assert "halve after rung 1" in labels
     names = [name for name in labels if name.startswith("evaluate step")]

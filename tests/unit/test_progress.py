@@ -31,7 +31,8 @@ def step(step: int, *, concept: str = "fox", done: int | None = None, total: int
 
 
 def judged(done: int, total: int, step: int = 40) -> Judged:
-    return Judged("fox", SimpleNamespace(step=step), done, total)  # type: ignore[arg-type]
+    what = f"step {step}" if step else "“animal”"
+    return Judged("fox", what, SimpleNamespace(step=step), done, total)  # type: ignore[arg-type]
 
 
 def test_a_line_says_concept_station_step_share_and_time_left() -> None:
@@ -77,7 +78,7 @@ def test_judging_counts_sets_and_a_new_round_begins_anew() -> None:
     for now, event in [(0, judged(1, 12, 0)), (100, judged(3, 12, 20)), (200, judged(1, 40)), (6000, judged(2, 40))]:
         told.at(now, event)
     assert told.said == [
-        "fox: judging the class word, 1 of 12 (8%)",
+        "fox: judging “animal”, 1 of 12 (8%)",
         "fox: judging step 20, 3 of 12 (25%, about 8 min left)",
         "fox: judging step 40, 1 of 40 (2%)",
         "fox: judging step 40, 2 of 40 (5%, about 61 h 13 min left)",

@@ -206,14 +206,20 @@ def _judge_alike(
     store: Store,
 ) -> Generator[tuple[int, Scores], None, None]:
     """Judge requests that share base model, judges and sampler; yields the place and the scores of each as its last
-    picture is seen."""
+    picture is seen. Requests of the same pictures (a class word that many concepts have) are drawn once."""
     empty = model.unconditional()
     grids = [(_texts(one), _seeds(one)) for one in requests]
+    sharing: dict[tuple[object, ...], list[int]] = {}
+    for number, request in enumerate(requests):
+        concept = request.plan.concept
+        said = concept.placeholder if request.vectors else concept.class_word
+        sharing.setdefault((request.vectors, said, *grids[number]), []).append(number)
+    together = {numbers[0]: numbers for numbers in sharing.values()}
     jobs = [
         _Job(number, prompt, seed)
-        for number, (texts, seeds) in enumerate(grids)
-        for prompt in range(len(texts))
-        for seed in range(len(seeds))
+        for number in together
+        for prompt in range(len(grids[number][0]))
+        for seed in range(len(grids[number][1]))
     ]
     conditioning: dict[int, Conditioning] = {}
     seen: list[list[Features]] = [[] for _ in eyes]
@@ -243,9 +249,10 @@ def _judge_alike(
                 tiles.append(picture)
             texts, seeds = grids[job.request]
             if len(seen[0]) == len(texts) * len(seeds):
-                request = requests[job.request]
                 of_request = [np.stack(one).reshape(len(texts), len(seeds), -1) for one in seen]
-                yield job.request, _scores(request, clip, eyes, of_request, put_blob(store, _strip(tiles)), store)
+                strip = put_blob(store, _strip(tiles))
+                for number in together[job.request]:
+                    yield number, _scores(requests[number], clip, eyes, of_request, strip, store)
                 seen, tiles = [[] for _ in eyes], []
 
 

@@ -49,7 +49,7 @@ def class_word_doubt(manifest: Manifest) -> str:
 
 
 def _standing(manifest: Manifest) -> str:
-    told = manifest.report
+    report = manifest.report
     if manifest.verdict == "rejected":
         return "Rejected, and not published."
     if manifest.verdict == "undecided":
@@ -57,9 +57,9 @@ def _standing(manifest: Manifest) -> str:
     surely = "it surely learned something of its pictures"
     if not _scaled(manifest):
         return f"Accepted: {surely}. Whether it is worth using could not be measured: look at the pictures."
-    if min(told.scaled_i, told.scaled_t) >= HALF:
+    if min(report.scaled_i, report.scaled_t) >= HALF:
         return f"Accepted, and worth using: {surely}, and keeps it when prompts ask for more."
-    if told.score >= TRY:
+    if report.score >= TRY:
         return f"Accepted, and worth a try: {surely}, but likeness or obedience comes only part of the way."
     return f"Accepted, but hardly worth using yet: {surely}, and little of it shows."
 

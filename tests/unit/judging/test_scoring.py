@@ -261,6 +261,20 @@ def test_a_round_of_many_concepts_and_steps_is_what_each_gets_alone(
     assert judge_round([], bench.settings, bench.store) == []
 
 
+def test_a_class_word_that_two_concepts_have_is_drawn_once(
+    bench: Bench, zebra: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [request(bench, 0), request(zebra, 0)]
+    alone = [judge_round([one], bench.settings, bench.store)[0] for one in requests]
+    bench.forget()
+    made, stock = [], scoring.sample_batch
+    monkeypatch.setattr(scoring, "sample_batch", lambda *given: made.append(len(given[3])) or stock(*given))
+    for together, single in zip(judge_round(requests, bench.settings, bench.store), alone, strict=True):
+        close(together, single)
+    assert sum(made) == len(SELECT.seeds) * len((*SELECT.plain, *SELECT.edit))
+    assert alone[0].clip_i.mean != alone[1].clip_i.mean, "each by its own pictures"
+
+
 def test_requests_of_other_samplers_do_not_share_batches(bench: Bench) -> None:
     protocol = bench.plan.protocol.model_copy(update={"guidance": 1.5})
     weak = request(bench, 40).model_copy(
@@ -381,7 +395,7 @@ def test_clip_t_of_a_prompt_s_mean_feature_is_kept(bench: Bench, scores: Scores)
 # --- a round that is stopped ------------------------------------------------------------------------------------------
 
 
-def test_a_stopped_round_keeps_what_was_judged(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_round_keeps_what_was_judged(bench: Bench, zebra: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.forget()
     monkeypatch.setattr(sampler, "MOST", 9)  # one request of 3 prompts × 3 seeds a call
     calls, stock = [], scoring.sample_batch
@@ -392,7 +406,7 @@ def test_a_stopped_round_keeps_what_was_judged(bench: Bench, monkeypatch: pytest
             raise KeyboardInterrupt
         return stock(*given)
 
-    requests = [request(bench, step) for step in (0, 40, 41)]
+    requests = [request(bench, 0), request(bench, 40), request(zebra, 41)]
     with monkeypatch.context() as patch:
         patch.setattr(scoring, "sample_batch", stopped)
         with pytest.raises(KeyboardInterrupt):
