@@ -55,9 +55,7 @@ def _meeting(work: Work, rival: Champion, theirs: Manifest) -> list[JudgeRequest
     protocol = plan.protocol.model_copy(update={"references": tuple(sorted(ours[place] for place in kept))})
     there = plan.model_copy(update={"protocol": protocol, "protocol_digest": protocol_digest(protocol)})
     seen = prepared.model_copy(update={"squares": tuple(prepared.squares[place] for place in kept)})
-    chosen = work.decision.step if work.decision else 0
-    vectors = next(one.vectors for one in work.checkpoints if one.step == chosen)
     return [
         JudgeRequest(plan=there, prepared=seen, step=step, vectors=blob, split="report")
-        for step, blob in ((0, None), (chosen, vectors), (rival.step, rival.vectors))
+        for step, blob in ((0, None), (work.chosen.step, work.chosen.vectors), (rival.step, rival.vectors))
     ]

@@ -196,23 +196,20 @@ class Stations:
         requests = []
         for work in works:
             progress.tell(progress.Stage(work.name, "judging for the report"))
-            vectors = next(one.vectors for one in work.checkpoints if work.decision and one.step == work.decision.step)
-            step = work.decision.step if work.decision else 0
-            requests.append(
-                [_request(work, 0, None, "report"), _request(work, step, vectors, "report"), _neutral(work)]
-            )
+            chosen = _request(work, work.chosen.step, work.chosen.vectors, "report")
+            requests.append([_request(work, 0, None, "report"), chosen, _neutral(work)])
         on_scores = _Counted(0, 3 * len(requests))
-        made = judge_together(requests, self._settings, self._store, on_scores)
+        results = judge_together(requests, self._settings, self._store, on_scores)
+        made = {work.place: result for work, result in zip(works, results, strict=True)}
 
         def reported(work: Work) -> Work:
-            result = made[[one.place for one in works].index(work.place)]
+            result = made[work.place]
             if isinstance(result, PseudowordError):
                 raise result
             class_word, chosen, neutral = result
             ends = anchors(work.planned, work.ready, class_word, self._settings, self._store)
             rule, word = work.planned.rule, NEUTRAL[work.planned.concept.kind]
-            made_report = over_neutral(report(chosen, ends, rule), word, neutral, rule)
-            return replace(work, report=made_report)
+            return replace(work, report=over_neutral(report(chosen, ends, rule), word, neutral, rule))
 
         return self._closing(_one_by_one(works, reported))
 

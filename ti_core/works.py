@@ -69,6 +69,12 @@ class Work:
         assert self.prepared is not None  # noqa: S101  # for the type checker
         return self.prepared
 
+    @property
+    def chosen(self) -> Checkpoint:
+        """The checkpoint of the chosen step, which every station behind `select` may rely on."""
+        assert self.decision is not None  # noqa: S101  # for the type checker
+        return next(one for one in self.checkpoints if one.step == self.decision.step)
+
 
 @dataclass(frozen=True)
 class Mark:
