@@ -397,8 +397,7 @@ def _shares_table(made: Study) -> list[str]:
     for (prompts, seeds), by_mix in made.shares.items():
         cells = []
         for place in range(len(LEVELS)):
-            mix = max(by_mix, key=lambda one, at=place: by_mix[one][at])  # type: ignore[misc]
-            count = by_mix[mix][place]
+            count, mix = max((shares[place], mix) for mix, shares in by_mix.items())
             told = f"{count / made.often:.2%} ({upper(count, made.often):.2%})"
             cells.append(f"{told}, {':'.join(map(str, mix))}")
         lines.append(f"| {prompts} × {seeds} | {' | '.join(cells)} |")

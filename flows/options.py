@@ -119,7 +119,7 @@ def options_of(*, defaults: bool = True) -> Callable[[Callable[..., int]], Calla
                 values[name] = validated(model, typed)
             return command(**values)
 
-        run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+        run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]  # what typer reads
         run.__annotations__ = {one.name: one.annotation for one in shown}
         return run
 

@@ -239,7 +239,7 @@ def _layers(subject: Subject) -> Image.Image:
             name = f"{parts['colour'].replace('gray', 'grey')}_*{what}-{parts[part]}"  # one file has two underscores
         layer = _layer(subject.kind, folder, name)
         made = layer if made is None else Image.alpha_composite(made, layer.resize(made.size))
-    assert made is not None  # noqa: S101
+    assert made is not None  # noqa: S101  # for the type checker: every kind has layers that are never left out
     return made
 
 
@@ -249,15 +249,15 @@ def _hex(name: str) -> str:
 
 @cache
 def _style(name: str) -> Any:
-    import dicebear  # noqa: PLC0415
-    import dicebear_styles  # noqa: PLC0415
+    import dicebear
+    import dicebear_styles
 
     return dicebear.Style(json.loads((Path(next(iter(dicebear_styles.__path__))) / f"{name}.json").read_text()))
 
 
 def _avatar(subject: Subject) -> Image.Image:
-    import resvg_py  # noqa: PLC0415
-    from dicebear import Avatar  # noqa: PLC0415
+    import resvg_py
+    from dicebear import Avatar
 
     parts = subject.parts
     name, variants, colours = STYLES[subject.kind]

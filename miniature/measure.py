@@ -81,7 +81,7 @@ class Bench:
 
     def read(self, pictures: Sequence[Image.Image]) -> list[dict[str, str]]:
         """What the reader sees."""
-        assert self.reader is not None  # noqa: S101
+        assert self.reader is not None  # noqa: S101  # for the type checker: who has none is not asked
         pixels = np.stack([np.asarray(one.convert("RGB")) for one in pictures])
         return self.reader.read(torch.from_numpy(pixels).permute(0, 3, 1, 2).float().to(DEVICE) / 127.5 - 1)
 

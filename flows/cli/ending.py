@@ -70,7 +70,7 @@ def ended(command: Callable[[], Any], as_json: bool) -> int:
     except _USAGE as error:
         context = getattr(error, "ctx", None)
         where = context.command_path if context else "ti"
-        reason = _sentence(error.format_message())  # type: ignore[attr-defined]
+        reason = _sentence(error.format_message())  # type: ignore[attr-defined]  # of that class
         return _tell(UsageError(f"{reason} `{where} --help` lists what there is."), Code.USAGE, as_json)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
