@@ -65,7 +65,7 @@ def sentence(scene: Scene, noun: str, random: np.random.Generator, background: f
             words = f"{with_article(noun, article)} in the style of {drawn}"
     if scene.background and random.random() < background:
         words += f" on {with_article(scene.background, 'a')} background"
-    if scene.place and random.random() < rest:
+    if scene.place and scene.beside is None and random.random() < rest:
         words += f" {'at' if scene.place in ('top', 'bottom') else 'on'} the {scene.place}"
     return words
 
@@ -74,7 +74,10 @@ def caption(
     scene: Scene, random: np.random.Generator, named: float = 0.7, background: float = 0.7, rest: float = 0.8
 ) -> str:
     """One caption that tells every part with probability `named`."""
-    noun = described(scene.subject, random, named, scene.style not in COLOURLESS)
+    coloured = scene.style not in COLOURLESS
+    noun = described(scene.subject, random, named, coloured)
+    if scene.beside:
+        noun += f" and {with_article(described(scene.beside, random, named / 3, coloured), 'a')}"
     return sentence(scene, noun, random, background, rest)
 
 

@@ -60,7 +60,7 @@ PICTURE_SCALE = 12.0
 PAIRS, PARTS = 0.5, 1.0
 """Weights of the picture-picture loss and of the parts' loss."""
 TOWER, EMBEDDING = 32, 192
-SAMPLES = 200_000 if START is None else 40_000
+SAMPLES = 200_000 if START is None else 90_000
 BATCH = 24 * WIDER
 """Subjects in a batch, which has twice as many pictures."""
 RATE = 1e-3

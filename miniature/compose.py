@@ -9,6 +9,7 @@ where). `Placed.batch` puts backgrounds under them, draws some as a whole in ano
 Shapes: B pictures of a batch, 3 or 4 channels, H = W = 64 pixels; pictures are floats in [−1, 1].
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,7 @@ NAMES = tuple(COLOURS)
 JITTER = 8.0
 """Standard deviation of a background's channels, of 255."""
 PLACES = ("", "left", "right", "top", "bottom")
+LEFT, RIGHT = PLACES.index("left"), PLACES.index("right")
 STYLES = ("", "pencil", "pixel", "gray", "neon")
 """Styles a picture may be drawn in; "" is the drawing's own."""
 COLOURLESS = ("pencil", "gray")
@@ -37,17 +39,21 @@ UNSEEN_STYLE = "blueprint"
 """A style that no training picture has."""
 STYLED = 0.2
 """Share of pictures drawn in one of the other styles."""
+UNSEEN_BACKGROUND = "cyan"
+"""A colour that no background has in what the diffusion model learns from; subjects have it. An edit to measure."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What is to be seen in a picture. `background` is "" in the styles that do not show it."""
+    """What is to be seen in a picture. `background` is "" in the styles that do not show it; `beside` is a second
+    subject, behind the first."""
 
     subject: Subject
     small: bool
     place: str
     background: str
     style: str
+    beside: Subject | None = None
 
 
 def restyle(pictures: Tensor, style: str) -> Tensor:
@@ -82,36 +88,54 @@ class Placed:
         self.rows = np.flatnonzero(wanted)
         """Rows of the file that may be used."""
         self.subject, self.small, self.place = table["subject"], table["small"], table["place"]
+        self.sides = {at: self.rows[self.place[self.rows] == at] for at in (LEFT, RIGHT)}
         self.pictures = torch.from_numpy(np.load(WORK / "placed.npy", mmap_mode="c")).to(DEVICE)
 
     def batch(
-        self, rows: NDArray[np.int64], random: np.random.Generator, styled: float = STYLED
+        self,
+        rows: NDArray[np.int64],
+        random: np.random.Generator,
+        styled: float = STYLED,
+        paired: float = 0.0,
+        names: Sequence[str] = NAMES,
     ) -> tuple[Tensor, list[Scene]]:
         """Put backgrounds under the placed subjects `rows` of the file. Returns pictures [B, 3, H, W] and scenes.
 
-        The share `styled` of the pictures is drawn in another style. No background has its subject's main colour.
+        The share `styled` of the pictures is drawn in another style; the share `paired` of those on the left or right
+        gets a second subject on the other side. Backgrounds are of `names`, none of its subject's main colour.
         """
-        scenes, grounds = [], []
-        for row in rows:
+        scenes, grounds, behind = [], [], {}
+        for number, row in enumerate(rows):
             subject = self.subjects[self.subject[row]]
-            ground = str(random.choice([name for name in NAMES if name != subject.colour]))
+            ground = str(random.choice([name for name in names if name != subject.colour]))
             grounds.append(ground)
             style = str(random.choice(STYLES[1:])) if random.random() < styled else ""
+            other = {LEFT: RIGHT, RIGHT: LEFT}.get(int(self.place[row]))
+            if other is not None and random.random() < paired:
+                behind[number] = int(random.choice(self.sides[other]))
             scenes.append(
                 Scene(
-                    subject, bool(self.small[row]), PLACES[self.place[row]],
-                    "" if style in PAPER else ground, style,
+                    subject, bool(self.small[row]), PLACES[self.place[row]], "" if style in PAPER else ground, style,
+                    self.subjects[self.subject[behind[number]]] if number in behind else None,
                 )
             )  # fmt: skip
         jitter = random.normal(0, JITTER, size=(len(rows), 3))
         wanted = np.array([COLOURS[ground] for ground in grounds])
         colours = torch.from_numpy((np.clip(wanted + jitter, 0, 255) / 255).astype(np.float32)).to(DEVICE)
-        rgba = self.pictures[torch.from_numpy(rows).to(DEVICE)].float() / 255
-        pictures = rgba[:, :3] + (1 - rgba[:, 3:]) * colours[:, :, None, None]
+        pictures = colours[:, :, None, None].expand(-1, -1, SIDE, SIDE).clone()
+        if behind:
+            second = list(behind)
+            pictures[second] = self._over(pictures[second], np.array(list(behind.values())))
+        pictures = self._over(pictures, rows)
         for style in STYLES[1:]:
             chosen = [number for number, scene in enumerate(scenes) if scene.style == style]
             pictures[chosen] = restyle(pictures[chosen], style)
         return pictures * 2 - 1, scenes
+
+    def _over(self, under: Tensor, rows: NDArray[np.int64]) -> Tensor:
+        """The placed subjects `rows` over pictures [B, 3, H, W] in [0, 1]."""
+        rgba = self.pictures[torch.from_numpy(rows).to(DEVICE)].float() / 255
+        return rgba[:, :3] + (1 - rgba[:, 3:]) * under
 
 
 def place(rgba: NDArray[np.uint8], random: np.random.Generator, plain: bool) -> tuple[NDArray[np.uint8], bool, int]:

@@ -16,13 +16,17 @@ from tqdm import tqdm
 from miniature.art import KINDS, Subject
 from miniature.captions import caption, sentence
 from miniature.common import DEVICE, SEED, TOKENS, WORK, arguments, fast, log
-from miniature.compose import Placed
+from miniature.compose import NAMES, UNSEEN_BACKGROUND, Placed
 from miniature.tokenizer import token_ids
 from miniature.vae import CHANNELS, FOLDER, LATENT_SIDE
 
 WORDED, CAPTIONS = 4, 6
 BATCH = 64
-REPEATS = 1
+PAIRED = 0.3
+"""Share of the subjects on the left or right that have another one beside them."""
+LEARNED = tuple(name for name in NAMES if name != UNSEEN_BACKGROUND)
+"""Backgrounds that the diffusion model learns."""
+REPEATS = 2
 """Backgrounds and styles that every placed subject gets."""
 NUMBERS = {
     key: number
@@ -68,18 +72,19 @@ def main() -> None:
     for at in tqdm(range(first, len(rows), BATCH), desc="latents", mininterval=10):
         here = slice(at, at + BATCH)
         random = np.random.default_rng((SEED, at))
-        pictures, scenes = placed.batch(rows[here], random)
+        pictures, scenes = placed.batch(rows[here], random, paired=PAIRED, names=LEARNED)
         with fast():
             latents[here] = vae.encode(pictures).latent_dist.mean.float().cpu().numpy()
         texts = [
             caption(scene, random, named=float(random.choice([0.0, 0.5, 0.9], p=[0.15, 0.25, 0.6])))
-            if number < WORDED
+            if number < WORDED or scene.beside
             else sentence(scene, KINDS[scene.subject.kind].class_word, random)
             for scene in scenes
             for number in range(CAPTIONS)
         ]
         ids[here] = token_ids(texts).view(len(scenes), CAPTIONS, -1).cpu().numpy()
-        parts[here] = [part_numbers(scene.subject) for scene in scenes]
+        # One word cannot say two subjects: those scenes have captions in words only.
+        parts[here] = [[NONE] * PARTS if scene.beside else part_numbers(scene.subject) for scene in scenes]
         (WORK / "latents-at").write_text(str(at))
     for written in (latents, ids, parts):
         written.flush()

@@ -4,8 +4,8 @@
 
 No attention: it cost a fifth of the speed. Loss: L1 + MSE + L1 of the
 gradients + a small KL (arXiv 1312.6114); no adversary, no perceptual net: on flat art at this size they cost more than
-they bring. At the end the latents' mean and standard deviation are folded into the two 1×1 quant convolutions, so that
-latents have unit variance and `scaling_factor` is 1.
+they bring. Then the latents' mean and standard deviation are folded into the two 1×1 quant convolutions, so that
+latents have unit variance and `scaling_factor` is 1, and the decoder learns on alone.
 """
 
 from pathlib import Path
@@ -34,7 +34,9 @@ from miniature.common import (
 )
 from miniature.compose import Placed
 
-SAMPLES = 56_000 if START is None else 8_000
+SAMPLES = 56_000 if START is None else 20_000
+DECODER = 40_000
+"""Samples for the decoder alone, once the latents are what they will be."""
 BATCH = 8 * WIDER
 RATE = 1.5e-3 if START is None else 1e-3
 KL = 3e-5
@@ -44,14 +46,10 @@ FOLDER = WORK / "vae"
 
 
 def new_vae() -> AutoencoderKL:
-    """The untrained model, or another miniature's with its encoder frozen: latents stay what they were, so that a
-    diffusion model can go on from the same miniature at once."""
+    """The untrained model, or another miniature's."""
     torch.manual_seed(SEED)
     if START:
-        vae = AutoencoderKL.from_pretrained(START / "mini-sd" / "vae").float().to(DEVICE)
-        vae.encoder.requires_grad_(False)
-        vae.quant_conv.requires_grad_(False)
-        return vae
+        return AutoencoderKL.from_pretrained(START / "mini-sd" / "vae").float().to(DEVICE)
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
@@ -102,13 +100,13 @@ def fold(vae: AutoencoderKL) -> None:
 
 
 def train(vae: AutoencoderKL, total: int, checkpoint: Path) -> None:
-    """Train in place for `total` samples; goes on from `checkpoint`."""
+    """Train in place what is not frozen for `total` samples; goes on from `checkpoint`."""
     learned = [p for p in vae.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=RATE, betas=(0.9, 0.99), weight_decay=1e-3)
     for group in optimizer.param_groups:
         group["peak"] = RATE
     done = resume(checkpoint, model=vae, optimizer=optimizer)
-    placed, progress, kept = Placed(), Progress("vae", total, done), done
+    placed, progress, kept = Placed(), Progress(checkpoint.stem, total, done), done
     while done < total:
         random = np.random.default_rng((SEED, done))
         torch.manual_seed(SEED + done)
@@ -130,6 +128,11 @@ def train(vae: AutoencoderKL, total: int, checkpoint: Path) -> None:
             keep(checkpoint, done, model=vae, optimizer=optimizer)
 
 
+def told(vae: AutoencoderKL) -> str:
+    """PSNR for the log."""
+    return f"PSNR on held-out scenes {psnr(vae):.2f} dB, on seen ones {psnr(vae, held_out=False):.2f} dB"
+
+
 def main() -> None:
     """Run the stage."""
     scale = arguments(__doc__ or "")
@@ -138,10 +141,12 @@ def main() -> None:
     vae = new_vae()
     log.info("VAE of %.2f M parameters", sum(p.numel() for p in vae.parameters()) / 1e6)
     train(vae, budget(SAMPLES, scale), WORK / "vae.pt")
-    vae.eval()
-    if not START:
-        fold(vae)
-    log.info("VAE held-out PSNR %.2f dB, seen %.2f dB", psnr(vae), psnr(vae, held_out=False))
+    fold(vae.eval())
+    log.info("with encoder and decoder: %s", told(vae))
+    vae.encoder.requires_grad_(False)
+    vae.quant_conv.requires_grad_(False)
+    train(vae.train(), budget(DECODER, scale), WORK / "decoder.pt")
+    log.info("with the decoder alone: %s", told(vae.eval()))
     vae.save_pretrained(FOLDER)
 
 
