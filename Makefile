@@ -4,8 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CONCEPT ?= crown
-CLASS_WORD ?= hat
+CONCEPT ?= siren
+CLASS_WORD ?= robot
 
 export HF_HUB_OFFLINE ?= 1
 
@@ -47,12 +47,14 @@ setup: $(VENV)/.dev
 demo: $(VENV)/.train
 	$(BIN)/ti train examples/concepts/$(CONCEPT) --name $(CONCEPT) --class-word $(CLASS_WORD)
 
-test: test-unit
-	$(BIN)/python -m pytest tests --ignore tests/unit
-
 # Networks this small gain nothing from a second thread, so files run side by side, one thread each.
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
+
+test: test-unit
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --ignore tests/unit $(SIDE_BY_SIDE)
+
 test-unit: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit --numprocesses auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit $(SIDE_BY_SIDE)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

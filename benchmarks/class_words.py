@@ -46,7 +46,7 @@ def main() -> None:
         "",
         f"Made by `python benchmarks/class_words.py` with the miniature's judge: {len(specs)} held-out concepts, which it never saw, "
         f"{len(nouns)} everyday nouns. A class word is doubted when more of the nouns than a share are nearer to every "
-        f"picture; {DOUBTFUL} is what pages use. Wrong words are those of the other concepts, so some fit (food for a fruit).",
+        f"picture; {DOUBTFUL} is what pages use. Wrong words are those of the other concepts.",
         "",
         "| share | right words doubted | wrong words doubted |",
         "|---|---|---|",
@@ -56,8 +56,7 @@ def main() -> None:
         lines.append(f"| {'**' * (share == DOUBTFUL)}{share}{'**' * (share == DOUBTFUL)} | {' | '.join(told)} |")
     lines += [
         "",
-        "A judge this small hardly knows what a thing that it never saw is called: the doubt is a hint, no verdict. It has not been "
-        "measured with a CLIP of Stable Diffusion's size.",
+        "It has not been measured with a CLIP of Stable Diffusion's size, which knows hundreds of nouns.",
         "",
     ]
     DOC.write_text("\n".join(lines))

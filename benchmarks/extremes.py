@@ -5,7 +5,7 @@ nothing.
 
 - Overfitted: two vectors, four times the learning rate, three times the steps. It should start to look bad, and an
   earlier step be chosen.
-- Swapped: the fox's checkpoints judged as if they were the zebra's, and the other way round. Rejected.
+- Swapped: the fox's checkpoints judged as if they were the grump's, and the other way round. Rejected.
 - Unlearned: a learning rate near zero. Rejected.
 
 Writes docs/benchmarks/extremes.md, the overfitted run's contact sheet, and work/extremes/columns.png: the chosen and the
@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CONCEPTS = ROOT / "examples" / "concepts"
 WORK = ROOT / "work" / "extremes"
 DOCS = ROOT / "docs" / "benchmarks"
-OVERFITTED = "penguin"
+OVERFITTED = "ember"
 HARD = TrainingConfig(steps=300, checkpoint_every=20, learning_rate=2e-2)
 NOTHING = TrainingConfig(learning_rate=1e-9)
 
@@ -97,9 +97,9 @@ def main() -> None:
         decision.explanation, "", "![Contact sheet of the overfitted run](overfitted.png)", "",
     ]  # fmt: skip
 
-    pair = {name: studied(name, TrainingConfig(), line, settings) for name in ("fox", "zebra")}
+    pair = {name: studied(name, TrainingConfig(), line, settings) for name in ("disco", "grump")}
     lines += ["## Swapped: one concept's vectors, another one's pictures", ""]
-    for own, other in (("fox", "zebra"), ("zebra", "fox")):
+    for own, other in (("disco", "grump"), ("grump", "disco")):
         right = line.stations.manifest(pair[own])
         # Kept scores go by vectors and protocol, so the swapped ones are judged anew.
         there = pair[other]
@@ -113,9 +113,9 @@ def main() -> None:
             f"  > {wrong.report.reason}",
         ]
 
-    unlearned = line.stations.manifest(studied("crown", NOTHING, line, settings))
+    unlearned = line.stations.manifest(studied("hook", NOTHING, line, settings))
     lines += [
-        "", f"## Unlearned: crown, learning rate {NOTHING.learning_rate:g}", "",
+        "", f"## Unlearned: hook, learning rate {NOTHING.learning_rate:g}", "",
         f"**{unlearned.verdict}**, CLIP-I {unlearned.report.gain.value:+.4f} over the class word.", "",
         f"> {unlearned.report.reason}", "",
     ]  # fmt: skip

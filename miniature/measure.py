@@ -25,7 +25,7 @@ from PIL import Image
 
 from miniature.captions import DRAWN, described, with_article
 from miniature.common import DEVICE, SEED, WORK, arguments, log
-from miniature.compose import NAMES, Placed
+from miniature.compose import NAMES, UNSEEN_BACKGROUND, Placed
 from miniature.eye import Eye, centres, found, found_real
 from miniature.reader import Reader, read_reader
 from miniature.vae import psnr
@@ -59,6 +59,7 @@ SEEDS = tuple(range(5000, 5003))
 """Seeds of the inversion rows: 12 plain pictures and 24 edits a concept."""
 INVERSION = TrainingConfig(steps=100, batch_size=8, learning_rate=5e-3, checkpoint_every=100, resolution=SIDE, seed=11)
 SHEET = 64
+OTHERS = 8
 
 
 @dataclass
@@ -72,6 +73,8 @@ class Bench:
     sheets: Path
     reader: Reader | None = None
     accuracy: dict[str, float] = field(default_factory=dict)
+    others: list[list[Image.Image]] = field(default_factory=list)
+    """Pictures of further held-out subjects, among which judge and eye have to find the right one as well."""
     inverted: int = 16
     """Held-out concepts that go through the trainer."""
 
@@ -84,6 +87,19 @@ class Bench:
         assert self.reader is not None  # noqa: S101  # for the type checker: who has none is not asked
         pixels = np.stack([np.asarray(one.convert("RGB")) for one in pictures])
         return self.reader.read(torch.from_numpy(pixels).permute(0, 3, 1, 2).float().to(DEVICE) / 127.5 - 1)
+
+
+def others(known: Sequence[dict[str, object]]) -> list[list[Image.Image]]:
+    """The placements of `OTHERS` held-out subjects that are not among the `known`, on plain backgrounds."""
+    placed, random = Placed(held_out=True), np.random.default_rng(SEED + 2)
+    taken = [(one["kind"], one["parts"]) for one in known]
+    free = [n for n, one in enumerate(placed.subjects) if one.held_out and (one.kind, one.parts) not in taken]
+    made = []
+    for number in random.choice(free, OTHERS, replace=False):
+        pictures, _ = placed.batch(np.flatnonzero(placed.subject == number), random, styled=0.0)
+        pixels = ((pictures + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        made.append([Image.fromarray(one) for one in pixels])
+    return made
 
 
 def parts_right(seen: Sequence[dict[str, str]], kind: str, parts: dict[str, str]) -> float:
@@ -104,7 +120,7 @@ def vae_row(bench: Bench) -> dict[str, float]:
 
 def real_rows(bench: Bench) -> dict[str, float]:
     """How far judge, eye and reader go: the real pictures of the concepts, each left out of its own mean."""
-    shown = [bench.real(folder) for folder in bench.folders]
+    shown = [bench.real(folder) for folder in bench.folders] + bench.others
     told = {
         "concepts": len(shown),
         "judge_real": found_real([bench.judge.image_features(pictures) for pictures in shown]),
@@ -113,7 +129,7 @@ def real_rows(bench: Bench) -> dict[str, float]:
     if bench.reader:
         truth = truths(bench.folders)
         told["reader_real"] = float(
-            np.mean([parts_right(bench.read(some), **one) for some, one in zip(shown, truth, strict=True)])
+            np.mean([parts_right(bench.read(some), **one) for some, one in zip(shown, truth, strict=False)])
         )
         told |= {
             "reader_background": bench.accuracy["background"],
@@ -179,7 +195,7 @@ def inversion_rows(bench: Bench) -> dict[str, float]:
     class word, six of its word: two plain ones, then purple, small on white, pencil, neon.
     """
     wanted = list(range(0, len(bench.folders), 2))[: bench.inverted]
-    shown = [bench.real(folder) for folder in bench.folders]
+    shown = [bench.real(folder) for folder in bench.folders] + bench.others
     jobs = [job(bench, bench.folders[number]) for number in wanted]
     vectors = {
         event.key: event.state.vectors[ENCODER].numpy()
@@ -219,6 +235,10 @@ def inversion_rows(bench: Bench) -> dict[str, float]:
             )
         asked = [w for w in EDITS.values() for _ in SEEDS]
         told["word_obeyed"] = float(np.mean([obeyed(bench.read(some), asked) for some in edited]))
+        new = [number for number, one in enumerate(asked) if one.get("background") == UNSEEN_BACKGROUND]
+        told["word_unseen_background"] = float(
+            np.mean([obeyed(bench.read([some[n] for n in new]), [asked[n] for n in new]) for some in edited])
+        )
         classes = {phrase: make(phrase, {}, list(EDITS)) for phrase in of_classes}
         told["class_word_obeyed"] = float(np.mean([obeyed(bench.read(some), asked) for some in classes.values()]))
     return told
@@ -230,7 +250,8 @@ def grid(pictures: list[Image.Image], across: int, side: int = 2 * SIDE) -> Imag
     for number, picture in enumerate(pictures):
         place = (number % across * (side + 8) + 4, number // across * (side + 8) + 4)
         sheet.paste(picture.resize((side, side), Image.Resampling.BICUBIC), place)
-    return sheet
+    # 128 colours: a third of the bytes, and no reader sees it.
+    return sheet.convert("P", palette=Image.Palette.ADAPTIVE, colors=128)
 
 
 PARTS: tuple[Callable[[Bench], dict[str, float]], ...] = (vae_row, real_rows, seen_rows, inversion_rows)
@@ -253,6 +274,7 @@ def main() -> None:
     bench = Bench(model, judge, Eye(), objects, WORK / f"sheet-{known.name}")
     if (known.concepts.parent / "truth.json").is_file():
         bench.reader, bench.accuracy = read_reader()
+        bench.others = others(truths(objects))
     bench.inverted = max(2, round(16 * min(scale, 1.0)))
     path = WORK / f"figures-{known.name}.json"
     figures = json.loads(path.read_text()) if path.is_file() else {}

@@ -39,7 +39,7 @@ from miniature.common import (
 )
 from miniature.compose import COLOURLESS, NAMES, PLACES, STYLES, Placed, Scene
 
-SAMPLES = 60_000
+SAMPLES = 200_000
 BATCH = 32 * WIDER
 RATE = 2e-3
 FOLDER = WORK / "reader"
@@ -95,10 +95,10 @@ class Reader(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, 16, 3, stride=2, padding=1)
-        self.blocks = nn.Sequential(Block(16, 32), Block(32, 64), Block(64, 128))
-        self.hidden = nn.Linear(128 * 16, 256)
-        self.out = nn.Linear(256, sum(map(len, ATTRIBUTES.values())))
+        self.stem = nn.Conv2d(3, 24, 3, stride=2, padding=1)
+        self.blocks = nn.Sequential(Block(24, 48), Block(48, 96), Block(96, 160))
+        self.hidden = nn.Linear(160 * 16, 320)
+        self.out = nn.Linear(320, sum(map(len, ATTRIBUTES.values())))
 
     def forward(self, pictures: Tensor) -> Tensor:
         """[B, 3, 64, 64] to logits [B, A]."""

@@ -28,6 +28,7 @@ ROWS = (
         "{word_obeyed:.2f} ({class_word_obeyed:.2f})",
         ".85",
     ),
+    ("of these, a background colour that no training picture had", "{word_unseen_background:.2f}", ""),
     (
         "outside eye: right subject of {concepts}, learned word (class word; real pictures)",
         "{eye_word:.2f} ({eye_class_word:.2f}; {eye_real:.2f})",

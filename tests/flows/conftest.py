@@ -8,7 +8,7 @@ from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.train_concept import train_concept
-from tests.flows.octopus import EVALUATION, OCTOPUS, TRAINING, Run
+from tests.flows.moss import EVALUATION, MOSS, TRAINING, Run
 from ti_core.config import ConceptSpec
 
 
@@ -20,21 +20,21 @@ def prefect_api() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def octopus(prefect_api: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The octopus, trained for 20 steps and judged at two of them with a picture per prompt."""
-    home = tmp_path_factory.mktemp("octopus")
-    concept = ConceptSpec(name="octopus", pictures=str(OCTOPUS), class_word="animal")
+def moss(prefect_api: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The moss, trained for 20 steps and judged at two of them with two pictures per prompt."""
+    home = tmp_path_factory.mktemp("moss")
+    concept = ConceptSpec(name="moss", pictures=str(MOSS), class_word="monster")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PSEUDOWORD_HOME", str(home))
-        patch.setenv("PSEUDOWORD_ALLOWED_ROOTS", str(OCTOPUS.parent))
+        patch.setenv("PSEUDOWORD_ALLOWED_ROOTS", str(MOSS.parent))
         state = train_concept(concept, TRAINING, EVALUATION, return_state=True)
     with get_client(sync_client=True) as client:
         return Run(home, concept, client.read_flow_run(state.state_details.flow_run_id), state.result())
 
 
 @pytest.fixture
-def at_home(octopus: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """The octopus' run, with the settings of this test pointing at its data folder."""
-    monkeypatch.setenv("PSEUDOWORD_HOME", str(octopus.home))
-    monkeypatch.setenv("PSEUDOWORD_ALLOWED_ROOTS", f"{OCTOPUS.parent}:{tmp_path}")
-    return octopus
+def at_home(moss: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """The moss' run, with the settings of this test pointing at its data folder."""
+    monkeypatch.setenv("PSEUDOWORD_HOME", str(moss.home))
+    monkeypatch.setenv("PSEUDOWORD_ALLOWED_ROOTS", f"{MOSS.parent}:{tmp_path}")
+    return moss

@@ -1,4 +1,4 @@
-"""The one small real run that all tests of the flows look at; the fixture `octopus` makes it."""
+"""The one small real run that all tests of the flows look at; the fixture `moss` makes it."""
 
 import time
 from collections import Counter
@@ -14,9 +14,9 @@ from ti_core.config import ConceptSpec, EvaluationConfig, TrainingConfig
 from ti_core.records import Outcome
 from ti_core.settings import Settings
 
-OCTOPUS = Path(__file__).parents[2] / "examples/concepts/octopus"
+MOSS = Path(__file__).parents[2] / "examples/concepts/moss"
 TRAINING = TrainingConfig(steps=20, checkpoint_every=10, batch_size=4)
-EVALUATION = EvaluationConfig(seeds=1)
+EVALUATION = EvaluationConfig(seeds=2)
 
 
 @dataclass(frozen=True)

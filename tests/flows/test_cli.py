@@ -24,7 +24,7 @@ from flows.cli import app
 from flows.cli.ending import Code, code_of
 from tests.builders import done as published
 from tests.builders import judged
-from tests.flows.octopus import OCTOPUS, Run
+from tests.flows.moss import MOSS, Run
 from ti_core.backbone.folder import MINIATURE
 from ti_core.keys import older
 from ti_core.publishing.catalogue import manifest_at
@@ -33,7 +33,7 @@ from ti_core.store import get_blob
 from ti_core.store.folder import FolderStore
 
 ROOT = Path(__file__).parents[2]
-GOOD = [str(OCTOPUS), "--name", "octopus", "--class-word", "animal"]
+GOOD = [str(MOSS), "--name", "moss", "--class-word", "monster"]
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Shell:
             "HF_HUB_OFFLINE": "1",
             "DO_NOT_TRACK": "true",
             "PSEUDOWORD_HOME": str(self.home),
-            "PSEUDOWORD_ALLOWED_ROOTS": f"{self.folder}:{OCTOPUS.parent}",
+            "PSEUDOWORD_ALLOWED_ROOTS": f"{self.folder}:{MOSS.parent}",
         }
         # As from a terminal, however the tests were started: what ignores Ctrl-C hands that on to its children.
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -109,12 +109,12 @@ def test_a_folder_without_usable_pictures(shell: Shell) -> None:
 
 
 def test_an_unknown_class_word(shell: Shell) -> None:
-    line = shell.refuses("train", *GOOD[:-1], "animall")
-    assert "'animall'" in line and "Did you mean animal" in line
+    line = shell.refuses("train", *GOOD[:-1], "monsterr")
+    assert "'monsterr'" in line and "Did you mean monster" in line
 
 
 def test_a_name_that_is_no_slug(shell: Shell) -> None:
-    line = shell.refuses("train", str(OCTOPUS), "--name", "My Toy", "--class-word", "toy", code=2)
+    line = shell.refuses("train", str(MOSS), "--name", "My Toy", "--class-word", "toy", code=2)
     assert "'My Toy' cannot name a concept" in line
 
 
@@ -158,7 +158,7 @@ def test_bad_sources_of_a_batch(shell: Shell) -> None:
     assert "There is no folder nowhere" in shell.refuses("batch", "nowhere")
     (shell.folder / "empty").mkdir()
     assert "empty holds no concept" in shell.refuses("batch", "empty")
-    (shell.folder / "t.csv").write_text("name,class_word\ncat,animal\n")
+    (shell.folder / "t.csv").write_text("name,class_word\ncat,monster\n")
     assert "t.csv lacks the column pictures" in shell.refuses("batch", "t.csv")
 
 
@@ -358,25 +358,23 @@ edit = ["a {} on a red background", "a {} on a pink background"]
 """
 
 
-def test_judging_again_changes_nothing_that_is_not_asked_for(shell: Shell, octopus: Run) -> None:
-    done = shell.run("judge", "octopus", "--no-halving", "--home", str(octopus.home), "--json")
-    assert json.loads(done.stdout)["judge_key"] == octopus.outcome.judge_key
-    assert (done.returncode, done.stderr) == (code_of([octopus.outcome.status]), "")
+def test_judging_again_changes_nothing_that_is_not_asked_for(shell: Shell, moss: Run) -> None:
+    done = shell.run("judge", "moss", "--no-halving", "--home", str(moss.home), "--json")
+    assert json.loads(done.stdout)["judge_key"] == moss.outcome.judge_key
+    assert (done.returncode, done.stderr) == (code_of([moss.outcome.status]), "")
 
 
-def test_a_run_is_judged_again_by_another_rule_and_prompts_of_one_s_own(shell: Shell, octopus: Run) -> None:
+def test_a_run_is_judged_again_by_another_rule_and_prompts_of_one_s_own(shell: Shell, moss: Run) -> None:
     file = shell.folder / "prompts.toml"
     file.write_text(OWN_PROMPTS)
-    few = ["--seeds", "2", "--sampler-steps", "2", "--home", str(octopus.home)]
-    done = shell.run(
-        "judge", "octopus", "--prompts", str(file), "--rule", "editability", "--floor", "0", *few, "--json"
-    )
+    few = ["--seeds", "2", "--sampler-steps", "2", "--home", str(moss.home)]
+    done = shell.run("judge", "moss", "--prompts", str(file), "--rule", "editability", "--floor", "0", *few, "--json")
     told = json.loads(done.stdout)
     assert told["decision"]["rule"]["name"] == "editability"
-    assert told["before"]["judge_key"] == octopus.outcome.judge_key != told["judge_key"]
+    assert told["before"]["judge_key"] == moss.outcome.judge_key != told["judge_key"]
     assert (done.returncode, done.stderr) == (code_of([told["verdict"]]), "")
     assert "the choosing prompts or seeds" in told["differences"] and told["figures"] == {}
-    assert "a picture of a &lt;octopus&gt;" in Path(told["page"]).read_text().replace("<wbr>", "")
+    assert "a picture of a &lt;moss&gt;" in Path(told["page"]).read_text().replace("<wbr>", "")
 
 
 def test_prompts_that_cannot_be_used_are_told(shell: Shell) -> None:
@@ -393,14 +391,14 @@ def test_prompts_that_cannot_be_used_are_told(shell: Shell) -> None:
     assert "cannot be read" in shell.refuses("judge", "nothing", "--prompts", "nowhere.toml")
 
 
-def test_a_run_is_judged_again_by_a_published_protocol(shell: Shell, octopus: Run) -> None:
-    few = ["--seeds", "2", "--sampler-steps", "2", "--home", str(octopus.home)]
-    done = shell.run("judge", "octopus", "--protocol", "textual-inversion-paper", *few, "--json")
+def test_a_run_is_judged_again_by_a_published_protocol(shell: Shell, moss: Run) -> None:
+    few = ["--seeds", "2", "--sampler-steps", "2", "--home", str(moss.home)]
+    done = shell.run("judge", "moss", "--protocol", "textual-inversion-paper", *few, "--json")
     told = json.loads(done.stdout)
     assert (done.returncode, done.stderr) == (code_of([told["verdict"]]), "")
     assert set(told["figures"]) == {"CLIP-I", "CLIP-T"}
     assert "what stands for the new word (class-word and removed)" in told["differences"]
-    words = shell.run("judge", "octopus", "--protocol", "textual-inversion-paper", *few)
+    words = shell.run("judge", "moss", "--protocol", "textual-inversion-paper", *few)
     assert "By the protocol textual-inversion-paper: CLIP-I" in words.stdout
     assert "no Stable Diffusion" in " ".join(words.stdout.split())
     assert "--data" in shell.refuses("train", *GOOD, "--protocol", "dreambench")
@@ -411,31 +409,31 @@ def test_a_run_is_judged_again_by_a_published_protocol(shell: Shell, octopus: Ru
 # --- a known outcome, and Ctrl-C --------------------------------------------------------------------------------------
 
 
-SMALL = ["--steps", "20", "--checkpoint-every", "10", "--batch-size", "4", "--seeds", "1"]
+SMALL = ["--steps", "20", "--checkpoint-every", "10", "--batch-size", "4", "--seeds", "2"]
 
 
-def test_work_that_has_an_outcome_is_told_at_once(shell: Shell, octopus: Run) -> None:
-    done = shell.run("train", *GOOD, *SMALL, "--home", str(octopus.home), "--json")
+def test_work_that_has_an_outcome_is_told_at_once(shell: Shell, moss: Run) -> None:
+    done = shell.run("train", *GOOD, *SMALL, "--home", str(moss.home), "--json")
     told = json.loads(done.stdout)
-    assert told["judge_key"] == octopus.outcome.judge_key and told["earlier_version"] == ""
+    assert told["judge_key"] == moss.outcome.judge_key and told["earlier_version"] == ""
     assert Path(told["page"]).is_file()
-    assert (done.returncode, done.stderr) == (code_of([octopus.outcome.status]), "")
-    words = shell.run("train", *GOOD, *SMALL, "--home", str(octopus.home))
+    assert (done.returncode, done.stderr) == (code_of([moss.outcome.status]), "")
+    words = shell.run("train", *GOOD, *SMALL, "--home", str(moss.home))
     assert words.returncode == done.returncode and words.stderr == ""
-    assert words.stdout.lstrip().startswith(f"{octopus.outcome.status} <octopus>: ")
+    assert words.stdout.lstrip().startswith(f"{moss.outcome.status} <moss>: ")
     assert "Traceback" not in words.stdout
 
 
 @pytest.fixture
-def known(shell: Shell, octopus: Run) -> Outcome:
-    """The octopus' outcome, in a data folder of this test's own, of which no tracking server knows."""
-    shutil.copytree(octopus.home / "store", shell.home / "store")
+def known(shell: Shell, moss: Run) -> Outcome:
+    """The moss' outcome, in a data folder of this test's own, of which no tracking server knows."""
+    shutil.copytree(moss.home / "store", shell.home / "store")
     (shell.folder / "night").mkdir()
-    shutil.copytree(OCTOPUS, shell.folder / "night/octopus")
-    return octopus.outcome
+    shutil.copytree(MOSS, shell.folder / "night/moss")
+    return moss.outcome
 
 
-NIGHT = ["batch", "night", "--class-word", "animal", *SMALL]
+NIGHT = ["batch", "night", "--class-word", "monster", *SMALL]
 
 
 def test_a_batch_tells_how_what_it_skips_had_ended(shell: Shell, known: Outcome) -> None:
@@ -454,7 +452,7 @@ def test_pictures_of_known_work_are_hidden_until_they_are_shown_again(shell: She
         return Path(told["page"]).read_text().count("data:image/")
 
     all_of_them = pictures()
-    assert pictures("--no-show-pictures") == all_of_them - len(list(OCTOPUS.glob("*.png")))
+    assert pictures("--no-show-pictures") == all_of_them - len(list(MOSS.glob("*.png")))
     assert pictures() < all_of_them  # who says nothing shows nothing that somebody has hidden
     assert pictures("--show-pictures") == all_of_them
 
@@ -500,7 +498,7 @@ def test_a_signal_ends_a_run_with_a_sentence_and_keeps_its_state(
 ) -> None:
     """The terminal sends Ctrl-C to every process of the run, Prefect's own API among them; a service manager sends
     SIGTERM to the first."""
-    command = ["train", *GOOD, "--checkpoint-every", "2", "--batch-size", "1", "--seeds", "1", "--steps"]
+    command = ["train", *GOOD, "--checkpoint-every", "2", "--batch-size", "1", "--seeds", "2", "--steps"]
     process = shell.start(*command, "5000")
     states = shell.home / "store"
     until = time.monotonic() + 240
@@ -510,7 +508,7 @@ def test_a_signal_ends_a_run_with_a_sentence_and_keeps_its_state(
     send(process.pid, number)
     out, err = process.communicate(timeout=120)
     assert process.returncode == code, err
-    assert out.splitlines() and all(line.startswith("octopus: ") for line in out.splitlines()), "progress, no result"
+    assert out.splitlines() and all(line.startswith("moss: ") for line in out.splitlines()), "progress, no result"
     assert err.strip().splitlines()[-1] == "Stopped. The same command goes on from where it was."
     assert "Traceback" not in err and "Error" not in err
     assert not list(states.glob("concepts/*/*/runs/*/outcome-*"))
@@ -519,7 +517,7 @@ def test_a_signal_ends_a_run_with_a_sentence_and_keeps_its_state(
 def test_few_pictures_are_warned_about(shell: Shell, closed_port: int) -> None:
     (shell.folder / "pictures").mkdir()
     for name in ("01.png", "02.png"):
-        shutil.copy(OCTOPUS / name, shell.folder / "pictures")
+        shutil.copy(MOSS / name, shell.folder / "pictures")
     shell.environment["PREFECT_API_URL"] = f"http://127.0.0.1:{closed_port}/api"  # so that it ends at once
     done = shell.run("train", "pictures", *GOOD[1:])
     first, last = done.stderr.splitlines()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flows.train_concept import train_concept
-from tests.flows.octopus import OCTOPUS
+from tests.flows.moss import MOSS
 from tests.tiny import save_sd1, save_sd2, save_sdxl, stock_pipeline
 from ti_core import formats
 from ti_core.backbone.folder import MINIATURE
@@ -24,10 +24,10 @@ def test_the_whole_line_on_a_stable_diffusion_folder(
 ) -> None:
     folder = SAVE[kind](tmp_path / "Tiny SD")
     monkeypatch.setenv("PSEUDOWORD_CLIP", str(MINIATURE / "mini-clip"))
-    monkeypatch.setenv("PSEUDOWORD_ALLOWED_ROOTS", f"{OCTOPUS.parent}:{tmp_path}")
-    concept = ConceptSpec(name="octopus", pictures=str(OCTOPUS), class_word="toy", vectors=2)
+    monkeypatch.setenv("PSEUDOWORD_ALLOWED_ROOTS", f"{MOSS.parent}:{tmp_path}")
+    concept = ConceptSpec(name="moss", pictures=str(MOSS), class_word="toy", vectors=2)
     training = TrainingConfig(steps=4, checkpoint_every=2, batch_size=2)
-    evaluation = EvaluationConfig(seeds=1, sampler_steps=2)
+    evaluation = EvaluationConfig(seeds=2, sampler_steps=2)
     outcome = train_concept(concept, training, evaluation, base_model=str(folder))
 
     store = open_store(load_settings())
@@ -39,11 +39,11 @@ def test_the_whole_line_on_a_stable_diffusion_folder(
     )  # random weights
     manifest = Manifest.from_bytes(store.get(outcome.manifest).data, outcome.manifest)
     assert [one.step for one in manifest.checkpoints] == [2, 4]
-    assert catalogue.outcomes_of(store, "octopus", "tiny-sd") == [outcome]
+    assert catalogue.outcomes_of(store, "moss", "tiny-sd") == [outcome]
     # Also a rejected run's files load into a stock pipeline of its base model.
     (file,) = [file for file in manifest.files if file.layout == "diffusers"]
     (tmp_path / file.filename).write_bytes(get_blob(store, file.sha256))
     pipeline = stock_pipeline(folder)
     encoders = {"sd1": ["clip_l"], "sd2": ["clip_h"], "sdxl": ["clip_l", "clip_g"]}[kind]
-    exec(formats.diffusers_lines(encoders, str(tmp_path / file.filename), "<octopus>"), {"pipeline": pipeline})  # noqa: S102
-    assert "<octopus>_1" in pipeline.tokenizer.get_vocab()
+    exec(formats.diffusers_lines(encoders, str(tmp_path / file.filename), "<moss>"), {"pipeline": pipeline})  # noqa: S102
+    assert "<moss>_1" in pipeline.tokenizer.get_vocab()

@@ -17,7 +17,7 @@ from prefect.states import State
 from flows.reevaluate import reevaluate
 from flows.train_batch import train_batch
 from flows.train_concept import train_concept
-from tests.flows.octopus import EVALUATION, TRAINING, Run, task_runs
+from tests.flows.moss import EVALUATION, TRAINING, Run, task_runs
 from ti_core import stations
 from ti_core.config import SelectionRule
 from ti_core.errors import InputError, ServiceError
@@ -51,7 +51,7 @@ def test_the_graph_has_a_task_run_for_every_station_and_every_checkpoint(at_home
     found = task_runs(at_home.flow_run.id, len(GRAPH))
     assert set(found) == GRAPH
     assert all(run.state is not None and run.state.is_completed() for run in found.values())
-    assert at_home.flow_run.name == "octopus"
+    assert at_home.flow_run.name == "moss"
 
 
 def test_the_graph_shows_what_follows_what(at_home: Run) -> None:
@@ -70,7 +70,7 @@ def test_the_graph_shows_what_follows_what(at_home: Run) -> None:
 
 def test_the_outcome_is_recorded_with_all_that_it_names(at_home: Run) -> None:
     store = open_store(at_home.settings)
-    assert outcomes_of(store, "octopus", "miniature") == [at_home.outcome]
+    assert outcomes_of(store, "moss", "miniature") == [at_home.outcome]
     kept = manifest(at_home.settings, at_home.outcome)
     assert kept == manifest_of(store, kept.plan)
     assert [one.step for one in kept.checkpoints] == [one.step for one in kept.scores] == [10, 20]
@@ -79,7 +79,7 @@ def test_the_outcome_is_recorded_with_all_that_it_names(at_home: Run) -> None:
     assert len(kept.scores[0].clip_i.seeds) == 1
     for sha256 in (*(file.sha256 for file in kept.files), kept.page, *(s.strip for s in kept.scores)):
         assert store.exists(blob_key(sha256))
-    page = at_home.home / f"pages/octopus.miniature.{at_home.outcome.judge_key[:12]}.html"
+    page = at_home.home / f"pages/moss.miniature.{at_home.outcome.judge_key[:12]}.html"
     assert page.read_bytes() == store.get(blob_key(kept.page)).data
 
 
@@ -94,13 +94,13 @@ def test_artifacts_show_progress_scores_pictures_and_the_page(at_home: Run) -> N
     own = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[at_home.flow_run.id]))
     with get_client(sync_client=True) as client:
         found = {one.key: one for one in client.read_artifacts(artifact_filter=own)}
-    assert set(found) == {"training-octopus", "scores-octopus", "sheet-octopus", "page-octopus"}
-    assert found["training-octopus"].type == "progress" and float(found["training-octopus"].data) == 100.0
-    assert found["scores-octopus"].type == "table"
-    chosen = [row["step"] for row in json.loads(found["scores-octopus"].data) if row["chosen"]]
+    assert set(found) == {"training-moss", "scores-moss", "sheet-moss", "page-moss"}
+    assert found["training-moss"].type == "progress" and float(found["training-moss"].data) == 100.0
+    assert found["scores-moss"].type == "table"
+    chosen = [row["step"] for row in json.loads(found["scores-moss"].data) if row["chosen"]]
     assert chosen == [at_home.outcome.step]
-    assert found["sheet-octopus"].type == "image" and "data:image/png;base64," in str(found["sheet-octopus"].data)
-    assert f"octopus.miniature.{at_home.outcome.judge_key[:12]}.html" in str(found["page-octopus"].data)
+    assert found["sheet-moss"].type == "image" and "data:image/png;base64," in str(found["sheet-moss"].data)
+    assert f"moss.miniature.{at_home.outcome.judge_key[:12]}.html" in str(found["page-moss"].data)
 
 
 def test_the_tracking_server_has_the_run_and_a_model_per_checkpoint(at_home: Run) -> None:
@@ -121,7 +121,7 @@ def test_the_same_work_is_not_done_again(at_home: Run, caplog: pytest.LogCapture
     events: list[Event] = []
     with listening(events.append), caplog.at_level(logging.INFO, "ti_core.progress"):
         state = again(at_home)
-    assert "octopus: reading pictures" in caplog.messages, "progress is in the log too"
+    assert "moss: reading pictures" in caplog.messages, "progress is in the log too"
     assert state.name == "Known" and state.is_completed()
     assert state.result() == at_home.outcome
     assert not [event for event in events if isinstance(event, Trained)]
@@ -135,16 +135,16 @@ def test_pictures_of_another_place_are_the_same_work(at_home: Run, tmp_path: Pat
 
 
 def test_judging_again_leaves_the_outcome_as_it_is(at_home: Run) -> None:
-    state = reevaluate("octopus", "miniature", rule=SelectionRule(name="fidelity", floor=0.0), return_state=True)
+    state = reevaluate("moss", "miniature", rule=SelectionRule(name="fidelity", floor=0.0), return_state=True)
     made = state.result()
     first = manifest(at_home.settings, at_home.outcome)
     assert made.scores == first.scores and made.plan.judge_key != first.plan.judge_key
     assert made.decision.rule.name == "fidelity" and state.message == made.report.reason
     judged = {"evaluate class word", "evaluate step 10", "evaluate step 20", "select", "evaluate for the report"}
     assert set(task_runs(state.state_details.flow_run_id, 8)) == {"find run", "recall", "keep"} | judged
-    assert at_home.outcome in outcomes_of(open_store(at_home.settings), "octopus", "miniature")
-    page = at_home.home / f"pages/octopus.miniature.{made.plan.judge_key[:12]}.html"
-    assert b"octopus" in page.read_bytes()
+    assert at_home.outcome in outcomes_of(open_store(at_home.settings), "moss", "miniature")
+    page = at_home.home / f"pages/moss.miniature.{made.plan.judge_key[:12]}.html"
+    assert b"moss" in page.read_bytes()
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ def test_bad_input_is_not_tried_again(at_home: Run, monkeypatch: pytest.MonkeyPa
         state.result()
 
 
-def test_a_stopped_training_goes_on_from_its_last_checkpoint(prefect_api: None, octopus: Run) -> None:
+def test_a_stopped_training_goes_on_from_its_last_checkpoint(prefect_api: None, moss: Run) -> None:
     """Stopped by Ctrl-C just before the second checkpoint; the next run begins where the first one was kept."""
 
     def stop(event: Event) -> None:
@@ -202,13 +202,13 @@ def test_a_stopped_training_goes_on_from_its_last_checkpoint(prefect_api: None, 
             told.append(event.step)
 
     with listening(listen), listening(stop), pytest.raises(KeyboardInterrupt):
-        train_concept(octopus.concept, TRAINING, EVALUATION)
+        train_concept(moss.concept, TRAINING, EVALUATION)
     assert told == [10, 20]
     told.clear()
     with listening(listen):
-        outcome = train_concept(octopus.concept, TRAINING, EVALUATION)
+        outcome = train_concept(moss.concept, TRAINING, EVALUATION)
     assert told == [20]
-    fresh, first = manifest(Settings(), outcome), manifest(octopus.settings, octopus.outcome)
+    fresh, first = manifest(Settings(), outcome), manifest(moss.settings, moss.outcome)
     assert fresh.plan.train_key == first.plan.train_key
     assert [one.vectors for one in fresh.checkpoints] == [one.vectors for one in first.checkpoints]
 

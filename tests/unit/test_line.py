@@ -55,7 +55,7 @@ def old(settings: Settings, store: Store) -> Manifest:
     """Four checkpoints of made-up vectors, judged and kept."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(protocols, "prompt_sets", short_sets)
-        concept = ConceptSpec(name="fox", pictures="examples/concepts/fox", class_word="animal")
+        concept = ConceptSpec(name="disco", pictures="examples/concepts/disco", class_word="cat")
         plan = make_plan(
             concept, TrainingConfig(steps=40, checkpoint_every=10), EvaluationConfig(seeds=2, sampler_steps=2),
             SelectionRule(resamples=100), "miniature", settings, store,
@@ -66,7 +66,7 @@ def old(settings: Settings, store: Store) -> Manifest:
         rows = np.random.default_rng(step).normal(0, 0.05, (1, 128)).astype(np.float32)
         blob = put_blob(store, formats.write_checkpoint({"clip_l": rows}))
         checkpoints.append(Checkpoint(step=step, vectors=blob, norm=1.0, loss=0.1))
-    work = Work(0, "fox", plan, prepared, checkpoints=tuple(checkpoints))
+    work = Work(0, "disco", plan, prepared, checkpoints=tuple(checkpoints))
     line = Line(settings, store)
     (work,) = line.judge([work])
     assert work.error is None
@@ -108,7 +108,7 @@ def test_the_result_lies_beside_the_old_one_and_is_not_made_twice(
 ) -> None:
     made = again(old, settings, store, guidance=2.0)
     assert manifest_of(store, made.plan) == made and manifest_of(store, old.plan) == old
-    assert {one.plan.judge_key for one in manifests_of(store, "fox", "miniature")} >= {
+    assert {one.plan.judge_key for one in manifests_of(store, "disco", "miniature")} >= {
         old.plan.judge_key, made.plan.judge_key
     }  # fmt: skip
     assert all(store.exists(blob_key(sha256)) for sha256 in blobs_of(made))
@@ -138,15 +138,15 @@ def test_halving_judges_the_better_steps_on_all_seeds(old: Manifest, settings: S
 
 
 def test_runs_are_found_by_the_beginning_of_their_key(old: Manifest, store: Store) -> None:
-    assert find("fox", "miniature", old.plan.judge_key[:10], store) == old
-    with pytest.raises(NotFoundError, match="No run of fox on miniature has a judge key that begins with zzz"):
-        find("fox", "miniature", "zzz", store)
+    assert find("disco", "miniature", old.plan.judge_key[:10], store) == old
+    with pytest.raises(NotFoundError, match="No run of disco on miniature has a judge key that begins with zzz"):
+        find("disco", "miniature", "zzz", store)
     with pytest.raises(NotFoundError, match="No run of owl on miniature was judged"):
         find("owl", "miniature", "", store)
 
 
 def test_a_plan_of_another_training_is_refused(old: Manifest, settings: Settings, store: Store) -> None:
-    with pytest.raises(InputError, match="another training of fox"):
+    with pytest.raises(InputError, match="another training of disco"):
         Line(settings, store).judge_again(old, old.plan.model_copy(update={"train_key": "t" * 32}))
 
 
@@ -160,8 +160,8 @@ def test_a_checkpoint_that_is_gone_takes_its_own_concept_off_the_line(
     old: Manifest, settings: Settings, store: Store
 ) -> None:
     gone = [one.model_copy(update={"vectors": "0" * 64}) if one.step == 20 else one for one in old.checkpoints]
-    whole = Work(0, "fox", old.plan, old.prepared, checkpoints=old.checkpoints)
-    broken = Work(1, "fox", old.plan, old.prepared, checkpoints=tuple(gone))
+    whole = Work(0, "disco", old.plan, old.prepared, checkpoints=old.checkpoints)
+    broken = Work(1, "disco", old.plan, old.prepared, checkpoints=tuple(gone))
     first, second = Line(settings, store).judge([whole, broken])
     assert first.error is None and first.decision == old.decision and first.report == old.report
     assert isinstance(second.error, NotFoundError) and second.decision is None
@@ -170,15 +170,15 @@ def test_a_checkpoint_that_is_gone_takes_its_own_concept_off_the_line(
 def test_what_a_list_knows_is_found_before_anything_is_written(
     settings: Settings, store: Store, tmp_path: Path
 ) -> None:
-    fox = ConceptSpec(name="fox", pictures="examples/concepts/fox", class_word="animal")
+    disco = ConceptSpec(name="disco", pictures="examples/concepts/disco", class_word="cat")
     items = [
-        BatchItem("fox", fox),
-        BatchItem("fox", fox.model_copy(update={"class_word": "xyzzy"})),
+        BatchItem("disco", disco),
+        BatchItem("disco", disco.model_copy(update={"class_word": "xyzzy"})),
         BatchItem("Fox", None, "'Fox' cannot name a concept."),
     ]
     empty = open_store(settings, str(tmp_path / "empty"))
     good, unknown, bad = stations.plan(items, Asked(), settings, empty)
-    assert good.open and good.planned.concept == fox
+    assert good.open and good.planned.concept == disco
     assert "Unknown class word" in str(unknown.error) and "cannot name" in str(bad.error)
     assert not (tmp_path / "empty").exists()
     made = Line(settings, empty).stations.ingest(items, Asked())
@@ -188,9 +188,9 @@ def test_what_a_list_knows_is_found_before_anything_is_written(
 
 
 def test_a_picture_that_changes_before_it_is_kept_is_told(settings: Settings, store: Store, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree("examples/concepts/fox", tmp_path / "fox"))
+    folder = Path(shutil.copytree("examples/concepts/disco", tmp_path / "disco"))
     changing = Settings(home=settings.home, device="cpu", allowed_roots=(tmp_path,))
-    item = BatchItem("fox", ConceptSpec(name="fox", pictures=str(folder), class_word="animal"))
+    item = BatchItem("disco", ConceptSpec(name="disco", pictures=str(folder), class_word="cat"))
     works = stations.plan([item], Asked(), changing, store)
     first = sorted(folder.glob("*.png"))[0]
     first.write_bytes(sorted(folder.glob("*.png"))[1].read_bytes())

@@ -14,6 +14,6 @@ def test_the_nouns_are_plain_words_each_once() -> None:
 def test_a_base_model_s_nouns_may_be_class_words() -> None:
     base = find_base("miniature")
     known = known_nouns(base)
-    assert set(NEUTRAL.values()) <= set(known) < set(everyday()) and len(known) > 300
+    assert set(NEUTRAL.values()) <= set(known) < set(everyday()) and len(known) > 30
     for noun in known[::25]:
         check_class_word(noun, base)

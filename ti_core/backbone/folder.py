@@ -162,7 +162,7 @@ def check_class_word(phrase: str, base: BaseModelInfo) -> None:
 
         # Not the vocabulary's own tokens: many are pieces of words, which say nothing to a person.
         close = get_close_matches(unknown[0], [noun for noun in everyday() if _knows(vocabulary, noun)], n=3)
-        hint = f" Did you mean {' or '.join(close)}?" if close else " Take a plainer word: animal, toy, food."
+        hint = f" Did you mean {' or '.join(close)}?" if close else " Take a plainer word: cat, robot, person."
         raise InputError(f"Unknown class word: {base.name} does not know the word {unknown[0]!r}.{hint}")
 
 

@@ -179,7 +179,9 @@ def anchors(plan: Plan, prepared: PreparedSet, class_word: Scores, settings: Set
 
 
 def naming(word: str, nouns: Sequence[str], clip: Clip, references_NE: Features) -> Naming:
-    """How well a class word names the reference pictures, beside nouns: it costs no picture."""
+    """How well a class word names the reference pictures, beside other nouns: it costs no picture."""
+    # Not beside itself: rounding would count it as closer now and then.
+    nouns = [noun for noun in nouns if noun != word]
     told_ME = clip.features_of_list(tuple(f"a photo of {_article(noun)} {noun}" for noun in nouns))
     word_N = references_NE @ clip.text_features([f"a photo of {_article(word)} {word}"])[0]
     cosines_NM = references_NE @ told_ME.T

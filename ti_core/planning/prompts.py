@@ -47,7 +47,19 @@ def templates(kind: str) -> tuple[str, ...]:
     return STYLE_TEMPLATES if kind == "style" else OBJECT_TEMPLATES
 
 
-# The miniature knows small emoji-like scenes: subject, colour of the background, size and place.
+# A style is judged on what it paints; the class word then stands for the medium (painting, drawing, icon).
+_STYLE_PLAIN = {
+    "select": (
+        "a picture in the style of {}", "a painting in the style of {}", "a rendering in the style of {}",
+        "a rendition in the style of {}", "a bright painting in the style of {}", "a cropped picture in the style of {}",
+    ),
+    "report": (
+        "a small painting in the style of {}", "a dark painting in the style of {}", "a nice picture in the style of {}",
+        "a close-up painting in the style of {}", "a large painting in the style of {}", "a cool picture in the style of {}",
+    ),
+}  # fmt: skip
+
+# The miniature knows subjects made of parts, colours of the background, sizes, places and a few styles.
 _MINIATURE = {
     "object": {
         "select": (
@@ -61,6 +73,18 @@ _MINIATURE = {
              "a picture of a {}", "a close-up photo of the {}"),
             ("a {} on a purple background", "a {} on an orange background", "a small {} on a white background",
              "a photo of a {} on a gray background", "a {} on a brown background", "a rendering of a {} on a cyan background"),
+        ),
+    },
+    "style": {
+        "select": (
+            _STYLE_PLAIN["select"],
+            ("a robot in the style of {}", "a cat in the style of {}", "a monster in the style of {}",
+             "a plant in the style of {}", "a person in the style of {}", "a small robot in the style of {}"),
+        ),
+        "report": (
+            _STYLE_PLAIN["report"],
+            ("a spotted cat in the style of {}", "a robot with one eye in the style of {}", "a monster with horns in the style of {}",
+             "a cactus in the style of {}", "a person with glasses in the style of {}", "a small cat in the style of {}"),
         ),
     },
 }  # fmt: skip
@@ -80,22 +104,18 @@ _SD = {
              "a {} on a bookshelf", "a {} at night under street lights", "an oil painting of a {} by a lake"),
         ),
     },
-}  # fmt: skip
-
-# A style is judged on what it paints; the class word then stands for the medium (painting, drawing, icon).
-_STYLE = {
-    "select": (
-        ("a picture in the style of {}", "a painting in the style of {}", "a rendering in the style of {}",
-         "a rendition in the style of {}", "a bright painting in the style of {}", "a cropped picture in the style of {}"),
-        ("a house in the style of {}", "a cat in the style of {}", "a tree in the style of {}",
-         "a bus in the style of {}", "an apple in the style of {}", "a fish in the style of {}"),
-    ),
-    "report": (
-        ("a small painting in the style of {}", "a dark painting in the style of {}", "a nice picture in the style of {}",
-         "a close-up painting in the style of {}", "a large painting in the style of {}", "a cool picture in the style of {}"),
-        ("a dog in the style of {}", "a flower in the style of {}", "a boat in the style of {}",
-         "a car in the style of {}", "a bird in the style of {}", "a mountain in the style of {}"),
-    ),
+    "style": {
+        "select": (
+            _STYLE_PLAIN["select"],
+            ("a house in the style of {}", "a cat in the style of {}", "a tree in the style of {}",
+             "a bus in the style of {}", "an apple in the style of {}", "a fish in the style of {}"),
+        ),
+        "report": (
+            _STYLE_PLAIN["report"],
+            ("a dog in the style of {}", "a flower in the style of {}", "a boat in the style of {}",
+             "a car in the style of {}", "a bird in the style of {}", "a mountain in the style of {}"),
+        ),
+    },
 }  # fmt: skip
 
 SELECT_SEED = 1_000
@@ -105,7 +125,7 @@ REPORT_SEED = 2_000
 
 def prompt_sets(backbone: BackboneKind, kind: str, seeds: int) -> tuple[PromptSet, PromptSet]:
     """Return the (choosing, reporting) prompt sets: no prompt and no seed is in both. `seeds` pictures per prompt."""
-    texts = _STYLE if kind == "style" else (_MINIATURE if backbone == "miniature" else _SD)["object"]
+    texts = (_MINIATURE if backbone == "miniature" else _SD)[kind]
 
     def one(split: str, first: int) -> PromptSet:
         plain, edit = texts[split]

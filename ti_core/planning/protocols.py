@@ -106,6 +106,10 @@ def sets_of(
     twice = {*select.plain, *select.edit} & {*report.plain, *report.edit}
     if twice:
         raise InputError(f"The prompt {min(twice)!r} is in the choosing and in the reporting set, which must not meet.")
+    if evaluation.seeds == 1:
+        raise InputError(
+            "One seed cannot say how much of a score is luck: give at least two (Seeds per prompt, --seeds)."
+        )
     for said, one in (("choosing", select), ("reporting", report)):
         if len(one.plain) < 2 or len(one.edit) < 2:
             raise InputError(

@@ -17,7 +17,7 @@ from ti_core.backbone.resident import load
 from ti_core.backbone.sd1 import ENCODER
 from ti_core.errors import InputError
 
-EXAMPLE = Path("examples/concepts/fox/01.png")
+EXAMPLE = Path("examples/concepts/moss/01.png")
 
 
 @pytest.fixture(scope="module")

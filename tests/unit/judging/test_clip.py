@@ -28,15 +28,15 @@ def picture(concept: str, number: int = 1) -> Image.Image:
 
 def test_features_have_length_one_whatever_the_pictures_size_and_mode() -> None:
     pictures = [
-        picture("fox"),
-        picture("fox").convert("L"),
-        picture("fox").resize((31, 97)),
-        picture("fox").convert("P"),
+        picture("disco"),
+        picture("disco").convert("L"),
+        picture("disco").resize((31, 97)),
+        picture("disco").convert("P"),
     ]
     features = judge().image_features(pictures)
     assert features.shape[0] == 4 and features.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)
-    texts = judge().text_features(["a photo of a fox", ""])
+    texts = judge().text_features(["a photo of a cat", ""])
     assert texts.shape == (2, features.shape[1])
     np.testing.assert_allclose(np.linalg.norm(texts, axis=1), 1, atol=1e-5)
 
@@ -45,12 +45,12 @@ def test_features_are_open_clip_s_own() -> None:
     location = f"local-dir:{MINIATURE / 'mini-clip'}"
     model, _, transform = open_clip.create_model_and_transforms(location)
     with torch.no_grad():
-        image = model.eval().encode_image(transform(picture("fox")).unsqueeze(0))
-        text = model.encode_text(open_clip.get_tokenizer(location)(["a red fox"]))
+        image = model.eval().encode_image(transform(picture("disco")).unsqueeze(0))
+        text = model.encode_text(open_clip.get_tokenizer(location)(["a red cat"]))
     np.testing.assert_allclose(
-        judge().image_features([picture("fox")])[0], (image / image.norm())[0].numpy(), atol=1e-5
+        judge().image_features([picture("disco")])[0], (image / image.norm())[0].numpy(), atol=1e-5
     )
-    np.testing.assert_allclose(judge().text_features(["a red fox"])[0], (text / text.norm())[0].numpy(), atol=1e-5)
+    np.testing.assert_allclose(judge().text_features(["a red cat"])[0], (text / text.norm())[0].numpy(), atol=1e-5)
 
 
 def test_more_pictures_than_a_batch_keep_their_order() -> None:
@@ -62,7 +62,7 @@ def test_more_pictures_than_a_batch_keep_their_order() -> None:
 
 
 def test_the_miniature_s_judge_sees_that_pictures_show_the_same_thing() -> None:
-    names = ("fox", "pizza", "sailboat", "strawberry", "zebra", "crown")
+    names = ("disco", "moss", "tin", "prickle", "granny", "hook")
     seen = np.stack([judge().image_features([picture(name, n) for n in (1, 2, 3)]) for name in names])
     cosines = np.einsum("aie,bje->abij", seen, seen)
     for one in range(len(names)):
@@ -72,11 +72,11 @@ def test_the_miniature_s_judge_sees_that_pictures_show_the_same_thing() -> None:
 
 def test_the_miniature_s_judge_reads_edit_prompts() -> None:
     colours = {"red": (220, 30, 30), "blue": (30, 60, 220), "green": (30, 170, 60), "black": (0, 0, 0)}
-    fox, scenes = picture("fox").convert("RGB").resize((40, 40)), []
+    disco, scenes = picture("disco").convert("RGB").resize((40, 40)), []
     for colour in colours.values():
         scenes.append(Image.new("RGB", (64, 64), colour))
-        scenes[-1].paste(fox, (12, 12))
-    texts = judge().text_features([f"a photo of a fox on a {name} background" for name in colours])
+        scenes[-1].paste(disco, (12, 12))
+    texts = judge().text_features([f"a photo of a cat on a {name} background" for name in colours])
     assert (judge().image_features(scenes) @ texts.T).argmax(axis=1).tolist() == [0, 1, 2, 3]
 
 
@@ -104,7 +104,7 @@ def test_a_judge_that_would_have_to_be_downloaded_is_an_input_error_offline() ->
 
 def test_a_stored_square_is_read_as_it_was() -> None:
     buffer = io.BytesIO()
-    picture("fox").save(buffer, "PNG")
+    picture("disco").save(buffer, "PNG")
     np.testing.assert_array_equal(
-        judge().image_features([Image.open(buffer)]), judge().image_features([picture("fox")])
+        judge().image_features([Image.open(buffer)]), judge().image_features([picture("disco")])
     )

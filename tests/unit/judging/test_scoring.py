@@ -12,16 +12,17 @@ from PIL import Image
 
 from tests.tiny import miniature, save_vit, stock_pipeline
 from ti_core import formats
-from ti_core.backbone.folder import known_nouns
+from ti_core.backbone.folder import find_judge, known_nouns
 from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
 from ti_core.errors import NotFoundError
 from ti_core.judging import scoring
 from ti_core.judging.clip import resident_clip
 from ti_core.judging.dino import resident_dino
-from ti_core.judging.scoring import anchors, judge, judge_round
+from ti_core.judging.scoring import anchors, judge, judge_round, naming
 from ti_core.keys import request_digest
 from ti_core.planning.plan import make_plan
 from ti_core.records import JudgeRequest, Plan, PreparedSet, PromptSet, Scores, Split
+from ti_core.reporting.words import DOUBTFUL
 from ti_core.sampling import sampler
 from ti_core.sampling.sampler import Sampling, sample
 from ti_core.sampling.words import encode
@@ -36,12 +37,12 @@ REPORT = PromptSet(plain=("a picture of a {}",), edit=("a small {}", "a {} on a 
 class Bench:
     """One planned concept with short prompt sets, its pictures prepared."""
 
-    def __init__(self, home: Path, concept: str = "fox", dino: str = "") -> None:
+    def __init__(self, home: Path, concept: str = "disco", dino: str = "") -> None:
         self.settings = Settings(home=home, device="cpu", allowed_roots=(Path.cwd(),), dino=dino)
         self.store: Store = open_store(self.settings)
         plan = make_plan(
-            ConceptSpec(name=concept, pictures=f"examples/concepts/{concept}", class_word="animal"),
-            TrainingConfig(), EvaluationConfig(seeds=1, sampler_steps=3), SelectionRule(),
+            ConceptSpec(name=concept, pictures=f"examples/concepts/{concept}", class_word="cat"),
+            TrainingConfig(), EvaluationConfig(seeds=2, sampler_steps=3), SelectionRule(),
             "miniature", self.settings, self.store,
         )  # fmt: skip
         protocol = plan.protocol.model_copy(update={"select": SELECT, "report": REPORT})
@@ -60,7 +61,7 @@ class Bench:
         return judge(self.plan, self.prepared, step, blob, split, self.settings, self.store)
 
     def one_picture(self, prompt: str, seed: int) -> np.ndarray:
-        told = encode(miniature(), [prompt], {"<fox>": self.word})
+        told = encode(miniature(), [prompt], {"<disco>": self.word})
         return sample(miniature(), told, [seed], Sampling.of(self.plan.protocol))[0]
 
     def references(self) -> list[np.ndarray]:
@@ -99,12 +100,12 @@ def test_scores_are_what_a_slow_computation_gives(scores: Scores, bench: Bench) 
 
     def cells(texts: tuple[str, ...], score: Callable[[str, np.ndarray], float]) -> list[list[float]]:
         return [
-            [score(text, bench.features(bench.one_picture(text.format("<fox>"), seed))) for seed in SELECT.seeds]
+            [score(text, bench.features(bench.one_picture(text.format("<disco>"), seed))) for seed in SELECT.seeds]
             for text in texts
         ]
 
     slow_i = cells(SELECT.plain, lambda _, seen: float(np.mean([seen @ reference for reference in references])))
-    slow_t = cells(SELECT.edit, lambda text, seen: float(seen @ bench.text(text.format("animal"))))
+    slow_t = cells(SELECT.edit, lambda text, seen: float(seen @ bench.text(text.format("cat"))))
     # Pictures of another batch shape differ by one level here and there.
     np.testing.assert_allclose(scores.clip_i.values, slow_i, atol=2e-3)
     np.testing.assert_allclose(scores.clip_t.values, slow_t, atol=2e-3)
@@ -116,25 +117,28 @@ def test_the_strip_shows_the_first_seed_of_every_prompt(scores: Scores, bench: B
     assert strip.shape == (64, 3 * 64, 3)
     for column, text in enumerate((*SELECT.plain, *SELECT.edit)):
         tile = strip[:, 64 * column : 64 * (column + 1)]
-        assert np.abs(tile - bench.one_picture(text.format("<fox>"), SELECT.seeds[0])).max() <= 2
+        assert np.abs(tile - bench.one_picture(text.format("<disco>"), SELECT.seeds[0])).max() <= 2
 
 
 def test_the_class_word_is_measured_beside_nouns_that_the_base_model_knows(scores: Scores, bench: Bench) -> None:
-    naming = anchors(bench.plan, bench.prepared, scores, bench.settings, bench.store).naming
-    assert naming is not None
-    references = bench.references()
+    references, known = bench.references(), known_nouns(bench.plan.base)
 
     def cosines(noun: str) -> list[float]:
         told = bench.text(f"a photo of {'an' if noun[0] in 'aeiou' else 'a'} {noun}")
         return [float(one @ told) for one in references]
 
-    known = known_nouns(bench.plan.base)
-    word = cosines("animal")
-    closer = {noun: float(np.mean(cosines(noun))) for noun in known if np.all(np.array(cosines(noun)) > word)}
-    assert naming.likeness == pytest.approx(np.mean(word), abs=1e-5)
-    assert naming.closer == pytest.approx(len(closer) / len(known))
-    assert list(naming.nearest) == sorted(closer, key=lambda noun: -closer[noun])[:3]
-    assert 0 < naming.closer < 1 and "animal" in known and "fox" not in known, "the miniature was never told of foxes"
+    with resident_clip(find_judge("", "miniature"), "cpu") as clip:
+        wrong = naming("plant", known, clip, np.stack(references))
+    right = anchors(bench.plan, bench.prepared, scores, bench.settings, bench.store).naming
+    assert right is not None
+    for word, found in (("cat", right), ("plant", wrong)):
+        own = cosines(word)
+        others = [noun for noun in known if noun != word]
+        closer = {noun: float(np.mean(cosines(noun))) for noun in others if np.all(np.array(cosines(noun)) > own)}
+        assert found.likeness == pytest.approx(np.mean(own), abs=1e-5)
+        assert found.closer == pytest.approx(len(closer) / len(others))
+        assert list(found.nearest) == sorted(closer, key=lambda noun: -closer[noun])[:3]
+    assert right.closer < DOUBTFUL < wrong.closer < 1 and "cat" in wrong.nearest
 
 
 def test_a_style_s_class_word_and_the_reporting_set_s_are_not_measured(scores: Scores, bench: Bench) -> None:
@@ -183,7 +187,7 @@ def test_other_pictures_are_not_taken_for_kept_ones(bench: Bench, scores: Scores
 def test_the_class_word_alone_is_step_0_and_what_its_own_embedding_earns(bench: Bench) -> None:
     alone = bench.judge(0, None)
     assert alone.step == 0
-    embedding = {name: rows.numpy() for name, rows in miniature().initial_vectors("animal", 1).items()}
+    embedding = {name: rows.numpy() for name, rows in miniature().initial_vectors("cat", 1).items()}
     word = bench.judge(1, put_blob(bench.store, formats.write_checkpoint(embedding)))
     np.testing.assert_allclose(alone.clip_i.values, word.clip_i.values, atol=2e-3)
     np.testing.assert_allclose(alone.clip_t.values, word.clip_t.values, atol=2e-3)
@@ -202,7 +206,7 @@ def test_anchors_leave_out_the_self_pairs(bench: Bench, scores: Scores) -> None:
     assert len(references) == 5
     pairs = [a @ b for i, a in enumerate(references) for j, b in enumerate(references) if i != j]
     assert ends.real == pytest.approx(float(np.mean(pairs)), abs=1e-5)
-    wanted = bench.text(SELECT.edit[0].format("animal"))
+    wanted = bench.text(SELECT.edit[0].format("cat"))
     assert ends.real_text == pytest.approx(float(np.mean([r @ wanted for r in references])), abs=1e-5)
     assert ends.class_word is scores
 
@@ -212,7 +216,7 @@ def test_anchors_of_another_split_and_of_a_single_picture(bench: Bench) -> None:
     single = bench.prepared.model_copy(update={"squares": bench.prepared.squares[:1]})
     ends = anchors(bench.plan, single, report, bench.settings, bench.store)
     assert ends.real == 1.0
-    texts = [bench.text(text.format("animal")) for text in REPORT.edit]
+    texts = [bench.text(text.format("cat")) for text in REPORT.edit]
     assert ends.real_text == pytest.approx(float(np.mean([bench.references()[0] @ text for text in texts])), abs=1e-5)
 
 
@@ -220,9 +224,9 @@ def test_anchors_of_another_split_and_of_a_single_picture(bench: Bench) -> None:
 
 
 @pytest.fixture(scope="module")
-def zebra(tmp_path_factory: pytest.TempPathFactory, bench: Bench) -> Bench:
+def grump(tmp_path_factory: pytest.TempPathFactory, bench: Bench) -> Bench:
     """Another concept on the same store and settings."""
-    other = Bench(bench.settings.home, "zebra")
+    other = Bench(bench.settings.home, "grump")
     rows = np.random.default_rng(1).normal(0, 0.05, (1, 128)).astype(np.float32)
     other.word = {"clip_l": rows}
     other.blob = put_blob(other.store, formats.write_checkpoint(other.word))
@@ -246,9 +250,9 @@ def close(one: Scores, other: Scores) -> None:
 
 
 def test_a_round_of_many_concepts_and_steps_is_what_each_gets_alone(
-    bench: Bench, zebra: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, grump: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    requests = [request(bench, 40), request(zebra, 20), request(zebra, 0), request(bench, 40, "report")]
+    requests = [request(bench, 40), request(grump, 20), request(grump, 0), request(bench, 40, "report")]
     alone = [judge_round([one], bench.settings, bench.store)[0] for one in requests]
     bench.forget()
     monkeypatch.setattr(sampler, "MOST", 7)  # batches end in the middle of requests
@@ -262,9 +266,9 @@ def test_a_round_of_many_concepts_and_steps_is_what_each_gets_alone(
 
 
 def test_a_class_word_that_two_concepts_have_is_drawn_once(
-    bench: Bench, zebra: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, grump: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    requests = [request(bench, 0), request(zebra, 0)]
+    requests = [request(bench, 0), request(grump, 0)]
     alone = [judge_round([one], bench.settings, bench.store)[0] for one in requests]
     bench.forget()
     made, stock = [], scoring.sample_batch
@@ -287,13 +291,13 @@ def test_requests_of_other_samplers_do_not_share_batches(bench: Bench) -> None:
 
 
 def test_a_round_s_pictures_are_those_of_stock_pipelines_with_the_published_files(
-    bench: Bench, zebra: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, grump: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """fp32, 2/255: one resident U-Net in mixed batches against one pipeline per checkpoint and one picture a call."""
     bench.forget()
     monkeypatch.setattr(sampler, "MOST", 5)
-    scores = judge_round([request(bench, 40), request(zebra, 20)], bench.settings, bench.store)
-    for one, given in zip((bench, zebra), scores, strict=True):
+    scores = judge_round([request(bench, 40), request(grump, 20)], bench.settings, bench.store)
+    for one, given in zip((bench, grump), scores, strict=True):
         word = one.plan.concept.placeholder
         path = tmp_path / f"{one.plan.concept.name}.safetensors"
         path.write_bytes(formats.write(one.word, word, "diffusers"))
@@ -321,11 +325,11 @@ def bench_seeds(bench: Bench, seeds: tuple[int, ...]) -> Scores:
 
 
 def test_every_picture_has_both_scores(scores: Scores, bench: Bench) -> None:
-    seen = [bench.features(bench.one_picture(SELECT.edit[0].format("<fox>"), seed)) for seed in SELECT.seeds]
+    seen = [bench.features(bench.one_picture(SELECT.edit[0].format("<disco>"), seed)) for seed in SELECT.seeds]
     slow = [np.mean([one @ reference for reference in bench.references()]) for one in seen]
     assert scores.clip_i_edit is not None and scores.clip_t_plain is not None and scores.dino is None
     np.testing.assert_allclose(scores.clip_i_edit.values[0], slow, atol=2e-3)
-    plain = bench.features(bench.one_picture("a photo of a <fox>", 5)) @ bench.text("a photo of a animal")
+    plain = bench.features(bench.one_picture("a photo of a <disco>", 5)) @ bench.text("a photo of a cat")
     assert scores.clip_t_plain.values[0][0] == pytest.approx(plain, abs=2e-3)
 
 
@@ -357,7 +361,7 @@ def test_a_second_opinion_sees_all_pictures_of_a_request(tmp_path: Path) -> None
     with resident_dino(bench.plan.opinion, "cpu") as eye:
         references = eye.image_features(squares)
         for row, text in enumerate((*SELECT.plain, *SELECT.edit)):
-            seen = eye.image_features([Image.fromarray(bench.one_picture(text.format("<fox>"), 6))])[0]
+            seen = eye.image_features([Image.fromarray(bench.one_picture(text.format("<disco>"), 6))])[0]
             assert scores.dino.values[row][1] == pytest.approx(float((references @ seen).mean()), abs=2e-3)
     ends = anchors(bench.plan, bench.prepared, scores, bench.settings, bench.store)
     pairs = references @ references.T
@@ -372,7 +376,7 @@ def test_a_protocol_may_leave_the_word_out_of_what_clip_t_reads(bench: Bench, sc
     plan = bench.plan.model_copy(update={"protocol": protocol, "protocol_digest": "s" * 32})
     asked = JudgeRequest(plan=plan, prepared=bench.prepared, step=40, vectors=bench.blob, split="select", seeds=(5,))
     (given,) = judge_round([asked], bench.settings, bench.store)
-    made = bench.one_picture("a <fox> on a blue background", 5)
+    made = bench.one_picture("a <disco> on a blue background", 5)
     assert given.clip_t.values[0][0] == pytest.approx(
         float(bench.features(made) @ bench.text("a on a blue background")), abs=2e-3
     )
@@ -385,9 +389,9 @@ def test_a_protocol_may_leave_the_word_out_of_what_clip_t_reads(bench: Bench, sc
 
 def test_clip_t_of_a_prompt_s_mean_feature_is_kept(bench: Bench, scores: Scores) -> None:
     seen = np.mean(
-        [bench.features(bench.one_picture(SELECT.edit[0].format("<fox>"), seed)) for seed in (5, 6, 7)], axis=0
+        [bench.features(bench.one_picture(SELECT.edit[0].format("<disco>"), seed)) for seed in (5, 6, 7)], axis=0
     )
-    slow = seen @ bench.text(SELECT.edit[0].format("animal")) / np.linalg.norm(seen)
+    slow = seen @ bench.text(SELECT.edit[0].format("cat")) / np.linalg.norm(seen)
     assert scores.clip_t_of_mean == pytest.approx((slow,), abs=2e-3)
     assert scores.clip_t_of_mean[0] > scores.clip_t.mean + 1e-3
 
@@ -395,7 +399,7 @@ def test_clip_t_of_a_prompt_s_mean_feature_is_kept(bench: Bench, scores: Scores)
 # --- a round that is stopped ------------------------------------------------------------------------------------------
 
 
-def test_a_stopped_round_keeps_what_was_judged(bench: Bench, zebra: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_round_keeps_what_was_judged(bench: Bench, grump: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.forget()
     monkeypatch.setattr(sampler, "MOST", 9)  # one request of 3 prompts × 3 seeds a call
     calls, stock = [], scoring.sample_batch
@@ -406,7 +410,7 @@ def test_a_stopped_round_keeps_what_was_judged(bench: Bench, zebra: Bench, monke
             raise KeyboardInterrupt
         return stock(*given)
 
-    requests = [request(bench, 0), request(bench, 40), request(zebra, 41)]
+    requests = [request(bench, 0), request(bench, 40), request(grump, 41)]
     with monkeypatch.context() as patch:
         patch.setattr(scoring, "sample_batch", stopped)
         with pytest.raises(KeyboardInterrupt):

@@ -1,12 +1,16 @@
 """The recipe's own rules: what is held out, how things are placed and drawn, what captions say, what is read back."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from miniature import compose
 from miniature.art import KINDS, Subject, choose, is_colour, random_subject
 from miniature.captions import DRAWN, caption, corpus, described, sentence
-from miniature.compose import PLACES, STYLES, UNSEEN_STYLE, Scene, place, restyle
+from miniature.compose import LEFT, PLACES, RIGHT, STYLES, UNSEEN_STYLE, Placed, Scene, place, restyle
 from miniature.latents import NONE, NUMBERS, PARTS, part_numbers
 from miniature.reader import ATTRIBUTES, Reader, loss_of, of, truth
 from miniature.tokenizer import train
@@ -55,6 +59,31 @@ def test_colour_stays_below_alpha_where_premultiplied() -> None:
     drawing[20:70, 30:60] = (200, 100, 50, 255)
     canvas, *_ = place(drawing, np.random.default_rng(3), plain=True)
     assert (canvas[:3] <= canvas[3:]).all()
+
+
+def test_a_second_subject_stands_on_the_other_side_of_the_background_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canvas = np.zeros((2, 4, 64, 64), np.uint8)
+    canvas[0, :, 20:40, 2:22] = np.array([250, 250, 250, 255])[:, None, None]
+    canvas[1, :, 20:40, 42:62] = np.array([250, 250, 250, 255])[:, None, None]
+    np.save(tmp_path / "placed.npy", canvas)
+    np.savez(tmp_path / "placed.npz", subject=[0, 1], small=[True, True], place=[LEFT, RIGHT])
+    monkeypatch.setattr(compose, "WORK", tmp_path)
+    seen = replace(BARE, values=(*BARE.values[:-1], "frown"))
+    assert not CAT.held_out and not seen.held_out
+    monkeypatch.setattr(compose, "read_art", lambda: (canvas, [seen, CAT]))
+    pictures, (scene,) = Placed().batch(
+        np.array([0]), np.random.default_rng(1), styled=0.0, paired=1.0, names=("red", "blue")
+    )
+    assert (scene.subject, scene.beside, scene.background) == (seen, CAT, "blue"), "not on its own colour"
+    assert pictures[0, :, 30, 10].min() > 0.9 and pictures[0, :, 30, 50].min() > 0.9, "both are there"
+    assert pictures[0, 2, 5, 5] > pictures[0, 0, 5, 5], "on blue"
+    told = caption(scene, np.random.default_rng(2), named=1.0, background=1.0, rest=1.0)
+    assert "monster" in told or "object" in told
+    assert " and a" in told and "on a blue background" in told and "left" not in told
+    _, (alone,) = Placed().batch(np.array([0]), np.random.default_rng(1), styled=0.0)
+    assert alone.beside is None
 
 
 def test_styles_are_what_they_are_called() -> None:

@@ -17,7 +17,7 @@ from ti_core.settings import Settings
 from ti_core.store import get_blob
 from ti_core.store.folder import FolderStore
 
-OCTOPUS = Path(__file__).parents[3] / "examples/concepts/octopus"
+MOSS = Path(__file__).parents[3] / "examples/concepts/moss"
 
 
 @pytest.fixture
@@ -26,10 +26,10 @@ def store(tmp_path: Path) -> FolderStore:
 
 
 def plan(store: FolderStore | None, base_model: str = "", **given: Any) -> Plan:
-    """Plan the octopus; `given` changes fields of the concept, or whole configurations by their names."""
+    """Plan the moss; `given` changes fields of the concept, or whole configurations by their names."""
     training = given.pop("training", TrainingConfig())
     evaluation = given.pop("evaluation", EvaluationConfig())
-    concept = {"name": "octopus", "pictures": str(OCTOPUS), "class_word": "animal"} | given
+    concept = {"name": "moss", "pictures": str(MOSS), "class_word": "monster"} | given
     return make_plan(
         ConceptSpec.model_validate(concept), training, evaluation, SelectionRule(), base_model, Settings(), store
     )
@@ -59,14 +59,14 @@ def test_a_plan_has_no_zeros_left_and_its_keys_are_those_of_its_parts(store: Fol
     assert made.train_key == keys.train_key(made.concept, made.images, made.training, made.base.digest)
     assert made.judge_key == keys.judge_key(made.train_key, made.protocol_digest, made.rule)
     assert made.protocol.references == tuple(one.sha256 for one in made.images.pictures)
-    assert made.protocol.class_word == "animal"
+    assert made.protocol.class_word == "monster"
     assert (made.base.slug, made.judge.name) == ("miniature", "miniature")
 
 
 def test_the_pictures_are_in_the_store_and_a_plan_survives_being_stored(store: FolderStore) -> None:
     made = plan(store)
     for picture in made.images.pictures:
-        assert get_blob(store, picture.sha256) == (OCTOPUS / picture.name).read_bytes()
+        assert get_blob(store, picture.sha256) == (MOSS / picture.name).read_bytes()
     assert Plan.model_validate_json(made.model_dump_json()) == made
 
 
@@ -75,11 +75,11 @@ def test_without_a_store_the_plan_is_the_same(store: FolderStore) -> None:
 
 
 def test_the_class_word_changes_how_it_is_judged_but_not_what_is_trained(store: FolderStore) -> None:
-    animal = plan(store, initializer="animal")
-    fish = plan(store, initializer="animal", class_word="fish")
-    assert animal.train_key == fish.train_key
-    assert animal.protocol_digest != fish.protocol_digest
-    assert animal.judge_key != fish.judge_key
+    monster = plan(store, initializer="monster")
+    robot = plan(store, initializer="monster", class_word="robot")
+    assert monster.train_key == robot.train_key
+    assert monster.protocol_digest != robot.protocol_digest
+    assert monster.judge_key != robot.judge_key
 
 
 def test_judging_differently_trains_nothing_anew(store: FolderStore) -> None:
@@ -90,7 +90,7 @@ def test_judging_differently_trains_nothing_anew(store: FolderStore) -> None:
 
 
 def test_an_unknown_class_word_is_told_with_a_suggestion(store: FolderStore) -> None:
-    refused(store, "Unknown class word", "'animall'", "animal", class_word="animall")
+    refused(store, "Unknown class word", "'monsterr'", "monster", class_word="monsterr")
     refused(store, "Unknown class word", "'xyzzy'", class_word="big xyzzy")
 
 
@@ -173,7 +173,7 @@ def test_links_lead_no_run_out_of_the_allowed_folders(
     inside, outside = tmp_path / "inside", tmp_path / "outside"
     for folder in (inside, outside / "configuration"):
         folder.mkdir(parents=True)
-    monkeypatch.setenv("PSEUDOWORD_ALLOWED_ROOTS", f"{OCTOPUS.parent}:{inside}")
+    monkeypatch.setenv("PSEUDOWORD_ALLOWED_ROOTS", f"{MOSS.parent}:{inside}")
     (outside / "model.safetensors").write_bytes(b"")
     (inside / "linked.safetensors").symlink_to(outside / "model.safetensors")
     refused(store, "outside the folders", base_model=str(inside / "linked.safetensors"))
@@ -192,7 +192,7 @@ def test_links_lead_no_run_out_of_the_allowed_folders(
 def test_judging_again_keeps_what_is_not_given() -> None:
     rule = SelectionRule(name="fidelity", confidence=0.9, resamples=200, floor=0.3)
     old = make_plan(
-        ConceptSpec(name="octopus", pictures=str(OCTOPUS), class_word="animal"), TrainingConfig(),
+        ConceptSpec(name="moss", pictures=str(MOSS), class_word="monster"), TrainingConfig(),
         EvaluationConfig(halving=True, guidance=3.0), rule, "", Settings(), None,
     )  # fmt: skip
 

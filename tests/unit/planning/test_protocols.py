@@ -28,8 +28,8 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def plan(settings: Settings, tmp_path: Path, **evaluation: object) -> Plan:
-    """Plan the fox, with dreambench's text at hand."""
-    concept = ConceptSpec(name="fox", pictures="examples/concepts/fox", class_word="animal")
+    """Plan disco, with dreambench's text at hand."""
+    concept = ConceptSpec(name="disco", pictures="examples/concepts/disco", class_word="toy")
     given = EvaluationConfig.model_validate({"data": str(tmp_path)} | evaluation)
     return make_plan(concept, TrainingConfig(), given, SelectionRule(), "miniature", settings, None)
 
@@ -69,6 +69,11 @@ def test_the_published_prompts_are_in_no_choosing_set(settings: Settings, tmp_pa
     (tmp_path / FILE).write_text(TEXT.replace("in the jungle", "on a blue background"))
     with pytest.raises(InputError, match=r"on a blue background' is in the choosing and in the reporting set"):
         plan(settings, tmp_path, protocol="dreambench")
+
+
+def test_one_seed_is_refused_at_planning(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="One seed cannot say how much of a score is luck: give at least two"):
+        plan(settings, tmp_path, seeds=1)
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"the DreamBooth data set is not at {DATA}")
@@ -145,7 +150,7 @@ def test_a_second_opinion_that_only_the_protocol_asks_for_may_be_missing(
     write(tmp_path)
     folder = shutil.copytree(MINIATURE / "mini-sd", tmp_path / "my-sd")
     bench = EvaluationConfig(protocol="dreambench", data=str(tmp_path))
-    concept = ConceptSpec(name="fox", pictures="examples/concepts/fox", class_word="animal")
+    concept = ConceptSpec(name="disco", pictures="examples/concepts/disco", class_word="toy")
     settings = Settings(home=tmp_path / "home", allowed_roots=(Path.cwd(), tmp_path))
     made = make_plan(concept, TrainingConfig(), bench, SelectionRule(), str(folder), settings, None)
     assert made.opinion is None and made.judge.name == "ViT-B-32/openai"

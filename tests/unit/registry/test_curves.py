@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
@@ -15,8 +15,9 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.builders import judged
+from tests.unit.registry.memory import MemoryServer
 from ti_core.config import Packing
-from ti_core.errors import NotFoundError, ServiceError
+from ti_core.errors import ServiceError
 from ti_core.progress import Trained
 from ti_core.registry import Curves, Registry, curves, drain_curves
 from ti_core.settings import Settings
@@ -27,29 +28,6 @@ from ti_core.training.running import run_key
 from ti_core.works import Work
 
 VALUES = {"loss": 0.5, "norm": 0.4}
-
-
-class MemoryServer:
-    """Keeps rows once, as MLflow does. `away` fails, `silent` does not answer until it is set again."""
-
-    def __init__(self) -> None:
-        self.rows = dict[str, set[tuple[tuple[str, float], ...]]]()
-        self.away, self.answers = False, threading.Event()
-        self.unknown = set[str]()
-        self.calls = 0
-        self.answers.set()
-
-    def log_training(self, run_id: str, rows: Iterable[Mapping[str, float]]) -> None:
-        self.calls += 1
-        self.answers.wait(30)
-        if self.away:
-            raise ServiceError("The tracking server is away.")
-        if run_id in self.unknown:
-            raise NotFoundError(f"There is no run {run_id}.")
-        self.rows.setdefault(run_id, set()).update(tuple(sorted(row.items())) for row in rows)
-
-    def steps(self, run_id: str) -> list[int]:
-        return sorted(int(dict(row)["step"]) for row in self.rows.get(run_id, ()))
 
 
 @pytest.fixture
@@ -156,12 +134,12 @@ import os, signal, sys
 from pathlib import Path
 from ti_core.registry import Curves
 from ti_core.settings import Settings
-from tests.unit.registry.test_curves import MemoryServer, VALUES
+from tests.unit.registry.memory import MemoryServer
 server = MemoryServer()
 server.away = True
 with Curves(Settings(home=Path(sys.argv[1])), server) as kept:
     for step in range(5):
-        kept.add("a", step, VALUES)
+        kept.add("a", step, {"loss": 0.5, "norm": 0.4})
     print("ready", flush=True)
     sys.stdin.read()
 """

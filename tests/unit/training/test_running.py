@@ -53,16 +53,16 @@ class Line:
         return trained
 
     def state_keys(self) -> list[str]:
-        return [key for key in self.store.keys("concepts/fox/miniature/runs/") if "/state/" in key]
+        return [key for key in self.store.keys("concepts/moss/miniature/runs/") if "/state/" in key]
 
 
-def line(home: Path, pictures: Path = Path("examples/concepts/fox"), **training: object) -> Line:
+def line(home: Path, pictures: Path = Path("examples/concepts/moss"), **training: object) -> Line:
     settings = Settings(home=home, device="cpu", allowed_roots=(Path.cwd(), pictures))
     store = open_store(settings)
     chosen = {"steps": 6, "batch_size": 2, "checkpoint_every": 2} | training
     plan = make_plan(
-        ConceptSpec(name="fox", pictures=str(pictures), class_word="animal", vectors=2),
-        TrainingConfig.model_validate(chosen), EvaluationConfig(seeds=1, sampler_steps=2), SelectionRule(),
+        ConceptSpec(name="moss", pictures=str(pictures), class_word="monster", vectors=2),
+        TrainingConfig.model_validate(chosen), EvaluationConfig(seeds=2, sampler_steps=2), SelectionRule(),
         "miniature", settings, store,
     )  # fmt: skip
     return Line(settings, store, plan)
@@ -212,7 +212,7 @@ def test_without_a_whole_state_training_starts_anew(
 def test_training_that_cannot_go_on_tells_why_and_leaves_no_state(tmp_path: Path) -> None:
     run = line(tmp_path, learning_rate=1e-20)
     trained = run.result(run.prepare())
-    assert "Training stopped: the vectors of fox did not move in 2 steps" in trained.reason and not trained.paused
+    assert "Training stopped: the vectors of moss did not move in 2 steps" in trained.reason and not trained.paused
     assert not run.state_keys()
 
 
@@ -231,17 +231,17 @@ def test_a_pack_leaves_what_each_concept_leaves_alone(
 ) -> None:
     """At the same batch shape, that is: here eight samples, four of two concepts and four of filler."""
     together, alone = line(tmp_path / "together"), line(tmp_path / "alone")
-    second = together.plan.model_copy(update={"concept": together.plan.concept.model_copy(update={"name": "vixen"})})
+    second = together.plan.model_copy(update={"concept": together.plan.concept.model_copy(update={"name": "ninja"})})
     packing = Packing(slots=2, keep_shape=True)
     work = [(together.plan, together.prepare()), (second, together.prepare())]
     packed = run_training(work, packing, together.settings, together.store, together.progress.append, print)
-    assert [(one.concept, one.step, one.reason) for one in packed] == [("fox", 6, ""), ("vixen", 6, "")]
+    assert [(one.concept, one.step, one.reason) for one in packed] == [("moss", 6, ""), ("ninja", 6, "")]
     assert packed[0].checkpoints == alone.result(alone.prepare(), packing).checkpoints
 
 
 def test_how_many_fit_is_found_and_said(tmp_path: Path) -> None:
     run = line(tmp_path, steps=2)
-    second = run.plan.model_copy(update={"concept": run.plan.concept.model_copy(update={"name": "vixen"})})
+    second = run.plan.model_copy(update={"concept": run.plan.concept.model_copy(update={"name": "ninja"})})
     work = [(run.plan, run.prepare()), (second, run.prepare())]
     run_training(work, Packing(slots=0), run.settings, run.store, run.progress.append, run.said.append)
     (said,) = run.said
@@ -273,12 +273,12 @@ def test_two_concepts_of_one_name_do_not_mix(tmp_path: Path) -> None:
 
 def test_two_names_of_one_work_are_two_trainings_and_one_work_twice_is_one(tmp_path: Path) -> None:
     run = line(tmp_path)
-    vixen = run.plan.model_copy(update={"concept": run.plan.concept.model_copy(update={"name": "vixen"})})
+    ninja = run.plan.model_copy(update={"concept": run.plan.concept.model_copy(update={"name": "ninja"})})
     prepared = run.prepare()
-    fox, twin, again = trained(run, [(run.plan, prepared), (vixen, prepared), (run.plan, prepared)], slots=3)
-    assert vixen.train_key == run.plan.train_key
-    assert (fox.concept, twin.concept) == ("fox", "vixen") and again == fox
-    assert [event.step for event in run.progress if event.concept == "fox"] == [2, 4, 6], "once"
+    moss, twin, again = trained(run, [(run.plan, prepared), (ninja, prepared), (run.plan, prepared)], slots=3)
+    assert ninja.train_key == run.plan.train_key
+    assert (moss.concept, twin.concept) == ("moss", "ninja") and again == moss
+    assert [event.step for event in run.progress if event.concept == "moss"] == [2, 4, 6], "once"
     assert len(twin.checkpoints) == 3
 
 
@@ -293,8 +293,8 @@ def test_a_first_concept_that_cannot_be_trained_costs_itself_alone(tmp_path: Pat
     save_file({name: tensor * float("nan") for name, tensor in latents.items()}, broken.latents)
     missing = sound.model_copy(update={"latents": str(tmp_path / "nowhere.safetensors")})
     made = trained(run, [(gone.plan, missing), (bad.plan, broken), (run.plan, sound)], slots=0)
-    assert "latents of fox in" in made[0].reason and "cannot be read" in made[0].reason
-    assert "latents of fox are not finite" in made[1].reason
+    assert "latents of moss in" in made[0].reason and "cannot be read" in made[0].reason
+    assert "latents of moss are not finite" in made[1].reason
     assert made[2].reason == "" and [one.step for one in made[2].checkpoints] == [2, 4, 6]
     (said,) = run.said
     assert "(memory holds " in said and "(memory holds 1)" not in said, "measured with one that can be trained"
@@ -354,7 +354,7 @@ def test_a_store_that_stays_away_ends_the_concept_with_a_reason_and_no_false_sta
     run.store = Failing(kept, lambda number: number >= first)  # type: ignore[assignment]
     made = run.result(prepared)
     assert made.unkept and not made.paused and made.checkpoints == ()
-    assert made.reason.startswith("What fox learned is not all in the store (The store is away): run it again")
+    assert made.reason.startswith("What moss learned is not all in the store (The store is away): run it again")
     run.store = kept
     state, steps = state_of(run)
     assert state is None or (not state.finished and steps == [step for step in (2, 4, 6) if step <= state.step])
