@@ -16,7 +16,7 @@ from ti_core.settings import Settings
 
 MOSS = Path(__file__).parents[2] / "examples/concepts/moss"
 TRAINING = TrainingConfig(steps=20, checkpoint_every=10, batch_size=4)
-EVALUATION = EvaluationConfig(seeds=2)
+EVALUATION = EvaluationConfig(seeds=2, sampler_steps=4)
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def test_the_outcome_is_recorded_with_all_that_it_names(at_home: Run) -> None:
     assert [one.step for one in kept.checkpoints] == [one.step for one in kept.scores] == [10, 20]
     assert kept.decision.step == at_home.outcome.step in (10, 20)
     assert kept.report.score == at_home.outcome.score
-    assert len(kept.scores[0].clip_i.seeds) == 1
+    assert len(kept.scores[0].clip_i.seeds) == 2
     for sha256 in (*(file.sha256 for file in kept.files), kept.page, *(s.strip for s in kept.scores)):
         assert store.exists(blob_key(sha256))
     page = at_home.home / f"pages/moss.miniature.{at_home.outcome.judge_key[:12]}.html"

@@ -42,7 +42,7 @@ class Bench:
         self.store: Store = open_store(self.settings)
         plan = make_plan(
             ConceptSpec(name=concept, pictures=f"examples/concepts/{concept}", class_word="cat"),
-            TrainingConfig(), EvaluationConfig(seeds=2, sampler_steps=3), SelectionRule(),
+            TrainingConfig(), EvaluationConfig(seeds=2, sampler_steps=2), SelectionRule(),
             "miniature", self.settings, self.store,
         )  # fmt: skip
         protocol = plan.protocol.model_copy(update={"select": SELECT, "report": REPORT})
@@ -307,7 +307,7 @@ def test_a_round_s_pictures_are_those_of_stock_pipelines_with_the_published_file
         strip = np.asarray(Image.open(io.BytesIO(get_blob(one.store, given.strip)))).astype(int)
         for column, text in enumerate((*SELECT.plain, *SELECT.edit)):
             stock = pipeline(
-                text.format(word), num_inference_steps=3, guidance_scale=one.plan.protocol.guidance,
+                text.format(word), num_inference_steps=2, guidance_scale=one.plan.protocol.guidance,
                 generator=torch.Generator("cpu").manual_seed(SELECT.seeds[0]),
             ).images[0]  # fmt: skip
             assert np.abs(strip[:, 64 * column : 64 * (column + 1)] - np.asarray(stock).astype(int)).max() <= 2
