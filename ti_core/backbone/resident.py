@@ -5,17 +5,15 @@ Base model and judges are lent, `with resident(…) as model`, to one thread at 
 to another base model or judge lets go of the first. Device choice lives here too.
 """
 
-import ctypes
-import platform
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Generic, Protocol, TypeVar
 
 import torch
 
 from ti_core.backbone.base import Backbone, number_type
+from ti_core.backbone.blocks import keep_blocks
 from ti_core.backbone.sd1 import StableDiffusion1
 from ti_core.backbone.sd2 import StableDiffusion2
 from ti_core.backbone.sdxl import StableDiffusionXL
@@ -30,9 +28,6 @@ KINDS: dict[BackboneKind, type[Backbone]] = {
     "sdxl": StableDiffusionXL,
 }
 """A further kind is one file, a line here, and its signs in `folder` and `checkpoint`."""
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Of glibc's malloc.h; see mallopt(3)."""
 
 _one_thread = threading.RLock()
 """Held while any resident is lent. One for all of them, or two threads could each hold what the other waits for."""
@@ -89,20 +84,6 @@ def place_of_work(wish: str) -> tuple[str, str]:
     place = choose_device(wish)
     name = f"{place.type} ({torch.cuda.get_device_name(place)})" if place.type == "cuda" else place.type
     return name, str(number_type(place)).removeprefix("torch.")
-
-
-@cache
-def keep_blocks() -> bool:
-    """Let glibc keep freed blocks, however large; returns whether it does (not with another C library).
-
-    By default it hands those of megabytes back to the kernel after every operation and takes them again, page by page,
-    for the next: 10 to 15% of the time of a U-Net on a CPU (docs/decisions/0011). For this process, once and for all.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    set_option = ctypes.CDLL(None).mallopt
-    options = {M_MMAP_THRESHOLD: 2**30, M_TRIM_THRESHOLD: 2**31 - 1}
-    return all([set_option(option, value) == 1 for option, value in options.items()])
 
 
 def load(info: BaseModelInfo, device: torch.device, dtype: torch.dtype | None = None) -> Backbone:

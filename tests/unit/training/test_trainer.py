@@ -92,14 +92,14 @@ def test_checkpoints_are_copies_that_later_steps_leave_alone() -> None:
 
 
 def test_the_same_job_gives_the_same_vectors_to_the_bit_and_another_seed_others() -> None:
-    model = miniature()
+    model = tiny_sd1()
     first, second = (last_vectors(train([job(model, vectors=2)], model)) for _ in range(2))
     assert torch.equal(first, second)
     assert not torch.equal(first, last_vectors(train([job(model, vectors=2, seed=1)], model)))
 
 
 def test_resuming_at_any_checkpoint_is_the_same_to_the_bit() -> None:
-    model = miniature()
+    model = tiny_sd1()
     whole = checkpoints(train([job(model, vectors=2, checkpoint_every=4)], model))
     assert [event.step for event in whole] == [4, 8, 12]
     for start in whole[:-1]:
