@@ -22,10 +22,15 @@ from ti_core.settings import Settings
 from ti_core.store import get_blob, open_store
 from ti_core.works import Asked
 
-PROMPTS = (
-    "a photo of a {}", "a {} on a purple background", "a {} on a brown background", "a small {} on a white background",
-    "a pencil drawing of a {}", "a neon drawing of a {}",
-)  # fmt: skip
+PROMPTS = {
+    "a photo of a {}": "a photo of it",
+    "a {} on a purple background": "on purple",
+    "a {} on a brown background": "on brown",
+    "a small {} on a white background": "small, on white",
+    "a pencil drawing of a {}": "pencil drawing",
+    "a neon drawing of a {}": "neon drawing",
+}
+"""Prompts, and what stands over their columns."""
 SEED, STEPS, GUIDANCE = 9_000, 20, 4.0
 SHOWN, SIDE, EDGE, TOP = 5, 128, 6, 40
 GAP = 24
@@ -49,9 +54,8 @@ def main() -> None:
     page = Image.new("RGB", ((SHOWN + len(PROMPTS)) * step + GAP, TOP + len(names) * step), "white")
     draw = ImageDraw.Draw(page)
     draw.text((4, 12), "the pictures that went in", fill="black", font_size=15)
-    for column, prompt in enumerate(PROMPTS):
-        words = prompt.format("<…>").removeprefix("a ").replace(" background", "")
-        draw.text((SHOWN * step + GAP + column * step + 2, 12), words, fill="black", font_size=13)
+    for column, words in enumerate(PROMPTS.values()):
+        draw.text((SHOWN * step + GAP + column * step + 4, 12), words, fill="black", font_size=15)
     for row, name in enumerate(names):
         work = works[name]
         word = work.planned.concept.placeholder
