@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.training.test_running import Line, line
+from tests.exact.test_running import Line, line
 
 STEPS = {"steps": 40, "checkpoint_every": 20, "batch_size": 8}
 SCRIPT = f"""
 import sys
 from pathlib import Path
-from tests.unit.training.test_running import line
+from tests.exact.test_running import line
 from ti_core.training import keeping
 keeping.STATE_SECONDS = 0.0
 run = line(Path(sys.argv[1]), **{STEPS})
