@@ -16,7 +16,7 @@ help:
 	@echo "make test       set up and run all tests that need no GPU"
 	@echo "make test-unit  the unit tests alone, under two minutes"
 	@echo "make lint       ruff, mypy, import contracts"
-	@echo "make held-out   measure all held-out concepts and write docs/held-out.md (about an hour on two cores)"
+	@echo "make held-out   measure all held-out concepts and write docs/held-out.md (resumable)"
 	@echo "make miniature  rebuild the miniature's weights from nothing (hours); SCALE=0.001 is a smoke test"
 	@echo "make clean      remove the environment and what the demo made"
 

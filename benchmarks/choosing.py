@@ -2,7 +2,7 @@
 
     python benchmarks/choosing.py                       # about 90 minutes on two idle cores; resumable
     python benchmarks/choosing.py --seeds 1             # one training seed alone
-    python benchmarks/choosing.py --only disco moss        # some concepts; writes no table
+    python benchmarks/choosing.py --only disco moss     # some concepts; writes no table
 
 The step is chosen on the choosing set. How good each step really was is told by its balanced score on the reporting set,
 whose prompts and seeds had no say; the oracle takes the best step there. Regret is what a policy (the chosen step, the

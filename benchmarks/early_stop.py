@@ -1,6 +1,6 @@
 """Does stopping early pay? Every held-out concept at one fixed budget, with and without what came after the stop.
 
-    python benchmarks/early_stop.py                # all of examples/concepts, 500 steps of 4 samples; resumable
+    python benchmarks/early_stop.py                   # all of examples/concepts, 500 steps of 4 samples; resumable
     python benchmarks/early_stop.py --only disco moss # some of them; writes no table
 
 All concepts are trained to the end in one pack, with a checkpoint wherever the early stop would evaluate its fixed batch; where

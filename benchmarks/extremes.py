@@ -5,7 +5,7 @@ nothing.
 
 - Overfitted: two vectors, four times the learning rate, three times the steps. It should start to look bad, and an
   earlier step be chosen.
-- Swapped: the fox's checkpoints judged as if they were the grump's, and the other way round. Rejected.
+- Swapped: disco's checkpoints judged as if they were grump's, and the other way round. Rejected.
 - Unlearned: a learning rate near zero. Rejected.
 
 Writes docs/benchmarks/extremes.md, the overfitted run's contact sheet, and work/extremes/columns.png: the chosen and the

@@ -10,16 +10,12 @@ import argparse
 
 from PIL import Image, ImageDraw
 
-from benchmarks.held_out import CONCEPTS, DOCS, WORK
-from ti_core import formats
-from ti_core.backbone.resident import resident
+from benchmarks.held_out import CONCEPTS, DOCS, WORK, drawn
 from ti_core.images.preprocess import square
 from ti_core.line import Line
 from ti_core.planning.batch import BatchItem, read_batch
-from ti_core.sampling.sampler import Sampling, sample
-from ti_core.sampling.words import encode
 from ti_core.settings import Settings
-from ti_core.store import get_blob, open_store
+from ti_core.store import open_store
 from ti_core.works import Asked
 
 PROMPTS = {
@@ -31,7 +27,7 @@ PROMPTS = {
     "a neon drawing of a {}": "neon drawing",
 }
 """Prompts, and what stands over their columns."""
-SEED, STEPS, GUIDANCE = 9_000, 20, 4.0
+SEED, STEPS = 9_000, 20
 SHOWN, SIDE, EDGE, TOP = 5, 128, 6, 40
 GAP = 24
 
@@ -58,14 +54,10 @@ def main() -> None:
         draw.text((SHOWN * step + GAP + column * step + 4, 12), words, fill="black", font_size=15)
     for row, name in enumerate(names):
         work = works[name]
-        word = work.planned.concept.placeholder
-        vectors = formats.read_checkpoint(get_blob(store, work.chosen.vectors), name)
-        how = Sampling("ddim", STEPS, GUIDANCE, work.planned.protocol.resolution)
-        real = [square(path.read_bytes(), how.resolution) for path in sorted((CONCEPTS / name).glob("*.png"))[:SHOWN]]
-        with resident(work.planned.base, settings.device) as model:
-            told = encode(model, [prompt.format(word) for prompt in PROMPTS], {word: vectors})
-            made = [Image.fromarray(one) for one in sample(model, told, [SEED] * len(PROMPTS), how)]
-        for column, picture in enumerate([*real, *made]):
+        made = drawn(work, work.chosen, list(PROMPTS), [SEED], settings, store, STEPS)
+        files = sorted((CONCEPTS / name).glob("*.png"))[:SHOWN]
+        real = [square(path.read_bytes(), work.planned.protocol.resolution) for path in files]
+        for column, picture in enumerate([*real, *map(Image.fromarray, made)]):
             left = column * step + (GAP if column >= SHOWN else 0)
             page.paste(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC), (left, TOP + row * step))
     page.convert("P", palette=Image.Palette.ADAPTIVE, colors=160).save(DOCS / "readme.png", optimize=True)

@@ -1,6 +1,6 @@
 """Does the line work? Every held-out concept through ingest, training, judging and choosing, none left out.
 
-    python benchmarks/held_out.py                # all of examples/concepts, about an hour on two cores; resumable
+    python benchmarks/held_out.py                   # all of examples/concepts; resumable
     python benchmarks/held_out.py --only disco moss # some of them; writes no table
 
 Writes docs/held-out.md with the table, the summary, and the contact sheets of the losers beside it. All figures come
@@ -15,20 +15,26 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
+from ti_core import formats
 from ti_core.backbone.folder import MINIATURE
+from ti_core.backbone.resident import resident
 from ti_core.choosing.selection import balanced
 from ti_core.choosing.statistics import t_quantile
 from ti_core.config import ConceptSpec
 from ti_core.judging.scoring import judge
 from ti_core.line import Line
 from ti_core.planning.batch import BatchItem, read_batch
-from ti_core.records import Document, Manifest, Scores
+from ti_core.records import Checkpoint, Document, Manifest, Scores
 from ti_core.reporting.report import contact_sheet
+from ti_core.sampling.sampler import Sampling, sample
+from ti_core.sampling.words import encode
 from ti_core.settings import Settings
 from ti_core.store import Store, get_blob, open_store
-from ti_core.works import Asked
+from ti_core.works import Asked, Work
 
 ROOT = Path(__file__).resolve().parent.parent
 CONCEPTS = ROOT / "examples" / "concepts"
@@ -69,6 +75,25 @@ def measure(concepts: Sequence[ConceptSpec], settings: Settings, store: Store) -
         last = judge(plan, work.ready, checkpoint.step, checkpoint.vectors, "report", settings, store)
         results.append(Result(manifest=line.stations.manifest(work), last=last))
     return results
+
+
+def drawn(
+    work: Work,
+    checkpoint: Checkpoint,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    settings: Settings,
+    store: Store,
+    steps: int = 0,
+) -> NDArray[np.uint8]:
+    """Pictures [prompts × seeds, H, W, 3] in [0, 255], prompt by prompt, with the word as it was at a checkpoint; as the
+    judges' are drawn, but for the sampler `steps` where they are given."""
+    protocol, word = work.planned.protocol, work.planned.concept.placeholder
+    vectors = formats.read_checkpoint(get_blob(store, checkpoint.vectors), work.name)
+    how = Sampling(protocol.sampler, steps or protocol.sampler_steps, protocol.guidance, protocol.resolution)
+    with resident(work.planned.base, settings.device) as model:
+        told = encode(model, [prompt.format(word) for prompt in prompts for _ in seeds], {word: vectors})
+        return sample(model, told, list(seeds) * len(prompts), how)
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:

@@ -1,7 +1,7 @@
 """How good is the judge? What CLIP says of every step of every held-out subject, against what was really drawn.
 
-    python benchmarks/judging_truth.py                          # all subjects of examples/concepts; resumable
-    python benchmarks/judging_truth.py --only disco moss           # some of them; writes no table
+    python benchmarks/judging_truth.py                   # all subjects of examples/concepts; resumable
+    python benchmarks/judging_truth.py --only disco moss # some of them; writes no table
 
 The world of the miniature is made of parts, so a network that reads parts (`miniature.reader`) can say what is there:
 the share of the subject's parts in pictures for plain prompts, and the share of what edit prompts ask for (background,
@@ -28,23 +28,19 @@ import torch
 from PIL import Image
 from scipy.stats import spearmanr
 
-from benchmarks.held_out import CONCEPTS, WORK
+from benchmarks.held_out import CONCEPTS, WORK, drawn
 from benchmarks.held_out import DOCS as PAGES
 from miniature.compose import NAMES, STYLES
 from miniature.eye import Eye
 from miniature.measure import obeyed, parts_right
 from miniature.reader import Reader, read_reader
-from ti_core import formats
 from ti_core.backbone.folder import MINIATURE
-from ti_core.backbone.resident import resident
 from ti_core.choosing.selection import balanced
 from ti_core.images.preprocess import square
 from ti_core.line import Line
 from ti_core.planning.batch import BatchItem, read_batch
-from ti_core.sampling.sampler import Sampling, sample
-from ti_core.sampling.words import encode
 from ti_core.settings import Settings
-from ti_core.store import Store, get_blob, open_store
+from ti_core.store import Store, open_store
 from ti_core.works import Asked, Work
 
 DOCS = PAGES / "benchmarks"
@@ -91,21 +87,14 @@ def steps_of(
     work: Work, truth: dict[str, Any], reader: Reader, eye: Eye, settings: Settings, store: Store
 ) -> list[Step]:
     """Every step of one subject: what the judges say, and what the reader sees in pictures of the reporting set."""
-    plan = work.planned
-    protocol, placeholder = plan.protocol, plan.concept.placeholder
-    report = protocol.report
+    plan, report = work.planned, work.planned.protocol.report
     seeds = report.seeds[:SEEDS]
     files = sorted(Path(plan.concept.pictures).glob("*.png"))
-    real = [square(path.read_bytes(), protocol.resolution) for path in files]
+    real = [square(path.read_bytes(), plan.protocol.resolution) for path in files]
     likeness = eye.features(real)
-    prompts = [p for p in (*report.plain, *report.edit) for _ in seeds]
-    how = Sampling(protocol.sampler, protocol.sampler_steps, protocol.guidance, protocol.resolution)
     steps = []
     for checkpoint in work.checkpoints:
-        vectors = formats.read_checkpoint(get_blob(store, checkpoint.vectors), str(checkpoint.step))
-        with resident(plan.base, settings.device) as model:
-            told = encode(model, [p.format(placeholder) for p in prompts], {placeholder: vectors})
-            made = sample(model, told, list(seeds) * (len(prompts) // len(seeds)), how)
+        made = drawn(work, checkpoint, (*report.plain, *report.edit), seeds, settings, store)
         seen = reader.read(torch.from_numpy(made).permute(0, 3, 1, 2).float() / 127.5 - 1)
         plain = len(report.plain) * len(seeds)
         scores = work.scores[checkpoint.step]
@@ -116,7 +105,7 @@ def steps_of(
                 checkpoint.step,
                 (scores.clip_i.mean, scores.clip_t.mean, balanced(scores, work.ends, plan.rule), float(like.mean())),
                 parts_right(seen[:plain], **truth),
-                obeyed(seen[plain:], [asked_for(p) for p in prompts[plain:]]),
+                obeyed(seen[plain:], [asked_for(p) for p in report.edit for _ in seeds]),
             )
         )
     return steps

@@ -16,19 +16,14 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from benchmarks.held_out import CONCEPTS, DOCS, WORK
-from ti_core import formats
-from ti_core.backbone.resident import resident
+from benchmarks.held_out import CONCEPTS, DOCS, WORK, drawn
 from ti_core.images.preprocess import square
 from ti_core.line import Line
 from ti_core.planning.batch import BatchItem, read_batch
-from ti_core.sampling.sampler import Sampling, sample
-from ti_core.sampling.words import encode
 from ti_core.settings import Settings
-from ti_core.store import get_blob, open_store
+from ti_core.store import open_store
 from ti_core.works import Asked
 
 FOLDER = DOCS / "miniature"
@@ -82,16 +77,9 @@ def draw_sheets() -> None:
     for work in Line(settings, store).study([BatchItem(one.name, one) for one in specs], Asked(base_model="miniature")):
         if work.error:
             raise SystemExit(f"{work.name}: {work.error}")
-        plan, chosen = work.planned, work.chosen
-        vectors = formats.read_checkpoint(get_blob(store, chosen.vectors), work.name)
-        protocol, word = plan.protocol, plan.concept.placeholder
-        how = Sampling(protocol.sampler, protocol.sampler_steps, protocol.guidance, protocol.resolution)
-        with resident(plan.base, settings.device) as model:
-            told = encode(model, [PROMPT.format(word)], {word: vectors})
-            pixels: NDArray[np.uint8] = sample(model, told, [DRAWN_WITH], how)[0]
-        made[work.name] = Image.fromarray(pixels)
+        made[work.name] = Image.fromarray(drawn(work, work.chosen, [PROMPT], [DRAWN_WITH], settings, store)[0])
         files = sorted((CONCEPTS / work.name).glob("*.png"))
-        real[work.name] = [square(path.read_bytes(), protocol.resolution) for path in files]
+        real[work.name] = [square(path.read_bytes(), work.planned.protocol.resolution) for path in files]
     asked = questions(sorted(real))
     FOLDER.mkdir(parents=True, exist_ok=True)
     for number, first in enumerate(range(0, QUESTIONS, ROWS), 1):

@@ -8,6 +8,7 @@ code, never that anything is learned.
 
 import json
 import tempfile
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,9 @@ from transformers import (
 from ti_core.backbone.base import Backbone
 from ti_core.backbone.folder import find_base
 from ti_core.backbone.resident import load
+from ti_core.backbone.sd1 import ENCODER
 from ti_core.config import TrainingConfig
-from ti_core.training.events import ConceptJob
+from ti_core.training.events import CheckpointReady, ConceptJob, Event
 from ti_core.training.state import TrainingState
 
 KNOWN = ("a", "photo", "of", "the", "in", "style", "dog", "cat", "toy", "red", "hat", "small")
@@ -247,3 +249,11 @@ def job(
         std=torch.full_like(mean, 0.05),
         resume=resume,
     )
+
+
+def checkpoints(events: Iterable[Event], concept: str = "cat-toy") -> list[CheckpointReady]:
+    return [event for event in events if isinstance(event, CheckpointReady) and event.key == concept]
+
+
+def last_vectors(events: Iterable[Event], concept: str = "cat-toy") -> torch.Tensor:
+    return checkpoints(events, concept)[-1].state.vectors[ENCODER]

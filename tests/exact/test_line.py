@@ -25,7 +25,7 @@ from ti_core.training.running import prepare
 from ti_core.works import Asked, Work
 
 FIDELITY = SelectionRule(name="fidelity", floor=0.0, resamples=100)
-STEPS = (5, 10, 15, 20)
+STEPS = (10, 20, 30, 40)
 
 
 def short_sets(_backbone: str, _kind: str, seeds: int) -> tuple[PromptSet, PromptSet]:
@@ -57,7 +57,7 @@ def old(settings: Settings, store: Store) -> Manifest:
         patch.setattr(protocols, "prompt_sets", short_sets)
         concept = ConceptSpec(name="disco", pictures="examples/concepts/disco", class_word="cat")
         plan = make_plan(
-            concept, TrainingConfig(steps=20, checkpoint_every=5), EvaluationConfig(seeds=2, sampler_steps=2),
+            concept, TrainingConfig(steps=40, checkpoint_every=10), EvaluationConfig(seeds=2, sampler_steps=2),
             SelectionRule(resamples=100), "miniature", settings, store,
         )  # fmt: skip
     prepared = prepare(plan, settings, store)

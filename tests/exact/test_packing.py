@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 import torch
 
-from tests.tiny import job, miniature, tiny_sd1
+from tests.tiny import checkpoints, job, last_vectors, miniature, tiny_sd1
 from ti_core.backbone.base import Backbone
 from ti_core.backbone.folder import find_base
 from ti_core.backbone.sd1 import ENCODER, StableDiffusion1
@@ -43,10 +43,10 @@ def vectors_of(events: Iterable[Event]) -> Vectors:
 def company(model: Backbone) -> list[ConceptJob]:
     """Four concepts that differ in vectors, length, start and pictures."""
     return [
-        job(model, "one", seed=1, steps=2, checkpoint_every=1),
-        job(model, "two", start_phrase="red", vectors=3, seed=2, pictures_seed=1, steps=4, checkpoint_every=2),
+        job(model, "one", seed=1, steps=4, checkpoint_every=2),
+        job(model, "two", start_phrase="red", vectors=3, seed=2, pictures_seed=1, steps=6, checkpoint_every=2),
         job(model, "three", seed=3, pictures=5, pictures_seed=2, steps=3, checkpoint_every=2),
-        job(model, "four", vectors=2, seed=4, pictures_seed=3, steps=3, checkpoint_every=2),
+        job(model, "four", vectors=2, seed=4, pictures_seed=3, steps=5, checkpoint_every=2),
     ]
 
 
@@ -58,8 +58,8 @@ def test_at_one_shape_every_order_and_company_gives_the_same_bits() -> None:
     model = miniature()
     jobs = company(model)
     packed = vectors_of(train(jobs, model, slots=3, keep_shape=True))
-    assert set(packed) == {("one", 1), ("one", 2), ("two", 2), ("two", 4), ("three", 2), ("three", 3), ("four", 2),
-                           ("four", 3)}  # fmt: skip
+    assert set(packed) == {("one", 2), ("one", 4), ("two", 2), ("two", 4), ("two", 6), ("three", 2), ("three", 3),
+                           ("four", 2), ("four", 4), ("four", 5)}  # fmt: skip
     assert equal(packed, vectors_of(train(jobs[::-1], model, slots=3, keep_shape=True)))
     solo: Vectors = {}
     for alone in jobs:
@@ -67,11 +67,32 @@ def test_at_one_shape_every_order_and_company_gives_the_same_bits() -> None:
     assert equal(packed, solo)
 
 
+def test_the_same_job_gives_the_same_vectors_to_the_bit_and_another_seed_others() -> None:
+    model = miniature()
+    first, second = (last_vectors(train([job(model, vectors=2)], model)) for _ in range(2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, last_vectors(train([job(model, vectors=2, seed=1)], model)))
+
+
+def test_resuming_at_any_checkpoint_is_the_same_to_the_bit() -> None:
+    model = miniature()
+    whole = checkpoints(train([job(model, vectors=2, checkpoint_every=4)], model))
+    assert [event.step for event in whole] == [4, 8, 12]
+    for start in whole[:-1]:
+        before = start.state.vectors[ENCODER].clone()
+        resumed = checkpoints(train([job(model, vectors=2, checkpoint_every=4, resume=start.state)], model))
+        assert torch.equal(start.state.vectors[ENCODER], before), "the state it was given is not its to change"
+        assert [event.step for event in resumed] == [step for step in (8, 12) if step > start.step]
+        assert torch.equal(resumed[-1].state.vectors[ENCODER], whole[-1].state.vectors[ENCODER])
+        assert torch.equal(resumed[-1].state.second_moment[ENCODER], whole[-1].state.second_moment[ENCODER])
+        assert resumed[-1].loss == whole[-1].loss
+
+
 def test_in_double_precision_packed_and_solo_agree_at_every_checkpoint() -> None:
     model = miniature_fp64()
     jobs = company(model)
     packed = vectors_of(train(jobs, model, slots=3))
-    assert packed["two", 4].dtype == torch.float64
+    assert packed["two", 6].dtype == torch.float64
     for alone in jobs:
         for key, solo in vectors_of(train([alone], model)).items():
             assert (packed[key] - solo).abs().max() < 1e-9

@@ -32,7 +32,7 @@ CAPTIONS = (
     "a yellow monster on a blue background",
     "an orange cat on a red background",
 )
-SEEDS = 2
+SEEDS = 3
 
 
 @pytest.fixture(scope="module")

@@ -393,11 +393,14 @@ def test_prompts_that_cannot_be_used_are_told(shell: Shell) -> None:
 
 def test_a_run_is_judged_again_by_a_published_protocol(shell: Shell, moss: Run) -> None:
     few = ["--seeds", "2", "--sampler-steps", "2", "--home", str(moss.home)]
-    done = shell.run("judge", "moss", "--protocol", "textual-inversion-paper", *few)
-    words = " ".join(done.stdout.split())
-    assert done.returncode in {code_of([verdict]) for verdict in ("accepted", "rejected", "undecided")}
-    assert done.stderr == "" and "By the protocol textual-inversion-paper: CLIP-I" in words and "CLIP-T" in words
-    assert "what stands for the new word (class-word and removed)" in words and "no Stable Diffusion" in words
+    done = shell.run("judge", "moss", "--protocol", "textual-inversion-paper", *few, "--json")
+    told = json.loads(done.stdout)
+    assert (done.returncode, done.stderr) == (code_of([told["verdict"]]), "")
+    assert set(told["figures"]) == {"CLIP-I", "CLIP-T"}
+    assert "what stands for the new word (class-word and removed)" in told["differences"]
+    words = shell.run("judge", "moss", "--protocol", "textual-inversion-paper", *few)
+    assert "By the protocol textual-inversion-paper: CLIP-I" in words.stdout
+    assert "no Stable Diffusion" in " ".join(words.stdout.split())
     assert "--data" in shell.refuses("train", *GOOD, "--protocol", "dreambench")
     (shell.folder / "mine/toy").mkdir(parents=True)
     assert "there is none in" in shell.refuses("batch", "mine", "--protocol", "dreambench")

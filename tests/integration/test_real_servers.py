@@ -39,7 +39,7 @@ from ti_core.store import open_store
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
-CONCEPTS = {"moss", "tin"}
+CONCEPTS = {"moss", "tin", "trio"}
 BROKEN = "zz-unreadable"
 SMALL: dict[str, Any] = {
     "training": {"steps": 30, "checkpoint_every": 15, "batch_size": 8},
@@ -144,7 +144,7 @@ def champions(team: Team, first: FlowRun, monkeypatch: pytest.MonkeyPatch) -> di
 def test_one_broken_concept_is_named_and_stops_nobody(team: Team, first: FlowRun) -> None:
     assert first.state is not None
     assert (first.state.name, first.state.is_completed()) == ("Partly failed", True)
-    assert str(first.state.message).startswith("1 failed, 2 published")
+    assert str(first.state.message).startswith("1 failed, 3 published")
     rows = team.rows(first)
     assert {name: row["outcome"] for name, row in rows.items()} == {BROKEN: "failed"} | dict.fromkeys(
         CONCEPTS, "published"
@@ -216,7 +216,7 @@ def test_second_batch_does_nothing(team: Team, first: FlowRun, champions: dict[s
     before = len(team.mlflow.search_runs([experiment]))
     second = team.run("train-batch/train-batch", SMALL)
     assert second.state is not None
-    assert str(second.state.message).startswith("1 failed, 2 skipped")
+    assert str(second.state.message).startswith("1 failed, 3 skipped")
     rows = team.rows(second)
     assert {name for name, row in rows.items() if row["outcome"] == "skipped"} == CONCEPTS
     assert team.task_names(second.id) == ["ingest", "read batch", "summarise"]

@@ -4,7 +4,6 @@ What only follows the order of things runs on the tiny random model, which is fa
 
 import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,22 +11,14 @@ import pytest
 import torch
 from torch.func import functional_call
 
-from tests.tiny import job, miniature, stock_pipeline, tiny_sd1
+from tests.tiny import checkpoints, job, last_vectors, miniature, stock_pipeline, tiny_sd1
 from ti_core.backbone.base import Backbone
 from ti_core.backbone.sd1 import ENCODER
 from ti_core.training.draws import draw
-from ti_core.training.events import CheckpointReady, ConceptJob, Event, Failed, Finished, Progress
+from ti_core.training.events import CheckpointReady, ConceptJob, Failed, Finished, Progress
 from ti_core.training.trainer import train
 
 GOLDEN = Path(__file__).parent / "golden_losses.json"
-
-
-def checkpoints(events: Iterable[Event], concept: str = "cat-toy") -> list[CheckpointReady]:
-    return [event for event in events if isinstance(event, CheckpointReady) and event.key == concept]
-
-
-def last_vectors(events: Iterable[Event], concept: str = "cat-toy") -> torch.Tensor:
-    return checkpoints(events, concept)[-1].state.vectors[ENCODER]
 
 
 def fixed_loss(model: Backbone, wanted: ConceptJob, rows: torch.Tensor) -> float:
@@ -89,27 +80,6 @@ def test_checkpoints_are_copies_that_later_steps_leave_alone() -> None:
     assert len(kept) == 2
     assert all(torch.equal(one, copy) for one, copy in zip(kept, copies, strict=True))
     assert not torch.equal(*kept)
-
-
-def test_the_same_job_gives_the_same_vectors_to_the_bit_and_another_seed_others() -> None:
-    model = tiny_sd1()
-    first, second = (last_vectors(train([job(model, vectors=2)], model)) for _ in range(2))
-    assert torch.equal(first, second)
-    assert not torch.equal(first, last_vectors(train([job(model, vectors=2, seed=1)], model)))
-
-
-def test_resuming_at_any_checkpoint_is_the_same_to_the_bit() -> None:
-    model = tiny_sd1()
-    whole = checkpoints(train([job(model, vectors=2, checkpoint_every=4)], model))
-    assert [event.step for event in whole] == [4, 8, 12]
-    for start in whole[:-1]:
-        before = start.state.vectors[ENCODER].clone()
-        resumed = checkpoints(train([job(model, vectors=2, checkpoint_every=4, resume=start.state)], model))
-        assert torch.equal(start.state.vectors[ENCODER], before), "the state it was given is not its to change"
-        assert [event.step for event in resumed] == [step for step in (8, 12) if step > start.step]
-        assert torch.equal(resumed[-1].state.vectors[ENCODER], whole[-1].state.vectors[ENCODER])
-        assert torch.equal(resumed[-1].state.second_moment[ENCODER], whole[-1].state.second_moment[ENCODER])
-        assert resumed[-1].loss == whole[-1].loss
 
 
 def test_two_concepts_in_one_pack_learn_what_each_learns_alone() -> None:
