@@ -13,7 +13,7 @@ from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, Trainin
 from ti_core.errors import InputError
 from ti_core.images.ingest import ingest
 from ti_core.planning.opinion import find_opinion
-from ti_core.planning.protocols import PUBLISHED, judges, placeholder_policy, reseeded, sets_of
+from ti_core.planning.protocols import PUBLISHED, check_sets, judges, placeholder_policy, reseeded, sets_of
 from ti_core.records import BaseModelInfo, ImageSet, JudgeInfo, OpinionInfo, Plan, PromptSet, Protocol
 from ti_core.settings import Settings
 from ti_core.store import Store
@@ -155,7 +155,11 @@ def _protocol(
     evaluation: EvaluationConfig,
     sets: tuple[PromptSet, PromptSet],
 ) -> Protocol:
-    """How the plan's checkpoints are judged; `evaluation` is resolved, `resolution` the training pictures'."""
+    """How the plan's checkpoints are judged; `evaluation` is resolved, `resolution` the training pictures'.
+
+    Raises InputError for sets in which no verdict could be sure.
+    """
+    check_sets(*sets)
     select, report = sets
     return Protocol(
         base_digest=base.digest,

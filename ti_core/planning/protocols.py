@@ -106,21 +106,6 @@ def sets_of(
     twice = {*select.plain, *select.edit} & {*report.plain, *report.edit}
     if twice:
         raise InputError(f"The prompt {min(twice)!r} is in the choosing and in the reporting set, which must not meet.")
-    if evaluation.seeds == 1:
-        raise InputError(
-            "One seed cannot say how much of a score is luck: give at least two (Seeds per prompt, --seeds)."
-        )
-    for said, one in (("choosing", select), ("reporting", report)):
-        if len(one.plain) < 2 or len(one.edit) < 2:
-            raise InputError(
-                f"The {said} set has {len(one.plain)} plain and {len(one.edit)} edit prompts: one alone cannot say how "
-                "sure a score is; give at least two of each."
-            )
-    if len(report.plain) < REPORT_PROMPTS:
-        raise InputError(
-            f"The reporting set has {len(report.plain)} plain prompts: a verdict on so few passes words that learned "
-            f"nothing; give at least {REPORT_PROMPTS}."
-        )
     return select, report
 
 
@@ -141,6 +126,25 @@ def reseeded(
         for one, count in zip(sets, counts, strict=True)
     )
     return select, report
+
+
+def check_sets(select: PromptSet, report: PromptSet) -> None:
+    """Raise InputError for a choosing or reporting set in which no score, or no verdict, could be sure."""
+    if len(select.seeds) < 2:
+        raise InputError(
+            "One seed cannot say how much of a score is luck: give at least two (Seeds per prompt, --seeds)."
+        )
+    for said, one in (("choosing", select), ("reporting", report)):
+        if len(one.plain) < 2 or len(one.edit) < 2:
+            raise InputError(
+                f"The {said} set has {len(one.plain)} plain and {len(one.edit)} edit prompts: one alone cannot say how "
+                "sure a score is; give at least two of each."
+            )
+    if len(report.plain) < REPORT_PROMPTS:
+        raise InputError(
+            f"The reporting set has {len(report.plain)} plain prompts: a verdict on so few passes words that learned "
+            f"nothing; give at least {REPORT_PROMPTS}."
+        )
 
 
 def with_data(evaluation: EvaluationConfig, source: str, settings: Settings) -> EvaluationConfig:

@@ -71,9 +71,23 @@ def test_the_published_prompts_are_in_no_choosing_set(settings: Settings, tmp_pa
         plan(settings, tmp_path, protocol="dreambench")
 
 
-def test_one_seed_is_refused_at_planning(settings: Settings, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="One seed cannot say how much of a score is luck: give at least two"):
+def test_one_seed_is_refused_at_planning_and_when_a_run_is_judged_again(settings: Settings, tmp_path: Path) -> None:
+    reason = "One seed cannot say how much of a score is luck: give at least two"
+    with pytest.raises(InputError, match=reason):
         plan(settings, tmp_path, seeds=1)
+    with pytest.raises(InputError, match=reason):
+        replan(plan(settings, tmp_path), EvaluationConfig(seeds=1), SelectionRule(), "", settings)
+
+
+def test_an_old_run_whose_sets_cannot_be_sure_is_not_judged_again_by_them(settings: Settings, tmp_path: Path) -> None:
+    old = plan(settings, tmp_path)
+    few = old.protocol.report.model_copy(update={"plain": old.protocol.report.plain[:3]})
+    old = old.model_copy(update={"protocol": old.protocol.model_copy(update={"report": few})})
+    with pytest.raises(InputError, match="The reporting set has 3 plain prompts"):
+        replan(old, EvaluationConfig(), SelectionRule(), "", settings)
+    assert (
+        replan(old, EvaluationConfig(protocol="quick"), SelectionRule(), "", settings).protocol.report.plain > few.plain
+    )
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"the DreamBooth data set is not at {DATA}")
