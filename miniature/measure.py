@@ -157,7 +157,7 @@ def seen_rows(bench: Bench) -> dict[str, float]:
     if not bench.reader:
         return {}
     placed, random = Placed(), np.random.default_rng(SEED + 1)
-    numbers = random.choice(len(placed.subjects), 4 * SHEET, replace=False)
+    numbers = random.choice(len(placed.subjects), min(4 * SHEET, len(placed.subjects)), replace=False)
     subjects = [placed.subjects[n] for n in numbers if not placed.subjects[n].held_out][:SHEET]
     grounds = [str(random.choice([name for name in NAMES if name != one.colour])) for one in subjects]
     prompts = [
