@@ -142,7 +142,7 @@ def _tokenizer(length: int) -> CLIPTokenizer:
     vocabulary = dict(known.encoder)
     for ours, theirs in (("<|startoftext|>", "<start_of_text>"), ("<|endoftext|>", "<end_of_text>")):
         vocabulary[ours] = vocabulary.pop(theirs)
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=length, pad_token="<|endoftext|>")  # noqa: S106
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=length, pad_token="<|endoftext|>")  # noqa: S106  # no password
 
 
 def _text(kind: Any, shape: dict[str, int], words: CLIPTokenizer, folder: Path, device: str) -> None:

@@ -24,7 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.training_table import write  # noqa: E402
+from benchmarks.training_table import write  # noqa: E402  # found by the line above
 
 CONCEPTS = ROOT / "examples" / "concepts"
 JUDGED = ("disco", "moss", "tin", "hook", "prickle", "granny", "vanilla", "trio")

@@ -13,7 +13,8 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="share of every sample budget")
     told = parser.parse_args()
     for stage in STAGES:
-        subprocess.run([sys.executable, "-m", f"miniature.{stage}", "--scale", str(told.scale)], check=True)  # noqa: S603
+        command = [sys.executable, "-m", f"miniature.{stage}", "--scale", str(told.scale)]
+        subprocess.run(command, check=True)  # noqa: S603  # our own stages
 
 
 if __name__ == "__main__":

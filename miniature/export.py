@@ -31,7 +31,7 @@ def write_clip(folder: Path) -> None:
     """The judge in open_clip's local-dir layout, with its own tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     config = model_config()
-    text = config["text_cfg"] | {"hf_tokenizer_name": "local", "tokenizer_kwargs": {"clean": "lower"}}  # type: ignore[operator]
+    text = config["text_cfg"] | {"hf_tokenizer_name": "local", "tokenizer_kwargs": {"clean": "lower"}}  # type: ignore[operator]  # a dict
     half = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
     told = {"model_cfg": config | {"text_cfg": text}, "preprocess_cfg": half}
     (folder / "open_clip_config.json").write_text(json.dumps(told, indent=1))

@@ -78,7 +78,8 @@ class Conditioning:
             parts = [getattr(batch, name) for batch in batches]
             return None if all(part is None for part in parts) else torch.cat(parts)
 
-        return cls(**{field.name: joined(field.name) for field in fields(cls)})  # type: ignore[arg-type]
+        joint = {field.name: joined(field.name) for field in fields(cls)}
+        return cls(**joint)  # type: ignore[arg-type]  # None only where the field itself may be
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
         there = {field.name: getattr(self, field.name) for field in fields(self)}
