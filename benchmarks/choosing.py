@@ -1,13 +1,14 @@
-"""Is the chosen step a good one? All held-out concepts × 3 training seeds, every checkpoint judged on both sets.
+"""Is the chosen step a good one? All held-out concepts, every checkpoint judged on both sets.
 
-    python benchmarks/choosing.py                       # about 90 minutes on two idle cores; resumable
-    python benchmarks/choosing.py --seeds 1             # one training seed alone
+    python benchmarks/choosing.py                       # about 10 minutes on two idle cores after held_out.py; resumable
+    python benchmarks/choosing.py --seeds 3             # three training seeds: an hour more
     python benchmarks/choosing.py --only disco moss     # some concepts; writes no table
 
 The step is chosen on the choosing set. How good each step really was is told by its balanced score on the reporting set,
 whose prompts and seeds had no say; the oracle takes the best step there. Regret is what a policy (the chosen step, the
-last one, any fixed one) falls short of the oracle. Successive halving is played from the same scores: it sees only what
-it would have judged. Writes docs/benchmarks/choosing.md and .png; scores lie in work/choosing until they are removed.
+last one, any fixed one) falls short of the oracle. Successive halving, and judging on fewer seeds, are played from the
+same scores: they see only what they would have judged. Writes docs/benchmarks/choosing.md and .png; trainings and scores
+are shared with held_out.py, in work/held-out.
 """
 
 import argparse
@@ -18,6 +19,8 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
+from benchmarks.held_out import CONCEPTS, WORK
+from benchmarks.held_out import DOCS as PAGES
 from ti_core.choosing.halving import ladder, restricted
 from ti_core.choosing.selection import balanced, choose, survivors
 from ti_core.choosing.statistics import t_quantile
@@ -30,11 +33,7 @@ from ti_core.settings import Settings
 from ti_core.store import Store, open_store
 from ti_core.works import Asked, Work
 
-ROOT = Path(__file__).resolve().parent.parent
-CONCEPTS = ROOT / "examples" / "concepts"
-WORK = ROOT / "work" / "choosing"
-DOCS = ROOT / "docs" / "benchmarks"
-STEPS, EVERY = 120, 20
+DOCS = PAGES / "benchmarks"
 REPORT_SEEDS = 2
 """Seeds of the reporting set that every step is judged on; the choosing set is used whole."""
 SLOTS = 16
@@ -55,7 +54,7 @@ class Run(NamedTuple):
 def judged_runs(specs: Sequence[ConceptSpec], seed: int, settings: Settings, store: Store) -> list[Run]:
     """Train and judge all concepts with one training seed."""
     line = Line(settings, store, Packing(slots=SLOTS))
-    asked = Asked(TrainingConfig(steps=STEPS, checkpoint_every=EVERY, seed=seed), base_model="miniature")
+    asked = Asked(TrainingConfig(seed=seed), base_model="miniature")
     runs = []
     for work in line.study([BatchItem(one.name, one) for one in specs], asked):
         if work.error or work.ends is None:
@@ -93,6 +92,13 @@ def halved(run: Run, rule: SelectionRule) -> tuple[Decision, float]:
     return choose(list(scores.values()), run.ends, rule), pictures / (len(whole) * len(run.select))
 
 
+def on_fewer_seeds(run: Run, rule: SelectionRule, many: int) -> Decision:
+    """The decision that comes of the first `many` seeds of every prompt alone."""
+    seeds = run.ends.class_word.clip_i.seeds[:many]
+    ends = run.ends.model_copy(update={"class_word": restricted(run.ends.class_word, seeds)})
+    return choose([restricted(one, seeds) for one in run.select], ends, rule)
+
+
 def agrees(full: Decision, other: Decision) -> bool:
     """Whether another choice is within one standard error of the full one's, on the full scores."""
     by_step: dict[int, Candidate] = {one.step: one for one in full.candidates}
@@ -116,6 +122,10 @@ def write(runs: Sequence[Run]) -> Path:
     policies["the last step"] = [steps[-1]] * len(runs)
     by_halving = [halved(run, rule) for run in runs]
     policies["chosen with successive halving"] = [decision.step for decision, _ in by_halving]
+    whole = len(runs[0].ends.class_word.clip_i.seeds)
+    for many in range(1, whole):
+        name = f"chosen on {many} seed{'s' * (many > 1)} of {whole}"
+        policies[name] = [on_fewer_seeds(run, rule, many).step for run in runs]
     lines, drawn = [], {}
     for name, picked in policies.items():
         scores: dict[str, list[float]] = {}
@@ -145,8 +155,8 @@ def write(runs: Sequence[Run]) -> Path:
     text = [
         "# Choosing the step: the rule against the last step, fixed steps and the oracle",
         "",
-        f"Made by `python benchmarks/choosing.py` on the miniature: {concepts} held-out concepts × {seeds} training seeds, "
-        f"{STEPS} steps × 8 samples, a checkpoint every {EVERY}. Chosen on {len(runs[0].select[0].clip_i.seeds)} seeds per prompt; "
+        f"Made by `python benchmarks/choosing.py` on the miniature: {concepts} held-out concepts, training "
+        f"seeds {', '.join(map(str, range(seeds)))}, the default training, checkpoints at steps {', '.join(map(str, steps))}. Chosen on {len(runs[0].select[0].clip_i.seeds)} seeds per prompt; "
         f"scores and regret are of the reporting set ({REPORT_SEEDS} seeds per prompt), which had no say. Means and 95% "
         "intervals over concepts, each concept's seeds averaged first.",
         "",
@@ -196,7 +206,7 @@ def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", default=[], help="names of concepts; no table is written then")
-    parser.add_argument("--seeds", type=int, default=3, help="training seeds: 0, 1, …")
+    parser.add_argument("--seeds", type=int, default=1, help="training seeds: 0, 1, …")
     given = parser.parse_args()
     settings = Settings(home=WORK, clip="", allowed_roots=(CONCEPTS,))
     store = open_store(settings)

@@ -78,15 +78,16 @@ class Bench:
     inverted: int = 16
     """Held-out concepts that go through the trainer."""
 
-    def real(self, folder: Path) -> list[Image.Image]:
-        """A concept's pictures at the miniature's size."""
-        return [square(path.read_bytes(), SIDE) for path in sorted(folder.glob("*.png"))]
-
     def read(self, pictures: Sequence[Image.Image]) -> list[dict[str, str]]:
         """What the reader sees."""
         assert self.reader is not None  # noqa: S101  # for the type checker: who has none is not asked
         pixels = np.stack([np.asarray(one.convert("RGB")) for one in pictures])
         return self.reader.read(torch.from_numpy(pixels).permute(0, 3, 1, 2).float().to(DEVICE) / 127.5 - 1)
+
+
+def real(folder: Path) -> list[Image.Image]:
+    """A concept's pictures at the miniature's size."""
+    return [square(path.read_bytes(), SIDE) for path in sorted(folder.glob("*.png"))]
 
 
 def others(known: Sequence[dict[str, object]]) -> list[list[Image.Image]]:
@@ -120,7 +121,7 @@ def vae_row(bench: Bench) -> dict[str, float]:
 
 def real_rows(bench: Bench) -> dict[str, float]:
     """How far judge, eye and reader go: the real pictures of the concepts, each left out of its own mean."""
-    shown = [bench.real(folder) for folder in bench.folders] + bench.others
+    shown = [real(folder) for folder in bench.folders] + bench.others
     told = {
         "concepts": len(shown),
         "judge_real": found_real([bench.judge.image_features(pictures) for pictures in shown]),
@@ -176,14 +177,14 @@ def seen_rows(bench: Bench) -> dict[str, float]:
     }
 
 
-def job(bench: Bench, folder: Path) -> ConceptJob:
+def job(model: StableDiffusion1, folder: Path, config: TrainingConfig = INVERSION, vectors: int = 1) -> ConceptJob:
     """A held-out concept, ready for the project's trainer."""
     told = tomllib.loads((folder / "concept.toml").read_text())
-    pictures = np.stack([np.asarray(one) for one in bench.real(folder)])
-    real = torch.from_numpy(pictures.copy()).permute(0, 3, 1, 2).float() / 127.5 - 1
-    mean, std = bench.model.encode_pictures(torch.cat([real, real.flip(-1)]))
-    name, word = folder.name, f"<{folder.name}>"
-    return ConceptJob(name, name, word, told["class_word"], 1, templates("object"), INVERSION, mean, std)
+    pictures = torch.from_numpy(np.stack([np.asarray(one) for one in real(folder)]))
+    plain = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+    mean, std = model.encode_pictures(torch.cat([plain, plain.flip(-1)]))
+    name = folder.name
+    return ConceptJob(name, name, f"<{name}>", told["class_word"], vectors, templates("object"), config, mean, std)
 
 
 def inversion_rows(bench: Bench) -> dict[str, float]:
@@ -195,8 +196,8 @@ def inversion_rows(bench: Bench) -> dict[str, float]:
     class word, six of its word: two plain ones, then purple, small on white, pencil, neon.
     """
     wanted = list(range(0, len(bench.folders), 2))[: bench.inverted]
-    shown = [bench.real(folder) for folder in bench.folders] + bench.others
-    jobs = [job(bench, bench.folders[number]) for number in wanted]
+    shown = [real(folder) for folder in bench.folders] + bench.others
+    jobs = [job(bench.model, bench.folders[number]) for number in wanted]
     vectors = {
         event.key: event.state.vectors[ENCODER].numpy()
         for event in train(jobs, bench.model, slots=4)

@@ -4,9 +4,10 @@ import math
 
 import pytest
 
-from benchmarks.choosing import agrees, over_concepts
+from benchmarks.choosing import Run, agrees, on_fewer_seeds, over_concepts
 from benchmarks.early_stop import EVERY, stop_of, table
 from tests.judged_run import JudgedRun
+from ti_core.config import SelectionRule
 
 
 def test_a_mean_over_concepts_averages_each_concept_s_seeds_first() -> None:
@@ -24,6 +25,22 @@ def test_a_choice_agrees_when_it_is_tied_with_the_best_or_better_than_the_chosen
         return agrees(full, full.model_copy(update={"step": step}))
 
     assert at(60) and at(80) and at(100) and not at(40)
+
+
+def test_a_choice_on_fewer_seeds_does_not_see_the_others() -> None:
+    manifest, last = JudgedRun().manifest, 160
+    scores = list(manifest.scores)
+    values = tuple((0.75, 0.75, 0.0, 0.0) for _ in scores[-1].clip_i.prompts)
+    scores[-1] = scores[-1].model_copy(
+        update={"clip_i": scores[-1].clip_i.model_copy(update={"values": values}), "clip_t": scores[0].clip_t}
+    )
+    run = Run("cat-toy", 0, manifest.anchors, scores, {})
+    by_step = {
+        many: {one.step: one for one in on_fewer_seeds(run, SelectionRule(), many).candidates} for many in (2, 4)
+    }
+    assert by_step[2][last].clip_i.value == 0.75
+    assert by_step[4][last].clip_i.value == 0.375
+    assert on_fewer_seeds(run, SelectionRule(), 4).step != on_fewer_seeds(run, SelectionRule(), 2).step == last
 
 
 def test_training_stops_where_the_last_losses_vary_little() -> None:
