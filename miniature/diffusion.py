@@ -4,9 +4,10 @@
 
 Two things make prompts count from the start: the pooled text is added to the time embedding
 (`addition_embed_type="text"`), and cross-attention at 8×8 as well as 4×4 can put small parts in their place. Target: v
-(arXiv 2202.00512) at zero terminal SNR (arXiv 2305.08891), weighted by min-SNR (arXiv 2303.09556). The learning rate
-stays until the last part of the budget (arXiv 2405.18392), so that a longer budget can go on from any checkpoint
-before; the average of the weights (EMA) is what is kept.
+(arXiv 2202.00512) at zero terminal SNR (arXiv 2305.08891), all timesteps alike: what a caption says is decided while
+there is more noise than picture, and min-SNR weights (arXiv 2303.09556) leave little of that. The learning rate stays
+until the last part of the budget (arXiv 2405.18392), so that a longer budget can go on from any checkpoint before; the
+average of the weights (EMA) is what is kept.
 
 A third of the captions says the class word alone, and the word's embedding gets the sum of one learned row for each
 part of the subject. So the model learns to draw a subject that *one vector* describes, which is what textual inversion
@@ -28,7 +29,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from diffusers import DDIMScheduler, DDPMScheduler, UNet2DConditionModel
-from diffusers.training_utils import EMAModel, compute_snr
+from diffusers.training_utils import EMAModel
 from torch import Tensor, multiprocessing, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -64,7 +65,6 @@ DROPPED = 0.1
 """Share of captions left out, for classifier-free guidance (arXiv 2207.12598)."""
 UNTOLD = 0.1
 """Share of parts left out of the sum."""
-GAMMA = 5.0
 TOGETHER = 8
 """Steps between two meetings of the processes; the average of the weights takes one step at each."""
 EMA = 0.95
@@ -164,7 +164,7 @@ class Model(nn.Module):
         return out
 
     def loss(self, latents: Tensor, ids: Tensor, parts: Tensor, random: torch.Generator) -> Tensor:
-        """Weighted v loss of latents [B, C, h, w] under captions [B, L] and parts [B, P]."""
+        """v loss of latents [B, C, h, w] under captions [B, L] and parts [B, P]."""
         noise = torch.randn(latents.shape, device=DEVICE, generator=random)
         steps = self.noise.config["num_train_timesteps"]
         # Evenly spread steps: the same expectation as independent ones, less variance.
@@ -174,11 +174,7 @@ class Model(nn.Module):
         target = self.noise.get_velocity(latents, noise, timesteps)
         with fast():
             made = self.unet(noisy, timesteps, self.read(ids, parts)).sample.float()
-        snr = compute_snr(self.noise, timesteps)
-        weight = snr.clamp(max=GAMMA) / (snr + 1)
-        # At pure noise that weight is 0, but all samples start there.
-        weight = weight.clamp(min=0.05)
-        return ((made - target).square().mean(dim=(1, 2, 3)) * weight).mean() / weight.mean()
+        return (made - target).square().mean()
 
 
 @torch.no_grad()
