@@ -37,9 +37,13 @@ def check_slug(name: str) -> str:
 def base_slug(name: str) -> str:
     """Return the slug of the base model `name` (`miniature`, a folder, file or hub name), made of its last part.
 
-    Raises InputError when nothing is left of it.
+    The revision of a hub name (`owner/model@revision`) is no part of it: readers ask for the model. Raises InputError
+    when nothing is left of it.
     """
-    last = name.rstrip("/").rpartition("/")[2].lower().removesuffix(".safetensors")
+    model, at, _ = name.partition("@")
+    if not (at and re.fullmatch(r"\w[\w.-]*/[\w.-]+", model)):
+        model = name
+    last = model.rstrip("/").rpartition("/")[2].lower().removesuffix(".safetensors")
     return check_slug(re.sub(r"[^a-z0-9]+", "-", last).strip("-"))
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+from ti_core.backbone.hub import UnreachableError, hub_name
+from ti_core.backbone.supported import FLUX, INPAINTING, REFINER, SD3
 from ti_core.config import BackboneKind
 from ti_core.errors import InputError
 from ti_core.records import BaseModelInfo
@@ -18,6 +20,15 @@ SIGNS: dict[str, BackboneKind] = {
     "cond_stage_model.transformer.text_model.embeddings.position_embedding.weight": "sd1",
 }
 """A tensor of the (last) text encoder of each kind."""
+OTHERS = {
+    "conditioner.embedders.0.model.positional_embedding": REFINER,
+    "model.diffusion_model.joint_blocks.0.context_block.attn.qkv.weight": SD3,
+    "model.diffusion_model.double_blocks.0.img_attn.qkv.weight": FLUX,
+    "double_blocks.0.img_attn.qkv.weight": FLUX,
+}
+"""A tensor of each kind that is known and not supported → what it is, in words."""
+FIRST_LAYER = "model.diffusion_model.input_blocks.0.0.weight"
+"""Of the U-Net, [320, channels, 3, 3]: an inpainting model reads 9 channels."""
 PUBLISHED: dict[BackboneKind, str] = {
     "sd1": "stable-diffusion-v1-5/stable-diffusion-v1-5",
     "sdxl": "stabilityai/stable-diffusion-xl-base-1.0",
@@ -41,25 +52,16 @@ def configuration_of_file(file: Path) -> tuple[BackboneKind, Path]:
 
     Raises InputError when the kind is not supported, or when there is no such folder.
     """
-    with safe_open(file, "numpy") as opened:
-        names = set(opened.keys())
-    kind = next((kind for sign, kind in SIGNS.items() if sign in names), None)
-    if kind is None:
-        raise InputError(
-            f"{file} is no complete Stable Diffusion 1.x, 2.x or XL checkpoint: it holds no text encoder of theirs. "
-            "Name a checkpoint with all parts, or a diffusers folder."
-        )
+    kind, names = _kind(file)
     beside = file.with_suffix("")
     if beside.is_dir():
         return kind, beside
     repository = "" if "v_pred" in names else PUBLISHED.get(kind, "")
-    if repository:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
+    found = hub_name(repository)
+    if found:
         try:
-            return kind, Path(snapshot_download(repository, allow_patterns=["*.json", "*.txt"]))
-        except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError):
+            return kind, found.cached(["model_index.json"]) or found.download(["*.json", "*.txt"])
+        except UnreachableError:
             pass
     source = f" of {repository}, or of any folder like it," if repository else " of the folder it was made from"
     raise InputError(
@@ -67,3 +69,21 @@ def configuration_of_file(file: Path) -> tuple[BackboneKind, Path]:
         f"scheduler, tokenizer, text_encoder, {'tokenizer_2, text_encoder_2, ' if kind == 'sdxl' else ''}unet and vae"
         f"{source} without their weights into {beside}."
     )
+
+
+def _kind(file: Path) -> tuple[BackboneKind, set[str]]:
+    """The kind of a single file and the names of its tensors. Raises InputError when the kind is not supported."""
+    with safe_open(file, "numpy") as opened:
+        names = set(opened.keys())
+        channels = opened.get_slice(FIRST_LAYER).get_shape()[1] if FIRST_LAYER in names else 0
+    other = INPAINTING if channels == 9 else next((OTHERS[sign] for sign in OTHERS if sign in names), "")
+    if other:
+        raise InputError(f"{file} holds {other}. That is not supported here; Stable Diffusion 1.x, 2.x and XL are.")
+    kind = next((kind for sign, kind in SIGNS.items() if sign in names), None)
+    if kind is None:
+        addition = " It is a LoRA, an addition to a base model." if any("lora" in name for name in names) else ""
+        raise InputError(
+            f"{file} is no complete Stable Diffusion 1.x, 2.x or XL checkpoint: it holds no text encoder of theirs."
+            f"{addition} Name a checkpoint with all parts, or a diffusers folder."
+        )
+    return kind, names

@@ -6,15 +6,16 @@ It reads JSON, safetensors headers and bytes to digest; it does not load weights
 import hashlib
 import json
 import re
-from collections.abc import Container
-from functools import lru_cache
+from collections.abc import Collection, Container
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
-from safetensors import SafetensorError, safe_open
-
 from ti_core.backbone.checkpoint import configuration, configuration_of_file
+from ti_core.backbone.digests import digest_files
+from ti_core.backbone.hub import HubName, UnreachableError, hub_name
+from ti_core.backbone.supported import kinds_of, refused
+from ti_core.backbone.weights import check_safetensors, checked, choose, files_of
 from ti_core.config import BackboneKind, base_slug
 from ti_core.errors import InputError
 from ti_core.nouns import everyday
@@ -27,24 +28,20 @@ except ModuleNotFoundError:
 """Folder of the miniature's weights, a distribution of their own: `mini-sd` (diffusers layout) and `mini-clip`
 (open_clip's local-dir layout). None where they are not installed."""
 
-PIPELINES: dict[str, tuple[BackboneKind, ...]] = {
-    "StableDiffusionPipeline": ("sd1", "sd2", "miniature"),
-    "StableDiffusionXLPipeline": ("sdxl",),
+PARTS: dict[BackboneKind, tuple[str, ...]] = {
+    "miniature": ("text_encoder", "unet", "vae"),
+    "sd1": ("text_encoder", "unet", "vae"),
+    "sd2": ("text_encoder", "unet", "vae"),
+    "sdxl": ("text_encoder", "text_encoder_2", "unet", "vae"),
 }
-"""diffusers' class that model_index.json names → kinds it may be."""
-NETWORKS = {"unet": "diffusion_pytorch_model.safetensors", "vae": "diffusion_pytorch_model.safetensors"}
-ENCODERS = {"text_encoder": "model.safetensors"}
-PARTS: dict[BackboneKind, dict[str, str]] = {
-    "miniature": ENCODERS | NETWORKS,
-    "sd1": ENCODERS | NETWORKS,
-    "sd2": ENCODERS | NETWORKS,
-    "sdxl": ENCODERS | {"text_encoder_2": "model.safetensors"} | NETWORKS,
-}
-"""Sub-folders with weights, and the file each must hold. Nothing pickled is ever read."""
+"""Sub-folders with weights. Nothing pickled is ever read."""
+CONFIGURATION = ["*.json", "*.txt"]
+"""What a model's configuration and tokenizers are made of, and the indices of sharded weights."""
 
 
 def find_base(name: str) -> BaseModelInfo:
-    """Find and check the base model `name`: `miniature`, a diffusers folder, a .safetensors file or a hub name.
+    """Find and check the base model `name`: `miniature`, a diffusers folder, a .safetensors file or a hub name
+    (`owner/model`, `owner/model@revision`).
 
     Raises InputError when there is none, when it is damaged, or when it is of a kind that is not supported.
     """
@@ -60,15 +57,12 @@ def find_base(name: str) -> BaseModelInfo:
         raise InputError(
             f"{file} is an {wanted} checkpoint, but {folder} configures an {kind}: put the right one there."
         )
-    used = _checked_configs(folder, kind)
+    used = _checked_configs(name, folder, kind)
     if not single:
-        weights = [f"{part}/{file_name}" for part, file_name in PARTS[kind].items()]
-        for path in weights:
-            check_safetensors(folder / path)
-        used += weights
-    digest = _digest_files(folder, used)
+        used += checked(folder, PARTS[kind])
+    digest = digest_files(folder, used)
     if single:
-        digest = hashlib.sha256(f"{_digest_files(file.parent, [file.name], named=False)}{digest}".encode()).hexdigest()
+        digest = hashlib.sha256(f"{digest_files(file.parent, [file.name], named=False)}{digest}".encode()).hexdigest()
     blocks = len(_setting(folder / "vae/config.json", "block_out_channels", list))
     return BaseModelInfo(
         name=name,
@@ -83,36 +77,29 @@ def find_base(name: str) -> BaseModelInfo:
 def _kind(folder: Path) -> BackboneKind:
     """The kind of a diffusers folder. The U-Net of SD 2.x projects with linear layers around its attention, that of
     1.x with convolutions: the weights have other shapes, so this setting can be relied on."""
-    pipeline = _json(folder / "model_index.json").get("_class_name")
-    kinds = PIPELINES.get(str(pipeline))
-    if kinds is None:
+    pipeline = str(_json(folder / "model_index.json").get("_class_name"))
+    kinds = kinds_of(pipeline)
+    if isinstance(kinds, str):
+        what = f"{pipeline}: {kinds}" if kinds else pipeline
         raise InputError(
-            f"{folder} holds a {pipeline}, which is not supported: name a Stable Diffusion 1.x or 2.x "
-            "(StableDiffusionPipeline) or XL (StableDiffusionXLPipeline) folder."
+            f"{folder} holds a {what}. That is not supported here; Stable Diffusion 1.x, 2.x "
+            "(StableDiffusionPipeline) and XL (StableDiffusionXLPipeline) are."
         )
     if "sd2" in kinds and _json(folder / "unet/config.json").get("use_linear_projection"):
         return "sd2"
     return kinds[0]
 
 
-def _checked_configs(folder: Path, kind: BackboneKind) -> list[str]:
-    """Names of the configuration files of a base model, checked."""
+def _checked_configs(name: str, folder: Path, kind: BackboneKind) -> list[str]:
+    """Names of the configuration files of the base model `name`, checked."""
     parts = PARTS[kind]
     configs = ["model_index.json", "scheduler/scheduler_config.json", *(f"{part}/config.json" for part in parts)]
-    for config in configs:
-        _json(folder / config)
-    predicted = _json(folder / configs[1]).get("prediction_type", "epsilon")
-    if predicted not in ("epsilon", "v_prediction"):
-        raise InputError(
-            f"{folder} predicts {predicted}, which is not supported: name a model of noise or v prediction."
-        )
-    channels = _setting(folder / "unet/config.json", "in_channels", int)
-    latent = _json(folder / "vae/config.json").get("latent_channels", 4)
-    if channels != latent:
-        raise InputError(
-            f"The U-Net in {folder} reads {channels} channels and the VAE makes {latent}: it is made for inpainting or "
-            "the like; name the plain text-to-image model."
-        )
+    read = {config: _json(folder / config) for config in configs}
+    called = "" if kind == "miniature" else name.rstrip("/").rpartition("/")[2]
+    _setting(folder / "unet/config.json", "in_channels", int)
+    reason = refused(called, read[configs[1]], read["unet/config.json"], read["vae/config.json"])
+    if reason:
+        raise InputError(f"{folder} is not supported: {reason}.")
     tokenizers = ["tokenizer", "tokenizer_2"] if "text_encoder_2" in parts else ["tokenizer"]
     for tokenizer in tokenizers:
         _vocabulary(folder / tokenizer)
@@ -141,7 +128,7 @@ def find_judge(name: str, kind: BackboneKind) -> JudgeInfo:
             if path.suffix in {".json", ".safetensors", ".txt"}
         ]
         return JudgeInfo(
-            name=name or "miniature", location=f"local-dir:{folder.resolve()}", digest=_digest_files(folder, used)
+            name=name or "miniature", location=f"local-dir:{folder.resolve()}", digest=digest_files(folder, used)
         )
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise InputError(f"{name} is no CLIP: name a folder with open_clip_config.json, or ARCHITECTURE/PRETRAINED.")
@@ -176,38 +163,55 @@ def _knows(vocabulary: Container[str], word: str) -> bool:
     return f"{_written(word)}</w>" in vocabulary
 
 
-def check_safetensors(path: Path) -> None:
-    """Raise InputError unless `path` is a complete safetensors file, judged by its header and its size."""
-    try:
-        with safe_open(path, "numpy"):
-            pass
-    except FileNotFoundError:
-        raise InputError(f"The model folder is not complete: there is no {path}.") from None
-    except (SafetensorError, OSError):
-        raise InputError(f"{path} is damaged or cut short; copy the model folder again.") from None
-
-
 def _folder(name: str) -> Path:
     if name == "miniature":
         return _miniature() / "mini-sd"
     folder = Path(name).expanduser()
     if name and folder.is_dir():
         return folder.resolve()
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+    repository = hub_name(name)
+    if repository is None:
         raise InputError(
             f"There is no base model {name!r}: name `miniature`, a diffusers folder, a .safetensors file "
-            "or a hub name (owner/model)."
+            "or a hub name (owner/model or owner/model@revision)."
         )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    return _from_hub(name, repository)
 
+
+def _from_hub(name: str, repository: HubName) -> Path:
+    """The folder of a hub's model: from the cache if that holds all of it, else what is missing is downloaded."""
+    there = repository.cached(["model_index.json"])
+    if there and _whole(name, there):
+        return there
     try:
-        wanted = ["*.json", "*.txt", *(f"{part}/{weights}" for part, weights in PARTS["sdxl"].items())]
-        return Path(snapshot_download(name, allow_patterns=wanted))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        raise InputError(
-            f"The base model {name} is neither a folder here nor to be had from the hub ({type(error).__name__})."
-        ) from None
+        folder = repository.download(CONFIGURATION)
+        kind = _kind(folder)  # what is not supported is refused before gigabytes of it come
+        _checked_configs(name, folder, kind)
+        return repository.download(CONFIGURATION + _weights_listed(kind, folder, repository.listing()))
+    except UnreachableError:
+        if there is None:
+            raise
+        return there  # which file it lacks is told by whoever reads it
+
+
+def _whole(name: str, folder: Path) -> bool:
+    try:
+        kind = _kind(folder)
+        _checked_configs(name, folder, kind)
+        checked(folder, PARTS[kind])
+    except InputError:
+        return False
+    return True
+
+
+def _weights_listed(kind: BackboneKind, folder: Path, listing: Collection[str]) -> list[str]:
+    """The files of a repository that hold the weights; the indices of sharded ones lie in `folder` already."""
+    names = []
+    for part in PARTS[kind]:
+        found = choose(part, lambda name, part=part: f"{part}/{name}" in listing)  # type: ignore[misc]
+        if found:  # what is missing is told by whoever reads it
+            names += [f"{part}/{name}" for name in files_of(found, folder / part)]
+    return names
 
 
 def _miniature() -> Path:
@@ -259,19 +263,3 @@ def _written(word: str) -> str:
     printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
     others = [byte for byte in range(256) if byte not in printable]
     return "".join(chr(byte if byte in printable else 256 + others.index(byte)) for byte in word.encode())
-
-
-def _digest_files(folder: Path, names: list[str], *, named: bool = True) -> str:
-    whole = hashlib.sha256()
-    for name in sorted(names):
-        stat = (folder / name).stat()
-        whole.update(
-            f"{name if named else ''}\0{_digest_file(folder / name, stat.st_size, stat.st_mtime_ns)}\n".encode()
-        )
-    return whole.hexdigest()
-
-
-@lru_cache(maxsize=256)
-def _digest_file(path: Path, size: int, modified: int) -> str:  # size and time are part of the cache's key
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -18,8 +18,9 @@ from torch import nn
 from transformers import CLIPTokenizer
 
 from ti_core.backbone.checkpoint import configuration, is_file
-from ti_core.backbone.folder import PIPELINES
+from ti_core.backbone.supported import PIPELINES
 from ti_core.backbone.text import TextEncoder
+from ti_core.backbone.weights import weights_in
 from ti_core.errors import InputError
 from ti_core.records import BaseModelInfo
 
@@ -61,7 +62,10 @@ def load_parts(
 
 
 def _part(kind: Any, folder: Path, **types: torch.dtype) -> Any:
-    part, loaded = kind.from_pretrained(str(folder), output_loading_info=True, **types)
+    variant = weights_in(folder).variant or None
+    part, loaded = kind.from_pretrained(
+        str(folder), variant=variant, use_safetensors=True, output_loading_info=True, **types
+    )
     if missing := sorted(loaded["missing_keys"]):
         raise _hole(folder, missing)
     return part

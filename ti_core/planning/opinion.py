@@ -5,9 +5,10 @@ different things of a class the same. This module reads names and bytes; `ti_cor
 """
 
 import hashlib
-import re
 from pathlib import Path
 
+from ti_core.backbone.digests import digest_file
+from ti_core.backbone.hub import hub_name
 from ti_core.errors import InputError
 from ti_core.records import OpinionInfo
 
@@ -27,20 +28,12 @@ def find_opinion(name: str) -> OpinionInfo:
         path = folder / file
         if not path.is_file():
             raise InputError(f"The second opinion in {folder} is not complete: there is no {path}.")
-        with path.open("rb") as opened:
-            whole.update(f"{file}\0{hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+        whole.update(f"{file}\0{digest_file(path)}\n".encode())
     return OpinionInfo(name=name, folder=str(folder.resolve()), digest=whole.hexdigest())
 
 
 def _from_hub(name: str) -> Path:
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    repository = hub_name(name)
+    if repository is None:
         raise InputError(f"PSEUDOWORD_DINO is {name!r}: name a folder with a vision transformer, or owner/model.")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(FILES)))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        raise InputError(
-            f"The second opinion {name} is neither a folder here nor to be had from the hub ({type(error).__name__})."
-        ) from None
+    return repository.cached(list(FILES)) or repository.download(list(FILES))
