@@ -78,7 +78,9 @@ def ours(task: dict[str, Any]) -> dict[str, Any]:
     from ti_core.training.trainer import train
 
     home = Path(task["home"])
-    settings = Settings(home=home, device=task["device"], clip=task["clip"], allowed_roots=(home.parent,))
+    settings = Settings(
+        home=home, device=task["device"], precision=task["precision"], clip=task["clip"], allowed_roots=(home.parent,)
+    )
     store = open_store(settings)
     training = TrainingConfig(
         steps=task["steps"], batch_size=task["batch"], learning_rate=task["learning_rate"],
@@ -88,8 +90,6 @@ def ours(task: dict[str, Any]) -> dict[str, Any]:
     for name, (folder, class_word) in task["concepts"].items():
         concept = ConceptSpec(name=name, pictures=folder, class_word=class_word)
         plan = make_plan(concept, training, EvaluationConfig(), SelectionRule(), task["model"], settings, store)
-        with resident(plan.base, settings.device) as model:
-            _of_type(model, task["precision"])
         work.append((plan, prepare(plan, settings, store)))
     window = Window(task["began"], task["seconds"], task["device"])
     if task["what"] == "rate":
@@ -100,7 +100,7 @@ def ours(task: dict[str, Any]) -> dict[str, Any]:
             return next(passes, True) and window.boundary()
 
         paused = 0
-        with resident(work[0][0].base, settings.device) as model:
+        with resident(work[0][0].base, settings.device, settings.precision) as model:
             for event in train(jobs, model, len(jobs), should_stop=stop):
                 if isinstance(event, Failed):
                     raise SystemExit(event.reason)
@@ -146,14 +146,6 @@ def _job(plan: Any, prepared: Any) -> Any:
     from ti_core.training.running import concept_job
 
     return concept_job(plan, prepared, None)
-
-
-def _of_type(model: Any, precision: str) -> None:
-    """Give the U-Net the type that is asked for, where it is not the device's default."""
-    dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
-    if model.unet_dtype != dtype:
-        model.unet.to(dtype)
-        model.unet_dtype = dtype
 
 
 def _size(folder: Path) -> int:

@@ -36,7 +36,7 @@ from ti_core.backbone.base import Backbone
 from ti_core.backbone.folder import find_base
 from ti_core.backbone.resident import load
 from ti_core.backbone.sd1 import ENCODER
-from ti_core.config import TrainingConfig
+from ti_core.config import Precision, TrainingConfig
 from ti_core.training.events import CheckpointReady, ConceptJob, Event
 from ti_core.training.state import TrainingState
 
@@ -55,10 +55,10 @@ def miniature() -> Backbone:
 
 
 @cache
-def tiny_sd1(dtype: torch.dtype = torch.float32) -> Backbone:
+def tiny_sd1(dtype: torch.dtype | None = None, precision: Precision = "") -> Backbone:
     """A tiny random SD 1.x on the CPU, made once in a test process: ten times faster than the miniature."""
     with tempfile.TemporaryDirectory() as folder:
-        return load(find_base(str(save_sd1(Path(folder) / "tiny-sd1"))), torch.device("cpu"), dtype)
+        return load(find_base(str(save_sd1(Path(folder) / "tiny-sd1"))), torch.device("cpu"), dtype, precision)
 
 
 def stock_pipeline(folder: Path | str) -> Any:

@@ -14,6 +14,7 @@ from ti_core.errors import InputError
 
 BackboneKind = Literal["miniature", "sd1", "sd2", "sdxl"]
 Sampler = Literal["ddim", "dpmsolver++"]
+Precision = Literal["", "bf16", "fp16", "fp32"]
 ProtocolName = Literal["standard", "quick", "textual-inversion-paper", "dreambench"]
 
 _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")

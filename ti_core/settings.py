@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from ti_core.config import Precision
 from ti_core.errors import InputError
 
 
@@ -37,7 +38,10 @@ class Settings(BaseSettings):
     """Second opinion on likeness: a folder with a vision transformer as transformers keeps it (DINO ViT-S/16, say), or
     its hub name. Empty: none. No rule reads it."""
     device: str = ""
-    """torch device. Empty means cuda where there is one, else cpu."""
+    """torch device. Empty means cuda where there is one, else Apple's mps, else cpu."""
+    precision: Precision = ""
+    """Number type of the U-Net. Empty means bf16 where the card computes in it, fp16 on other CUDA cards with fast
+    fp16, else fp32. Text encoders, VAE and the new vectors are always fp32."""
     allowed_roots: Annotated[tuple[Path, ...], NoDecode] = ()
     """Folders that pictures may be read from, separated by ':'. Empty means the working folder and the user's home."""
     s3_endpoint_url: str = ""

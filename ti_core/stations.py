@@ -334,7 +334,7 @@ class Stations:
 
         assert work.ends and work.decision and work.report  # noqa: S101  # for the type checker
         scores = tuple(work.scores[step] for step in sorted(work.scores))
-        place, judged = place_of_work(self._settings.device), (work.decision, work.report)
+        place, judged = place_of_work(self._settings.device, self._settings.precision), (work.decision, work.report)
         return assemble(
             work.planned, work.ready, work.checkpoints, work.ends, scores, *judged, self._store, place
         )  # fmt: skip

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ti_core.backbone.conditioning import Conditioning, Tokens
 from ti_core.backbone.loading import load_parts
-from ti_core.config import Sampler
+from ti_core.config import Precision, Sampler
 from ti_core.records import BaseModelInfo
 
 SAMPLERS: dict[Sampler, Any] = {"ddim": DDIMScheduler, "dpmsolver++": DPMSolverMultistepScheduler}
@@ -26,9 +26,23 @@ DECODED_AT_ONCE = 2**20
 """Pixels that `decode` makes in one call: one picture of 1024² (2 GB of activations), or 256 of the miniature's."""
 
 
-def number_type(device: torch.device) -> torch.dtype:
-    """The U-Net's type on a device, unless a caller asks for another: bf16 on CUDA, else fp32."""
-    return torch.bfloat16 if device.type == "cuda" else torch.float32
+TYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+FAST_FP16 = (7, 0)
+"""Least compute capability whose fp16 is as fast as it is small: Volta. Most cards before it compute in it at a small
+part of their speed."""
+
+
+def number_type(device: torch.device, wish: Precision = "") -> torch.dtype:
+    """The U-Net's type on a device: the one wished for; else bf16 on a CUDA card that computes in it (Ampere and on),
+    fp16 on one that has fast fp16 alone (V100, T4), and fp32 elsewhere."""
+    if wish:
+        return TYPES[wish]
+    if device.type != "cuda":
+        return torch.float32
+    with torch.cuda.device(device):
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16
+    return torch.float16 if torch.cuda.get_device_capability(device) >= FAST_FP16 else torch.float32
 
 
 class Backbone(ABC):
@@ -40,14 +54,17 @@ class Backbone(ABC):
     HIDDEN_STATES: ClassVar[bool] = False
     """Whether `condition` reads the hidden states of every layer."""
 
-    def __init__(self, info: BaseModelInfo, device: torch.device, dtype: torch.dtype | None = None) -> None:
-        """Load the model at `info`. `dtype` overrides the type of every part.
+    def __init__(
+        self, info: BaseModelInfo, device: torch.device, dtype: torch.dtype | None = None, precision: Precision = ""
+    ) -> None:
+        """Load the model at `info`. `precision` is the U-Net's type (`number_type`); `dtype` overrides that of every
+        part.
 
-        By default the text encoders are fp32, as they carry the gradients and are small; the VAE is fp32, as SDXL's
-        overflows in fp16; the U-Net is bf16 on CUDA, else fp32. Raises InputError when a part does not load.
+        By default the text encoders are fp32, as they carry the gradients and are small, and the VAE is fp32, as SDXL's
+        overflows in fp16. Raises InputError when a part does not load.
         """
         self.info, self.device = info, device
-        self.unet_dtype = dtype or number_type(device)
+        self.unet_dtype = dtype or number_type(device, precision)
         parts = load_parts(info, self.ENCODERS, dtype or torch.float32, self.unet_dtype)
         self.encoders, self.vae, self.unet, self.noise = parts.encoders, parts.vae, parts.unet, parts.noise
         self.index = parts.index

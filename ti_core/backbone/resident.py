@@ -17,7 +17,7 @@ from ti_core.backbone.blocks import keep_blocks
 from ti_core.backbone.sd1 import StableDiffusion1
 from ti_core.backbone.sd2 import StableDiffusion2
 from ti_core.backbone.sdxl import StableDiffusionXL
-from ti_core.config import BackboneKind
+from ti_core.config import BackboneKind, Precision
 from ti_core.errors import InputError
 from ti_core.records import BaseModelInfo
 
@@ -48,29 +48,32 @@ Model = TypeVar("Model")
 class Resident(Generic[Info, Model]):
     """The one loaded model of its kind (base model, CLIP, DINO) in this process; `load` loads it anew."""
 
-    def __init__(self, load: Callable[[Info, torch.device], Model]) -> None:
+    def __init__(self, load: Callable[[Info, torch.device, Precision], Model]) -> None:
         self._load = load
-        self._loaded: dict[tuple[str, str], Model] = {}
+        self._loaded: dict[tuple[str, str, Precision], Model] = {}
 
     @contextmanager
-    def __call__(self, info: Info, device: str) -> Iterator[Model]:
+    def __call__(self, info: Info, device: str, precision: Precision = "") -> Iterator[Model]:
         """Lend the model to this thread for the body of the `with`, from memory if its digest is there already; other
-        threads wait. A thread that has one resident may ask for more. Raises InputError if it does not load."""
+        threads wait. A thread that has one resident may ask for more. `device` and `precision` are the settings'.
+        Raises InputError if it does not load."""
         with _one_thread:
             place = choose_device(device)
-            key = (info.digest, str(place))
+            key = (info.digest, str(place), precision)
             if key not in self._loaded:
                 if place.type == "cpu":
                     keep_blocks()
                 self._loaded.clear()
-                self._loaded[key] = self._load(info, place)
+                self._loaded[key] = self._load(info, place, precision)
             yield self._loaded[key]
 
 
 def choose_device(wish: str) -> torch.device:
-    """The torch device for a setting; "" takes CUDA where there is one. Raises InputError for one that is not there."""
+    """The torch device for a setting; "" takes CUDA where there is one, else Apple's MPS, else the CPU. Raises
+    InputError for one that is not there."""
     if not wish:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}
+        return torch.device(next(name for name, is_there in there.items() if is_there()))
     try:
         torch.empty(0, device=wish)
         return torch.device(wish)
@@ -78,18 +81,23 @@ def choose_device(wish: str) -> torch.device:
         raise InputError(f"PSEUDOWORD_DEVICE is {wish!r}: {str(error).splitlines()[0]}") from None
 
 
-def place_of_work(wish: str) -> tuple[str, str]:
-    """Where a setting lets this process work, for records: the device (`cpu`, or `cuda` with the card's name) and the
+def place_of_work(device: str, precision: Precision = "") -> tuple[str, str]:
+    """Where settings let this process work, for records: the device (`cpu`, or `cuda` with the card's name) and the
     U-Net's number type. Loads nothing. Raises InputError for a device that is not there."""
-    place = choose_device(wish)
+    place = choose_device(device)
     name = f"{place.type} ({torch.cuda.get_device_name(place)})" if place.type == "cuda" else place.type
-    return name, str(number_type(place)).removeprefix("torch.")
+    return name, str(number_type(place, precision)).removeprefix("torch.")
 
 
-def load(info: BaseModelInfo, device: torch.device, dtype: torch.dtype | None = None) -> Backbone:
-    """Load a base model anew; `dtype` overrides the type of every part. Raises InputError if it does not load."""
-    return KINDS[info.kind](info, device, dtype)
+def load(
+    info: BaseModelInfo, device: torch.device, dtype: torch.dtype | None = None, precision: Precision = ""
+) -> Backbone:
+    """Load a base model anew; `precision` is the U-Net's type, `dtype` overrides that of every part. Raises InputError
+    if it does not load."""
+    return KINDS[info.kind](info, device, dtype, precision)
 
 
-resident: Resident[BaseModelInfo, Backbone] = Resident(load)
+resident: Resident[BaseModelInfo, Backbone] = Resident(
+    lambda info, device, precision: load(info, device, precision=precision)
+)
 """The base model of this process."""

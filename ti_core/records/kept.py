@@ -27,11 +27,11 @@ class Manifest(Document):
     """All there is to know of one judged run. Written after every blob it names.
 
     Schema 2 added the table, per-picture scores and second opinions; schema 3 the report's verdict, device and number
-    type. Manifests of earlier schemas read on without them.
+    type; schema 4 those of every checkpoint. Manifests of earlier schemas read on without them.
     """
 
-    SCHEMA: ClassVar[int] = 3
-    schema_version: int = 3
+    SCHEMA: ClassVar[int] = 4
+    schema_version: int = 4
     plan: Plan
     prepared: PreparedSet
     checkpoints: tuple[Checkpoint, ...]
@@ -50,6 +50,11 @@ class Manifest(Document):
     """Number type of the U-Net there. Neither is in a key: the same work on another device is the same work
     (docs/decisions/0013)."""
     created: datetime = Field(default_factory=now)
+
+    @property
+    def trained_on(self) -> str:
+        """Devices and number types of the checkpoints, each once; empty before schema 4. A run may go on elsewhere."""
+        return "; ".join(dict.fromkeys(f"{one.device}, {one.dtype}" for one in self.checkpoints if one.device))
 
     @property
     def verdict(self) -> Verdict:

@@ -134,6 +134,10 @@ class Checkpoint(Record):
     """Mean L2 norm of the vectors."""
     loss: float
     """Mean training loss since the checkpoint before."""
+    device: str = ""
+    """Where it was trained (`cpu`, or `cuda` with the card's name); empty in manifests before schema 4."""
+    dtype: str = ""
+    """Number type of the U-Net there."""
 
 
 class Trained(Record):

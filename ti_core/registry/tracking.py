@@ -147,7 +147,7 @@ class Registry:
             client.log_text(run_id, manifest.decision.model_dump_json(indent=1), "decision.json")
             client.log_text(run_id, _table(manifest), "scores.csv")
             _log_pictures_table(client, run_id, manifest)
-            where = {"device": manifest.device, "dtype": manifest.dtype}
+            where = {"device": manifest.device, "dtype": manifest.dtype, "trained_on": manifest.trained_on}
             client.log_batch(run_id, tags=[RunTag(*tag) for tag in where.items() if tag[1]])
             client.set_tag(run_id, "mlflow.note.content", manifest.report.reason or manifest.decision.explanation)
         return models

@@ -24,12 +24,20 @@ STATE_SECONDS = 15.0
 
 
 class Keeper:
-    """The files of one concept's training. `checkpoints` are those made before; `name` is for sentences."""
+    """The files of one concept's training. `checkpoints` are those made before; `name` is for sentences; `place` is the
+    device and the number type that new ones are made on."""
 
     def __init__(
-        self, name: str, store: Store, files: StateFiles, checkpoints: list[Checkpoint], thread: ThreadPoolExecutor
+        self,
+        name: str,
+        store: Store,
+        files: StateFiles,
+        checkpoints: list[Checkpoint],
+        thread: ThreadPoolExecutor,
+        place: tuple[str, str],
     ) -> None:
         self._name, self._store, self._files, self._thread = name, store, files, thread
+        self._device, self._dtype = place
         self._checkpoints = checkpoints
         self._line = deque[CheckpointReady | TrainingState]()
         self._writing: Future[None] | None = None
@@ -84,7 +92,10 @@ class Keeper:
                 case CheckpointReady() as event:
                     vectors = {name: rows.numpy() for name, rows in event.state.vectors.items()}
                     blob = put_blob(self._store, formats.write_checkpoint(vectors))
-                    kept = Checkpoint(step=event.step, vectors=blob, norm=event.norm, loss=event.loss)
+                    kept = Checkpoint(
+                        step=event.step, vectors=blob, norm=event.norm, loss=event.loss, device=self._device,
+                        dtype=self._dtype,
+                    )  # fmt: skip
                     self._checkpoints.append(kept)
                 case state:
                     self._files.write(state, self._checkpoints)

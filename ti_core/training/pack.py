@@ -23,7 +23,7 @@ def run_pass(pack: Sequence[Slot], model: Backbone, filler: int) -> None:
     inert samples keep the batch shape."""
     losses = losses_of(pack, [slot.draws() for slot in pack], model, filler)
     # Summed over the pack: a slot's gradient must not depend on how many others there are.
-    shares = [loss / slot.job.config.accumulation for slot, loss in zip(pack, losses, strict=True)]
+    shares = [slot.share(loss) for slot, loss in zip(pack, losses, strict=True)]
     torch.autograd.backward(torch.stack(shares).sum())
     for slot, loss in zip(pack, losses, strict=True):
         slot.take(loss)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ti_core import keys, progress
 from ti_core.backbone.base import Backbone
-from ti_core.backbone.resident import resident
+from ti_core.backbone.resident import place_of_work, resident
 from ti_core.config import Packing
 from ti_core.errors import InputError, ServiceError
 from ti_core.images.preprocess import mask_square, png, square
@@ -61,7 +61,7 @@ def prepare(plan: Plan, settings: Settings, store: Store) -> PreparedSet:
         pixels_N3HW = torch.stack([_pixels(np.asarray(picture)) for picture in pictures])
         if training.mirror:
             pixels_N3HW = torch.cat([pixels_N3HW, pixels_N3HW.flip(-1)])
-        with resident(plan.base, settings.device) as model:
+        with resident(plan.base, settings.device, settings.precision) as model:
             # One at a time: memory stays that of one picture, and a picture's latent does not depend on its company.
             encoded = [model.encode_pictures(one.unsqueeze(0)) for one in pixels_N3HW]
         mean, std = (torch.cat(parts).cpu() for parts in zip(*encoded, strict=True))
@@ -112,14 +112,15 @@ def run_training(
     """
     concepts = dict[str, _Concept]()
     pause = Pause(60 * packing.minutes)
+    place = place_of_work(settings.device, settings.precision)
     with (
-        resident(work[0][0].base, settings.device) as model,
+        resident(work[0][0].base, settings.device, settings.precision) as model,
         ThreadPoolExecutor(1, "states") as thread,
         noting_signals(pause),
     ):
         for plan, prepared in work:
             if run_key(plan) not in concepts:
-                concepts[run_key(plan)] = _begun(plan, prepared, store, thread)
+                concepts[run_key(plan)] = _begun(plan, prepared, store, thread, place)
         still = [one for one in concepts.values() if not one.ended]
         slots = _slots(still, packing, model, say)
         with _compiled(model) if packing.compile else contextlib.nullcontext():
@@ -162,12 +163,14 @@ class _Concept:
     reason: str = ""
 
 
-def _begun(plan: Plan, prepared: PreparedSet, store: Store, thread: ThreadPoolExecutor) -> _Concept:
+def _begun(
+    plan: Plan, prepared: PreparedSet, store: Store, thread: ThreadPoolExecutor, place: tuple[str, str]
+) -> _Concept:
     name, files = plan.concept.name, StateFiles(store, run_key(plan), plan.train_key)
     state, checkpoints = files.newest()
     if state:
         log.info("Training of %s goes on from step %d.", name, state.step)
-    keeper = Keeper(name, store, files, checkpoints, thread)
+    keeper = Keeper(name, store, files, checkpoints, thread, place)
     return _Concept(plan, prepared, keeper, state, state.step if state else 0, bool(state and state.finished))
 
 

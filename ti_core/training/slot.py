@@ -19,6 +19,7 @@ from ti_core.errors import InputError
 from ti_core.training import early_stop, norms
 from ti_core.training.draws import Draws, draw
 from ti_core.training.events import CheckpointReady, ConceptJob, Event, Failed, Finished, Progress
+from ti_core.training.scale import LossScale
 from ti_core.training.state import TrainingState
 
 REPORT_EVERY = 10
@@ -59,6 +60,9 @@ class Slot:
             rows_VD.requires_grad_(True)
         self._optimizer = torch.optim.Adam(list(self.rows.values()), lr=job.config.learning_rate)
         self._rate = _rate_factors(job)
+        self._scale: LossScale | None = None
+        if model.unet_dtype == torch.float16:
+            self._scale = (state and state.scale) or LossScale()
         self.step = state.step if state else 0
         for name, rows_VD in self.rows.items():
             zero_VD = torch.zeros_like(rows_VD, requires_grad=False)
@@ -77,6 +81,8 @@ class Slot:
         self._losses = list[Tensor]()
         """On the device, of steps whose loss was not fetched yet."""
         self._pass_losses = list[Tensor]()
+        self._passed_over = 0
+        """Steps since the last report whose loss overflowed."""
         self._since_checkpoint = list(state.losses) if state else []
         self._fixed_losses = list(state.fixed_losses) if state else []
         self._drawn: Draws | None = None
@@ -93,13 +99,18 @@ class Slot:
         """The samples that early stopping watches."""
         return early_stop.fixed_batch(self.job.config.seed, *self._draw_sizes())
 
+    def share(self, loss: Tensor) -> Tensor:
+        """The pass's part of what is differentiated for the step, which `take` expects in the rows' gradients."""
+        part = loss / self.job.config.accumulation
+        return part * self._scale.value if self._scale else part
+
     def take(self, loss: Tensor) -> None:
-        """Receive the loss of the pass, whose gradient (over `accumulation`) is in the rows, and step if it was the
-        last one of the step. Where the device's memory is spent (torch.OutOfMemoryError) no step was taken."""
+        """Receive the loss of the pass, and step if it was the last one of the step. Where the device's memory is spent
+        (torch.OutOfMemoryError) no step was taken."""
         config = self.job.config
         self._pass_losses.append(loss.detach())
         self._pass += 1
-        if self._pass < config.accumulation:
+        if self._pass < config.accumulation or (self._scale and not self._unscaled(self._scale)):
             return
         changed = [*self.rows.values(), *(one for kept in self._optimizer.state.values() for one in kept.values())]
         with torch.no_grad():
@@ -112,13 +123,38 @@ class Slot:
                 for one, as_it_was in zip(changed, before, strict=True):
                     one.copy_(as_it_was)
                 raise
-        self._optimizer.zero_grad(set_to_none=True)
         self._losses.append(torch.stack(self._pass_losses).mean())
-        self._pass_losses.clear()
-        self._pass, self._drawn = 0, None
+        self._next_step()
+
+    def _unscaled(self, scale: LossScale) -> bool:
+        """Whether the step can be taken: its gradients are then free of the scale.
+
+        Where they overflowed, the step is to be done again, from the same draws, at half the scale. Where the loss
+        itself did, in the U-Net's forward pass, no scale helps: the step is passed over. Costs a wait for the device.
+        """
+        gradients = [rows.grad for rows in self.rows.values() if rows.grad is not None]
+        finite = [torch.stack(self._pass_losses).isfinite().all(), *(one.isfinite().all() for one in gradients)]
+        loss_is, *gradients_are = torch.stack(finite).tolist()
+        if loss_is and all(gradients_are):
+            for one in gradients:
+                one.div_(scale.value)
+            self._scale = scale.after_sound_step()
+            return True
+        if loss_is and scale.value > 1:
+            self._scale = scale.halved()
+            self.forget_pass()
+        else:
+            self._passed_over += 1
+            for kept in self._optimizer.state.values():
+                kept["step"] += 1  # it counts like `step`, from which it is made anew where training is resumed
+            self._next_step()
+        return False
+
+    def _next_step(self) -> None:
+        self.forget_pass()
         self.step += 1
         self.has_news = True
-        self.is_to_watch = config.stop_early and self.step % self._watched_every == 0
+        self.is_to_watch = self.job.config.stop_early and self.step % self._watched_every == 0
 
     def watched(self, loss: float) -> None:
         """Receive the loss of the fixed batch, on which early stopping decides."""
@@ -175,6 +211,7 @@ class Slot:
             (*self._since_checkpoint, *(loss.item() for loss in self._losses)),
             tuple(self._fixed_losses),
             finished,
+            self._scale,
         )
 
     def forget_pass(self) -> None:
@@ -210,6 +247,13 @@ class Slot:
 
     def _failure(self, losses: list[float], norm: float) -> str:
         name, rate = self.job.name, self.job.config.learning_rate
+        passed_over, self._passed_over = self._passed_over, 0
+        if passed_over and not losses:
+            return (
+                f"the loss of {name} was finite in none of the last {passed_over} steps, by step {self.step}: the base "
+                "model's numbers are too large for fp16 (set PSEUDOWORD_PRECISION to bf16 or fp32), or the learning "
+                f"rate ({rate:g}) is too high."
+            )
         if not all(map(math.isfinite, losses)):
             return (
                 f"the loss of {name} is not finite by step {self.step}: lower the learning rate ({rate:g}), and check "

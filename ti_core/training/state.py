@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from safetensors import SafetensorError
@@ -19,10 +19,12 @@ from torch import Tensor
 from ti_core.errors import IntegrityError, NotFoundError
 from ti_core.records import Checkpoint
 from ti_core.store import Store
+from ti_core.training.scale import LossScale
 
 log = logging.getLogger(__name__)
 
-STATE_VERSION = 2
+STATE_VERSION, OLDEST = 3, 2
+"""Version 3 added the loss scale, and where each checkpoint was made."""
 _FILES = ("training-a.safetensors", "training-b.safetensors")
 
 
@@ -41,6 +43,8 @@ class TrainingState:
     losses: tuple[float, ...] = ()
     fixed_losses: tuple[float, ...] = ()
     finished: bool = False
+    scale: LossScale | None = None
+    """Of a U-Net that computes in fp16."""
 
 
 def to_bytes(state: TrainingState, train_key: str, checkpoints: list[Checkpoint]) -> bytes:
@@ -55,6 +59,7 @@ def to_bytes(state: TrainingState, train_key: str, checkpoints: list[Checkpoint]
         "step": str(state.step),
         "finished": json.dumps(state.finished),
         "checkpoints": json.dumps([checkpoint.model_dump(mode="json") for checkpoint in checkpoints]),
+        "scale": json.dumps(state.scale and asdict(state.scale)),
     }
     return save(tensors, metadata=metadata | {"sha256": _digest(tensors, metadata)})
 
@@ -64,7 +69,7 @@ def from_bytes(data: bytes, train_key: str, source: str) -> tuple[TrainingState,
     try:
         metadata = _metadata(data)
         version = int(metadata["schema_version"])
-        if version != STATE_VERSION:
+        if not OLDEST <= version <= STATE_VERSION:
             age = "a newer" if version > STATE_VERSION else "an older"
             raise IntegrityError(f"{source} was written by {age} Pseudoword and cannot be gone on from.")
         tensors = load(data)
@@ -73,13 +78,14 @@ def from_bytes(data: bytes, train_key: str, source: str) -> tuple[TrainingState,
         if metadata["train_key"] != train_key:
             raise IntegrityError(f"{source} belongs to other work ({metadata['train_key']}).")
         losses, fixed_losses = (tuple(tensors.pop(name).tolist()) for name in ("losses", "fixed_losses"))
+        scale = json.loads(metadata.get("scale", "null"))
         groups: dict[str, dict[str, Tensor]] = {"vectors": {}, "first": {}, "second": {}}
         for key, tensor in tensors.items():
             group, name = key.split(".", 1)
             groups[group][name] = tensor
         state = TrainingState(
             int(metadata["step"]), groups["vectors"], groups["first"], groups["second"], losses, fixed_losses,
-            json.loads(metadata["finished"]),
+            json.loads(metadata["finished"]), LossScale(**scale) if scale else None,
         )  # fmt: skip
         return state, [Checkpoint.model_validate(item) for item in json.loads(metadata["checkpoints"])]
     except (SafetensorError, KeyError, TypeError, ValueError) as error:

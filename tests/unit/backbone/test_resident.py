@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import torch
 from PIL import Image
 
 from tests.tiny import save_sd1
+from ti_core.backbone.base import number_type
 from ti_core.backbone.folder import find_base
-from ti_core.backbone.resident import Resident, choose_device, resident
-from ti_core.config import EvaluationConfig
+from ti_core.backbone.resident import Resident, choose_device, place_of_work, resident
+from ti_core.config import EvaluationConfig, Precision
 from ti_core.errors import InputError
 from ti_core.sampling.generate import generate
 from ti_core.settings import Settings
@@ -72,8 +74,8 @@ def test_two_threads_that_make_pictures_make_the_ones_that_one_makes(tmp_path: P
 
 def test_a_resident_is_one_threads_until_it_gives_it_back() -> None:
     loaded = list[str]()
-    one = Resident(lambda info, place: loaded.append(info.digest) or object())
-    other = Resident(lambda info, place: object())
+    one = Resident(lambda info, place, precision: loaded.append(info.digest) or object())
+    other = Resident(lambda info, place, precision: object())
     lent, free, order = threading.Event(), threading.Event(), list[str]()
 
     def hold() -> None:
@@ -102,16 +104,55 @@ def test_a_resident_is_one_threads_until_it_gives_it_back() -> None:
 
 
 def test_a_thread_that_fails_gives_it_back() -> None:
-    one = Resident(lambda info, place: object())
+    one = Resident(lambda info, place, precision: object())
     with pytest.raises(ValueError, match="torn out"), one(Named("a"), "cpu"):
         raise ValueError("torn out")
     with ThreadPoolExecutor(1) as thread:
         assert thread.submit(lambda: one(Named("a"), "cpu").__enter__()).result(10)
 
 
-def test_devices() -> None:
+def test_another_number_type_is_another_model(tmp_path: Path) -> None:
+    base = find_base(str(save_sd1(tmp_path / "sd1")))
+    with resident(base, "cpu", "bf16") as asked:
+        assert asked.unet_dtype == next(asked.unet.parameters()).dtype == torch.bfloat16
+        assert {part.dtype for name, part in asked.parts.items() if name != "unet"} == {torch.float32}
+    with resident(base, "cpu") as own:
+        assert own.unet_dtype == torch.float32
+    assert place_of_work("cpu", "fp16") == ("cpu", "float16")
+    assert place_of_work("cpu") == ("cpu", "float32")
+
+
+@pytest.mark.parametrize(
+    ("capability", "wish", "wanted"),
+    [
+        ((9, 0), "", torch.bfloat16),
+        ((8, 0), "", torch.bfloat16),
+        ((7, 5), "", torch.float16),
+        ((7, 0), "", torch.float16),
+        ((6, 1), "", torch.float32),
+        ((9, 0), "fp16", torch.float16),
+        ((7, 5), "fp32", torch.float32),
+    ],
+)
+def test_the_number_type_is_what_the_card_computes_in(
+    capability: tuple[int, int], wish: Precision, wanted: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """H100, A100, T4, V100, GTX 1080; torch calls bf16 supported on a T4, too, where it is emulated."""
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or capability[0] >= 8
+    )
+    assert number_type(torch.device("cuda"), wish) == wanted
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_device("cpu") == torch.device("cpu")
-    assert choose_device("").type in {"cpu", "cuda"}
+    for cuda, mps, wanted in ((True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda mps=mps: mps)
+        assert choose_device("").type == wanted
+    assert number_type(torch.device("mps")) == torch.float32
     for wish in ("cuda:99", "toaster"):
         with pytest.raises(InputError, match=rf"PSEUDOWORD_DEVICE is '{wish}'"):
             choose_device(wish)

@@ -49,11 +49,18 @@ def test_all_that_the_manifest_names_is_in_the_store_and_nothing_is_visible(stor
     assert list(store.keys("concepts/")) == []
 
 
-def test_it_says_where_it_was_judged(store: FolderStore) -> None:
-    made = assembled(judged(store), store, STEPS[0])
+def test_it_says_where_it_was_trained_and_judged(store: FolderStore) -> None:
+    run = judged(store)
+    places = [("cuda (Tesla T4)", "float16"), ("cpu", "float32")]
+    checkpoints = tuple(
+        one.model_copy(update={"device": place[0], "dtype": place[1]})
+        for one, place in zip(run.checkpoints, places, strict=True)
+    )
+    made = assembled(run.model_copy(update={"checkpoints": checkpoints}), store, STEPS[0])
     assert (made.device, made.dtype) == ("cpu", "float32")
     text = get_blob(store, made.page).decode()
-    assert "<dd>cpu</dd>" in text and "<dd>float32</dd>" in text
+    assert "<dd>cpu, float32</dd>" in text and "<dd>cuda (Tesla T4), float16; cpu, float32</dd>" in text
+    assert "Trained on" not in get_blob(store, assembled(run, store, STEPS[0]).page).decode(), "an older manifest"
 
 
 def test_assembling_again_gives_the_same_files(store: FolderStore) -> None:

@@ -155,6 +155,10 @@ def test_mirror_logs_one_ranked_model_per_checkpoint(
     registry: Registry, client: MlflowClient, store: Store, read: Callable[[str], bytes]
 ) -> None:
     manifest = judged(store, name="mirrored").model_copy(update={"device": "cuda", "dtype": "bfloat16"})
+    first, second = manifest.checkpoints
+    elsewhere = {"device": "cuda (Tesla T4)", "dtype": "float16"}
+    checkpoints = (first.model_copy(update=elsewhere), second.model_copy(update={"device": "cpu", "dtype": "float32"}))
+    manifest = manifest.model_copy(update={"checkpoints": checkpoints})
     run_id = registry.open_run(manifest.plan)
     models = registry.mirror(run_id, manifest, read)
 
@@ -180,6 +184,7 @@ def test_mirror_logs_one_ranked_model_per_checkpoint(
     assert [metric.step for metric in client.get_metric_history(run_id, "clip_t")] == [20, 40]
     assert run.data.tags["mlflow.note.content"] == manifest.report.reason
     assert (run.data.tags["device"], run.data.tags["dtype"]) == ("cuda", "bfloat16")
+    assert run.data.tags["trained_on"] == "cuda (Tesla T4), float16; cpu, float32"
     assert {"page.html", "contact-sheet.png", "decision.json", "scores.csv"} <= {
         artifact.path for artifact in client.list_artifacts(run_id)
     }

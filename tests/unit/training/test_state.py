@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
 
 from ti_core.errors import IntegrityError
 from ti_core.records import Checkpoint
 from ti_core.store.folder import FolderStore
-from ti_core.training.state import StateFiles, TrainingState, from_bytes, to_bytes
+from ti_core.training.scale import LossScale
+from ti_core.training.state import StateFiles, TrainingState, _digest, from_bytes, to_bytes
 
 KEY = "0123456789abcdef"
 CHECKPOINTS = [
@@ -36,6 +37,27 @@ def test_round_trip_to_the_bit() -> None:
     for name in ("vectors", "first_moment", "second_moment"):
         assert torch.equal(getattr(before, name)["clip_l"], getattr(after, name)["clip_l"])
         assert getattr(after, name)["clip_l"].dtype == torch.float32
+
+
+def test_a_loss_scale_goes_in_and_comes_out() -> None:
+    scaled = replace(state(), scale=LossScale(2.0**13, 77))
+    assert from_bytes(to_bytes(scaled, KEY, CHECKPOINTS), KEY, "here")[0].scale == LossScale(2.0**13, 77)
+    assert from_bytes(to_bytes(state(), KEY, CHECKPOINTS), KEY, "here")[0].scale is None
+
+
+def test_a_state_of_the_version_before_is_gone_on_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no scale, and its checkpoints do not say where they were made."""
+    before = CHECKPOINTS[0].model_dump(exclude={"device", "dtype"})
+    monkeypatch.setattr("ti_core.training.state.STATE_VERSION", 2)
+    data = to_bytes(state(), KEY, [])
+    tensors, metadata = load(data), dict(json.loads(data[8 : _header(data)])["__metadata__"])
+    del metadata["scale"], metadata["sha256"]
+    metadata["checkpoints"] = json.dumps([before])
+    old = save(tensors, metadata=metadata | {"sha256": _digest(tensors, metadata)})
+    monkeypatch.undo()
+    after, checkpoints = from_bytes(old, KEY, "here")
+    assert after.step == 4 and after.scale is None
+    assert checkpoints == [CHECKPOINTS[0]]
 
 
 def test_it_is_kilobytes() -> None:
@@ -92,7 +114,7 @@ def test_state_of_other_work_is_refused() -> None:
         from_bytes(to_bytes(state(), KEY, CHECKPOINTS), "f" * 16, "over there")
 
 
-@pytest.mark.parametrize(("version", "age"), [(1, "an older"), (3, "a newer")])
+@pytest.mark.parametrize(("version", "age"), [(1, "an older"), (4, "a newer")])
 def test_state_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch, version: int, age: str) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("ti_core.training.state.STATE_VERSION", version)
