@@ -10,7 +10,8 @@ vectors) within one standard error of the best, as the product's rule takes the 
 difference to the best over subjects. The other half, which had no say, tells how good the chosen setting and those
 beside it are.
 
-Then, how many sampler steps a judge needs: CLIP-I of the same words at few steps, ranked against 50.
+Then the guidance that the chosen setting's words are drawn with, read the same way on both halves; and how many sampler
+steps a judge needs: CLIP-I of the same words at few steps, ranked against 50.
 
 Writes docs/benchmarks/defaults.md; what was read lies in work/defaults until it is removed.
 """
@@ -18,7 +19,7 @@ Writes docs/benchmarks/defaults.md; what was read lies in work/defaults until it
 import argparse
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,8 +53,9 @@ VECTORS = (2, 4)
 """Beside one, at the best rate of one."""
 DRAWN = 8_000
 """Seed of the pictures."""
-GUIDANCE = DEFAULTS["miniature"]["evaluation"]["guidance"]
-SAMPLER_STEPS = DEFAULTS["miniature"]["evaluation"]["sampler_steps"]
+_SHIPPED = DEFAULTS["miniature"]["evaluation"]
+SHIPPED = Sampling(_SHIPPED["sampler"], _SHIPPED["sampler_steps"], _SHIPPED["guidance"], 64)
+GUIDANCES = (2.0, 3.0, 4.0, 6.0)
 FEWER, WHOLE = (4, 8, 16), 50
 
 
@@ -97,16 +99,16 @@ class Bench:
         self.truth = json.loads((CONCEPTS.parent / "truth.json").read_text())
 
     def draw(
-        self, name: str, vectors: NDArray[np.float32], prompts: Sequence[str], steps: int = SAMPLER_STEPS
+        self, name: str, vectors: NDArray[np.float32], prompts: Sequence[str], how: Sampling = SHIPPED
     ) -> NDArray[np.uint8]:
         """One picture for each prompt with a word, [P, H, W, 3]."""
         word = f"<{name}>"
         told = encode(self.model, [one.format(word) for one in prompts], {word: {ENCODER: vectors}})
-        return sample(self.model, told, [DRAWN] * len(prompts), Sampling("ddim", steps, GUIDANCE, 64))
+        return sample(self.model, told, [DRAWN] * len(prompts), how)
 
-    def see(self, name: str, vectors: NDArray[np.float32]) -> Seen:
+    def see(self, name: str, vectors: NDArray[np.float32], how: Sampling = SHIPPED) -> Seen:
         """What the reader sees in pictures of a word."""
-        made = self.draw(name, vectors, (*PLAIN, *EDITS))
+        made = self.draw(name, vectors, (*PLAIN, *EDITS), how)
         seen = self.reader.read(torch.from_numpy(made).permute(0, 3, 1, 2).float() / 127.5 - 1)
         return Seen(
             parts_right(seen[: len(PLAIN)], **self.truth[name]), obeyed(seen[len(PLAIN) :], list(EDITS.values()))
@@ -167,10 +169,10 @@ def ranks(bench: Bench, names: Sequence[str], setting: Setting, half: str) -> li
     told: dict[int, list[float]] = {}
     for many in (*FEWER, WHOLE):
         told[many] = [
-            float((bench.judge.image_features(made) @ likeness[name].T).mean())
+            float((bench.judge.image_features([Image.fromarray(one) for one in made]) @ likeness[name].T).mean())
             for name in names
             for step in steps
-            for made in [[Image.fromarray(p) for p in bench.draw(name, words[f"{name}/{step}"], PLAIN, many)]]
+            for made in [bench.draw(name, words[f"{name}/{step}"], PLAIN, SHIPPED._replace(steps=many))]
         ]
         print(f"{many} sampler steps drawn", flush=True)
     return [
@@ -179,21 +181,36 @@ def ranks(bench: Bench, names: Sequence[str], setting: Setting, half: str) -> li
     ]
 
 
+def guided(bench: Bench, names: Sequence[str], setting: Setting, half: str) -> list[str]:
+    """A cell for every guidance: truth of the setting's words (parts, obeyed), mean over subjects."""
+    words = load_file(WORK / f"{half}-{setting.rate:g}-{setting.vectors}.safetensors")
+    cells = []
+    for guidance in GUIDANCES:
+        how = SHIPPED._replace(guidance=guidance)
+        cells.append(cell([bench.see(name, words[f"{name}/{setting.steps}"], how) for name in names]))
+        print(f"{half}, guidance {guidance:g}: {cells[-1]}", flush=True)
+    return cells
+
+
+def cell(seen: Collection[Seen]) -> str:
+    """Mean truth over subjects (parts, obeyed)."""
+    parts, told = (statistics.fmean(getattr(one, which) for one in seen) for which in Seen._fields)
+    return f"**{statistics.fmean(one.truth for one in seen):.3f}** ({parts:.2f}, {told:.2f})"
+
+
 def table(found: Found) -> list[str]:
     """Rows of rates and vectors, columns of steps: mean truth (parts, obeyed)."""
     steps = sorted({one.steps for one in found})
     lines = [f"| rate | vectors | {' | '.join(f'step {step}' for step in steps)} |", "|---" * (len(steps) + 2) + "|"]
     for rate, vectors in sorted({(one.rate, one.vectors) for one in found}, key=lambda one: one[::-1]):
-        cells = []
-        for step in steps:
-            seen = found[Setting(rate, vectors, step)].values()
-            parts, told = (statistics.fmean(getattr(one, which) for one in seen) for which in Seen._fields)
-            cells.append(f"**{statistics.fmean(one.truth for one in seen):.3f}** ({parts:.2f}, {told:.2f})")
+        cells = [cell(found[Setting(rate, vectors, step)].values()) for step in steps]
         lines.append(f"| {rate:g} | {vectors} | {' | '.join(cells)} |")
     return lines
 
 
-def page(first: Found, second: Found, chosen: Setting, drawn: Sequence[str]) -> str:
+def page(
+    first: Found, second: Found, chosen: Setting, guidances: Mapping[str, Sequence[str]], drawn: Sequence[str]
+) -> str:
     """The page in Markdown: both halves, what was chosen, and what it is worth on the half that had no say."""
     now = DEFAULTS["miniature"]["training"]
     shipped = Setting(now["learning_rate"], 1, now["steps"])
@@ -218,6 +235,9 @@ def page(first: Found, second: Found, chosen: Setting, drawn: Sequence[str]) -> 
             f"({gap - reach * error:+.3f} to {gap + reach * error:+.3f}, 95% over subjects)"
         )
     lines += [
+        "", "## Guidance", "", f"The words of {chosen.steps} steps at {chosen.rate:g}.", "",
+        f"| half | {' | '.join(f'{one:g}' for one in GUIDANCES)} |", "|---" * (len(GUIDANCES) + 1) + "|",
+        *(f"| {half} | {' | '.join(cells)} |" for half, cells in guidances.items()),
         "", "## Sampler steps", "",
         f"The same words at {2 * EVERY}, {4 * EVERY}, … steps of training, drawn in few and in {WHOLE} DDIM steps for the plain prompts: does CLIP-I "
         "rank them alike?", "",
@@ -246,9 +266,10 @@ def main() -> None:
     second: dict[Setting, dict[str, Seen]] = {}
     for rate, vectors in sorted({(chosen.rate, chosen.vectors), (now, 1)}):
         second |= bench.arm(halves["second"], rate, vectors, "second")
+    guidances = {half: guided(bench, some, chosen, half) for half, some in halves.items()}
     drawn = ranks(bench, halves["first"], chosen, "first")
     path = DOCS / "defaults.md"
-    path.write_text(page(first, second, chosen, drawn))
+    path.write_text(page(first, second, chosen, guidances, drawn))
     print(path)
 
 

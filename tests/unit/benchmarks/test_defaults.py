@@ -36,7 +36,7 @@ def test_the_page_tells_both_halves_and_what_the_choice_is_worth_on_the_other() 
     chosen, shipped = Setting(1e-2, 1, 60), Setting(5e-3, 1, 100)
     first = {Setting(rate, 1, steps): of("5566") for rate in (5e-3, 1e-2) for steps in (60, 100)}
     second = first | {chosen: of("7766"), shipped: of("5544")}
-    told = page(first, second, chosen, ["| 4 | 0.6 | 0.9 |"])
+    told = page(first, second, chosen, {"first": ["a"] * 4}, ["| 4 | 0.6 | 0.9 |"])
     assert "**60 steps at 0.01, 1 vector**" in told
     assert "Chosen − shipped (100 steps at 0.005, 1): +0.200 (+0.200 to +0.200" in told
     assert "| 0.005 | 1 | **0.550** (0.55, 0.55) | **0.450** (0.45, 0.45) |" in told
