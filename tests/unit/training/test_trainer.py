@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.func import functional_call
@@ -14,6 +15,7 @@ from torch.func import functional_call
 from tests.tiny import checkpoints, job, last_vectors, miniature, stock_pipeline, tiny_sd1
 from ti_core.backbone.base import Backbone
 from ti_core.backbone.sd1 import ENCODER
+from ti_core.images.preprocess import square
 from ti_core.training.draws import draw
 from ti_core.training.events import CheckpointReady, ConceptJob, Failed, Finished, Progress
 from ti_core.training.trainer import train
@@ -45,13 +47,17 @@ def fingerprint(model: Backbone) -> dict[str, str]:
 
 def test_thirty_steps_bring_the_vectors_nearer_to_the_concept_and_change_nothing_else() -> None:
     model = miniature()
-    wanted = job(model, vectors=2, steps=30, checkpoint_every=30, learning_rate=2e-2)
+    squares = [square(path.read_bytes(), 64) for path in sorted(Path("examples/concepts/moss").glob("*.png"))]
+    pixels = torch.stack([torch.from_numpy(np.array(one)) for one in squares]).permute(0, 3, 1, 2) / 127.5 - 1
+    mean, std = model.encode_pictures(pixels)
+    made = job(model, vectors=2, steps=30, checkpoint_every=30, learning_rate=2e-2)
+    wanted = replace(made, mean=mean, std=std, start_phrase="monster")
     before = fingerprint(model)
     final = last_vectors(train([wanted], model))
     assert fingerprint(model) == before
     start = model.initial_vectors(wanted.start_phrase, 2)[ENCODER]
     first, last = fixed_loss(model, wanted, start), fixed_loss(model, wanted, final)
-    assert last < 0.99 * first, f"from {first:.4f} to {last:.4f}"
+    assert last < 0.95 * first, f"from {first:.4f} to {last:.4f}"
 
 
 def test_events_come_in_order() -> None:
