@@ -19,7 +19,7 @@ from ti_core.choosing.comparing import differences
 from ti_core.progress import Event, Judged, Lines, Stage, Trained, listening
 from ti_core.records import BatchRow, Champion, Manifest, Outcome, blob_key
 from ti_core.reporting.figures import averages, caveats, figures
-from ti_core.reporting.words import in_words
+from ti_core.reporting.words import TOY, command_of, in_words, real_lines
 from ti_core.store import Store
 
 # Reasons, paths and numbers are shown as they are: brackets in them are no markup.
@@ -90,7 +90,8 @@ class _Bars:
 
 def show_outcome(outcome: Outcome, manifest: Manifest, page: str, earlier: str = "") -> None:
     """Tell how a run ended and where to look; `earlier` says that an earlier version did it."""
-    colour = {"published": "green", "rejected": "red"}.get(outcome.status, "yellow")
+    toy = manifest.plan.base.kind == "miniature"
+    colour = {"published": "yellow" if toy else "green", "rejected": "red"}.get(outcome.status, "yellow")
     word = manifest.plan.concept.placeholder
     out.print(Text.assemble("\n", (outcome.status, f"bold {colour}"), f" {word}: {outcome.reason}"))
     if earlier:
@@ -108,7 +109,16 @@ def show_outcome(outcome: Outcome, manifest: Manifest, page: str, earlier: str =
     _tell_protocol(manifest)
     if outcome.version is not None:
         out.print(f"Registered as version {outcome.version} of {outcome.concept}.{outcome.base}.")
+    if toy:
+        show_toy(command_of(manifest.plan.concept), out)
     out.print(f"Page: {page}", soft_wrap=True)
+
+
+def show_toy(command: str, console: Console) -> None:
+    """Tell that this is the miniature, and the two lines that make it real; `command` is the second."""
+    console.print(TOY, style="yellow")
+    for line in real_lines(command):
+        console.print(f"  {line}", soft_wrap=True, highlight=False)
 
 
 def _tell_protocol(manifest: Manifest) -> None:
@@ -209,6 +219,8 @@ def show_batch(rows: Sequence[BatchRow], page: Path) -> None:
         ended = f"skipped ({row.outcome})" if row.status == "skipped" and row.outcome else row.status
         table.add_row(row.concept, ended, "" if row.step is None else str(row.step), score, row.reason)
     out.print(table)
+    if any(row.toy for row in rows):
+        show_toy("ti batch SOURCE", out)
     for one in averages(rows):
         reach = "" if one.reach is None else f" ± {one.reach:.3f}"
         quoted = "" if one.quoted is None else f" (published, on Stable Diffusion: {one.quoted:.3f})"

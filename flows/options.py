@@ -64,7 +64,8 @@ def _both(kind: Any, flag: str, title: str, description: str, panel: str) -> Any
 
 BaseModel = _both(
     str, "--base-model", "Base model",
-    "miniature, a diffusers folder, a .safetensors file, or a hub name. Empty: PSEUDOWORD_BASE_MODEL, or miniature.",
+    "A diffusers folder, a .safetensors file, or a hub name (owner/model, owner/model@revision). Empty: "
+    "PSEUDOWORD_BASE_MODEL, or the miniature, which is a toy.",
     WHERE,
 )  # fmt: skip
 OfBase = _both(

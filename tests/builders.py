@@ -6,6 +6,7 @@ from tests.judged_run import JudgedRun
 from ti_core import formats, keys
 from ti_core.publishing.transaction import RivalError, publish
 from ti_core.records import Checkpoint, Duel, Interval, Manifest, Outcome, PublishedFile
+from ti_core.reporting.words import file_note
 from ti_core.store import Store, put_blob
 
 STEPS = (20, 40)
@@ -40,7 +41,8 @@ def judged(
     )
     files = []
     for layout in formats.LAYOUTS:
-        data = formats.write(vectors[STEPS[0]], f"<{name}>", layout)
+        note = file_note(run.manifest.plan.base, run.manifest.plan.concept)
+        data = formats.write(vectors[STEPS[0]], f"<{name}>", layout, note)
         filename = formats.filename(name, layout)
         files.append(PublishedFile(layout=layout, filename=filename, sha256=put_blob(store, data), size=len(data)))
 

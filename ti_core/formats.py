@@ -11,6 +11,7 @@ diffusers' own scripts, kohya's, AUTOMATIC1111 and ComfyUI agree on.
 Vectors are [V, D] fp32 by encoder: `clip_l` for SD 1.x, `clip_h` for SD 2.x, `clip_l` and `clip_g` for SDXL.
 """
 
+import json
 from collections.abc import Collection, Mapping
 
 import numpy as np
@@ -31,13 +32,24 @@ def filename(name: str, layout: Layout) -> str:
     return f"{name}.safetensors" if layout == "a1111" else f"{name}.diffusers.safetensors"
 
 
-def write(vectors: Vectors, placeholder: str, layout: Layout) -> bytes:
-    """Vectors of a word as a published file in `layout`."""
-    if len(vectors) > 1:
-        return save({name: np.ascontiguousarray(rows, np.float32) for name, rows in vectors.items()}, {"format": "pt"})
-    (rows_VD,) = vectors.values()
-    key = placeholder if layout == "diffusers" else "emb_params"
-    return save({key: np.ascontiguousarray(rows_VD, np.float32)}, metadata={"format": "pt"})
+def write(vectors: Vectors, placeholder: str, layout: Layout, note: str = "") -> bytes:
+    """Vectors of a word as a published file in `layout`. A `note` for people goes into its metadata."""
+    named = vectors
+    if len(vectors) == 1:
+        named = {placeholder if layout == "diffusers" else "emb_params": next(iter(vectors.values()))}
+    data = save({key: np.ascontiguousarray(rows, np.float32) for key, rows in named.items()}, {"format": "pt"})
+    return _with_note(data, note) if note else data
+
+
+def _with_note(data: bytes, note: str) -> bytes:
+    """A safetensors file with `note` in its metadata. The library would write several entries in any order, and the
+    same word is to be the same bytes."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    header["__metadata__"]["note"] = note
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
+    return len(text).to_bytes(8, "little") + text + data[start:]
 
 
 def diffusers_lines(encoders: Collection[str], file: str, placeholder: str) -> str:

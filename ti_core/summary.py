@@ -51,6 +51,7 @@ def _row(work: Work, settings: Settings, store: Store) -> BatchRow:
         picture=manifest.prepared.squares[0] if manifest.plan.concept.show_pictures else None,
         figures=figures(manifest),
         protocol=manifest.plan.evaluation.protocol,
+        toy=manifest.plan.base.kind == "miniature",
         caveats=tuple(caveats(manifest.plan)),
         page=page.name if page.is_file() else None,
     )

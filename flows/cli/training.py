@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from ti_core.settings import Settings
     from ti_core.works import Asked, Work
 
+TOY_AHEAD = (
+    "This trains the miniature, a toy of 64-pixel pictures: what comes of it works in no other model. For a real word "
+    "name a base model (--base-model, or PSEUDOWORD_BASE_MODEL)."
+)
+
 
 @options_of()
 def train(
@@ -119,6 +124,8 @@ def _planned(items: "Sequence[BatchItem]", asked: "Asked", settings: "Settings")
         for warning in work.plan.images.warnings if work.plan else ():
             text = f"{work.name}: {warning}" if len(works) > 1 else warning
             typer.secho(f"Warning: {text}", fg="yellow", err=True)
+    if any(work.open and work.planned.base.kind == "miniature" for work in works):
+        typer.secho(TOY_AHEAD, fg="yellow", err=True)
     return works if any(work.open for work in works) else pages_as_asked(works, settings, store)
 
 

@@ -30,6 +30,19 @@ def test_one_fp32_tensor_under_the_layout_s_key(layout: formats.Layout, key: str
 
 
 @pytest.mark.parametrize("layout", formats.LAYOUTS)
+@pytest.mark.parametrize("encoders", [("clip_l",), ("clip_l", "clip_g")])
+def test_a_note_is_in_the_header_and_changes_no_tensor(layout: formats.Layout, encoders: tuple[str, ...]) -> None:
+    vectors = dict.fromkeys(encoders, ROWS)
+    data = formats.write(vectors, "<cat-toy>", layout, "A toy.")
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    assert header["__metadata__"] == {"format": "pt", "note": "A toy."}
+    plain = load(formats.write(vectors, "<cat-toy>", layout))
+    assert load(data).keys() == plain.keys()
+    assert all(np.array_equal(rows, plain[name]) for name, rows in load(data).items())
+    assert len({formats.write(vectors, "<cat-toy>", layout, "A toy.") for _ in range(5)}) == 1, "the same bytes"
+
+
+@pytest.mark.parametrize("layout", formats.LAYOUTS)
 def test_a_word_of_two_encoders_is_one_file_by_encoder(layout: formats.Layout) -> None:
     tensors = load(formats.write({"clip_l": ROWS, "clip_g": ROWS[:, :5] + 1}, "<cat-toy>", layout))
     assert set(tensors) == {"clip_l", "clip_g"}

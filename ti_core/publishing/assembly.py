@@ -17,6 +17,7 @@ from ti_core.records import (
 )
 from ti_core.reporting.report import page
 from ti_core.reporting.table import per_picture, to_parquet
+from ti_core.reporting.words import file_note
 from ti_core.store import Store, get_blob, put_blob
 
 
@@ -38,9 +39,9 @@ def assemble(
     chosen = next(checkpoint for checkpoint in checkpoints if checkpoint.step == decision.step)
     source = f"checkpoint {chosen.step} of {plan.concept.name}"
     vectors = formats.read_checkpoint(get_blob(store, chosen.vectors), source)
-    files = []
+    files, note = [], file_note(plan.base, plan.concept)
     for layout in formats.LAYOUTS:
-        data = formats.write(vectors, plan.concept.placeholder, layout)
+        data = formats.write(vectors, plan.concept.placeholder, layout, note)
         files.append(
             PublishedFile(
                 layout=layout,

@@ -177,5 +177,7 @@ class BatchRow(Record):
     """Name of the protocol that it was judged by."""
     caveats: tuple[str, ...] = ()
     """What to know before comparing the figures with published ones."""
+    toy: bool = False
+    """Whether the base model is the miniature."""
     page: str | None = None
     """Where the concept's page lies: a link for a browser, relative to the batch page or absolute."""

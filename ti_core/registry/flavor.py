@@ -14,6 +14,7 @@ from mlflow.models import Model
 
 from ti_core import formats
 from ti_core.records import Checkpoint, Manifest
+from ti_core.reporting.words import file_note
 
 MODEL_TYPE = "textual_inversion"
 VECTORS = "vectors.safetensors"
@@ -27,7 +28,7 @@ def write_model(folder: Path, manifest: Manifest, checkpoint: Checkpoint, data: 
     names = {layout: formats.filename(concept.name, layout) for layout in formats.LAYOUTS}
     (folder / VECTORS).write_bytes(data)
     for layout, name in names.items():
-        (folder / name).write_bytes(formats.write(vectors, concept.placeholder, layout))
+        (folder / name).write_bytes(formats.write(vectors, concept.placeholder, layout, file_note(base, concept)))
     flavors: dict[str, Any] = {
         "python_function": {"loader_module": __name__, "data": VECTORS, "python_version": python_version()},
         MODEL_TYPE: {

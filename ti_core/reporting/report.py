@@ -17,12 +17,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image, ImageDraw, ImageFont
 
+from ti_core.backbone.hub import hub_name
 from ti_core.formats import diffusers_lines
 from ti_core.planning.protocols import published
 from ti_core.records import Anchors, BatchRow, Decision, Manifest, Plan, Scores, blob_key
 from ti_core.reporting.curves import COLOURS, Panel, curves, plane
 from ti_core.reporting.figures import averages, caveats, figures
-from ti_core.reporting.words import in_words
+from ti_core.reporting.words import TOY, command_of, in_words, real_lines
 
 Load = Callable[[str], bytes]
 
@@ -71,6 +72,8 @@ def page(manifest: Manifest, load: Load) -> bytes:
         scores={one.step: one for one in manifest.scores},
         checks=checks(manifest),
         words=in_words(manifest),
+        toy=TOY if manifest.plan.base.kind == "miniature" else "",
+        real_lines=real_lines(command_of(manifest.plan.concept)),
         squares=[_data_uri(_open(load(sha256))) for sha256 in shown],
         grid=_grid(manifest.anchors, manifest.scores, decision, load),
         report_grid=_grid(report.anchors, [report.chosen], decision, load),
@@ -90,12 +93,14 @@ def _load_lines(plan: Plan, filename: str) -> str:
     """Python that makes a stock pipeline which knows the word of the file."""
     large = plan.base.kind == "sdxl"
     where = plan.base.folder if plan.base.kind == "miniature" else plan.base.name
+    at = hub_name(where)
+    told = f'"{at.repository if at else where}"' + (f', revision="{at.revision}"' if at and at.revision else "")
     origin = "single_file" if where.endswith(".safetensors") else "pretrained"
     pipeline = f"StableDiffusion{'XL' if large else ''}Pipeline"
     return "\n".join(
         [
             f"from diffusers import {pipeline}\n",
-            f'pipeline = {pipeline}.from_{origin}("{where}", torch_dtype=torch.float32)',
+            f"pipeline = {pipeline}.from_{origin}({told}, torch_dtype=torch.float32)",
             diffusers_lines(("clip_l", "clip_g") if large else ("clip_l",), filename, plan.concept.placeholder),
         ]
     )
@@ -128,6 +133,8 @@ def batch_page(rows: Iterable[BatchRow], load: Load, title: str = "Batch") -> by
     return template.render(
         title=title,
         rows=ordered,
+        toy=TOY if any(row.toy for row in ordered) else "",
+        real_lines=real_lines("ti batch SOURCE"),
         pictures=pictures,
         averaged=averaged,
         protocol=published(averaged[0].protocol) if averaged else None,

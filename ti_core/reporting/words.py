@@ -4,9 +4,11 @@
 of it shows. Everything is read off the manifest; statistics are told elsewhere (`choosing.explanation`). No torch.
 """
 
+import shlex
 from typing import NamedTuple
 
-from ti_core.records import Cells, Manifest
+from ti_core.config import ConceptSpec
+from ti_core.records import BaseModelInfo, Cells, Manifest
 
 WELL, HALF, LITTLE = 0.8, 0.5, 0.25
 """Places on a scale from 0 to 1 where words change. Half way on both scales is worth using."""
@@ -17,6 +19,36 @@ DOUBTFUL = 0.15
 held-out concepts 12% with their right class word are, and 33% with another's (`benchmarks/class_words.py`)."""
 FEW = 3
 """With fewer pictures there is little to tell the thing from its surroundings by."""
+
+
+REAL = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+"""The base model that is proposed in place of the miniature: the most widely used, and the smallest download."""
+TOY = (
+    "This is a toy: the word belongs to the miniature, a small model of 64-pixel pictures that ships to show the line, "
+    "and works in no other model. Its scores say nothing about Stable Diffusion. These two lines make it real:"
+)
+
+
+def real_lines(command: str) -> tuple[str, str]:
+    """The two lines that make a toy real: a real base model, and `command` again."""
+    return f"export PSEUDOWORD_BASE_MODEL={REAL}", command
+
+
+def file_note(base: BaseModelInfo, concept: ConceptSpec) -> str:
+    """What the published file itself says of a toy; "" for a word of a real model. It names no path."""
+    if base.kind != "miniature":
+        return ""
+    return "\n".join([TOY, *real_lines(command_of(concept.model_copy(update={"pictures": "PICTURES"})))])
+
+
+def command_of(concept: ConceptSpec) -> str:
+    """The `ti train` of a concept, as it is typed in a shell."""
+    words = ["ti", "train", concept.pictures, "--name", concept.name, "--class-word", concept.class_word]
+    for option in ("kind", "initializer", "vectors"):
+        value = getattr(concept, option)
+        if value != ConceptSpec.model_fields[option].default:
+            words += [f"--{option}", str(value)]
+    return shlex.join(words if concept.show_pictures else [*words, "--no-show-pictures"])
 
 
 class Words(NamedTuple):

@@ -124,6 +124,26 @@ def test_page_of_an_accepted_word_says_how_to_use_it(html: bytes) -> None:
     assert 'load_textual_inversion("cat-toy.safetensors", token="<cat-toy>")' in text
 
 
+def of_base(run: JudgedRun, **base: str) -> Manifest:
+    """The run as if it were of another base model."""
+    plan = run.manifest.plan
+    other = plan.model_copy(update={"base": plan.base.model_copy(update=base)})
+    return run.manifest.model_copy(update={"plan": other})
+
+
+def test_page_of_a_toy_says_so_and_which_two_lines_make_it_real(run: JudgedRun, html: bytes) -> None:
+    text = Reader(html).text
+    assert "This is a toy" in text and text.index("This is a toy") < text.index("Use the word")
+    assert "export PSEUDOWORD_BASE_MODEL=stable-diffusion-v1-5/stable-diffusion-v1-5\nti train pictures/cat-toy" in text
+    real = page(of_base(run, name="someone/sd", slug="sd", kind="sd1"), run.load)
+    assert "toy:" not in Reader(real).text.replace("cat-toy", "") and "PSEUDOWORD_BASE_MODEL" not in Reader(real).text
+
+
+def test_page_loads_a_pinned_model_into_a_stock_pipeline_as_diffusers_spells_it(run: JudgedRun) -> None:
+    html = page(of_base(run, name="someone/sd@v1.5", slug="sd", kind="sd1"), run.load)
+    assert 'from_pretrained("someone/sd", revision="v1.5", torch_dtype' in Reader(html).text
+
+
 def test_page_of_a_rejected_word_says_so_and_offers_nothing() -> None:
     run = JudgedRun(accepted=False, looks_bad_from=None)
     text = Reader(page(run.manifest, run.load)).text
@@ -319,6 +339,12 @@ def test_batch_page_shows_links_gains_and_pictures(run: JudgedRun) -> None:
     assert alts == ["A training picture of cat-toy", "cat-toy at step 80, one picture per prompt"]
     assert "Night of 5 <March>" in reader.text
     assert "script" not in reader.tags
+
+
+def test_batch_page_of_toys_says_so(run: JudgedRun) -> None:
+    row = BatchRow(concept="cat", status="published", reason="", toy=True)
+    assert "This is a toy" in Reader(batch_page([row], run.load)).text
+    assert "This is a toy" not in Reader(batch_page([row.model_copy(update={"toy": False})], run.load)).text
 
 
 def test_an_empty_batch_has_a_page() -> None:

@@ -3,8 +3,9 @@
 import pytest
 
 from tests.judged_run import JudgedRun
+from ti_core.config import ConceptSpec
 from ti_core.records import Cells, Manifest, Naming
-from ti_core.reporting.words import class_word_doubt, in_words
+from ti_core.reporting.words import class_word_doubt, command_of, file_note, in_words
 
 RUN = JudgedRun().manifest
 
@@ -115,3 +116,19 @@ def test_what_has_no_scale_is_said_so() -> None:
 
 def test_a_rejected_word_always_has_something_to_try() -> None:
     assert in_words(told(verdict="rejected", reason="Take a lower floor.")).advice == ("Take a lower floor.",)
+
+
+def test_the_command_of_a_concept_is_what_a_shell_takes_and_hides_what_was_hidden() -> None:
+    concept = ConceptSpec(name="cat-toy", pictures="my pictures", class_word="toy")
+    assert command_of(concept) == "ti train 'my pictures' --name cat-toy --class-word toy"
+    other = concept.model_copy(update={"kind": "style", "vectors": 3, "initializer": "oil", "show_pictures": False})
+    assert command_of(other).endswith("--kind style --initializer oil --vectors 3 --no-show-pictures")
+
+
+def test_a_toy_s_file_says_so_with_two_lines_and_no_path() -> None:
+    base, concept = RUN.plan.base, RUN.plan.concept
+    said, *lines = file_note(base, concept).splitlines()
+    assert "toy" in said and "no other model" in said
+    assert lines[0].startswith("export PSEUDOWORD_BASE_MODEL=") and lines[1].startswith("ti train PICTURES")
+    assert concept.pictures not in file_note(base, concept)
+    assert file_note(base.model_copy(update={"kind": "sd1"}), concept) == ""
