@@ -66,7 +66,7 @@ def plan(items: Sequence[BatchItem], asked: Asked, settings: Settings, store: St
         progress.tell(progress.Stage(item.name, "reading pictures"))
         try:
             decided = make_plan(
-                item.spec, asked.training, asked.evaluation, asked.rule, asked.base_model, settings, None
+                item.spec, item.training(asked.training), asked.evaluation, asked.rule, asked.base_model, settings, None
             )
             works.append(replace(work, plan=decided))
         except PseudowordError as error:

@@ -6,13 +6,13 @@ none of them. This module trains nothing.
 
 import io
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from ti_core.config import ConceptSpec
+from ti_core.config import ConceptSpec, TrainingConfig, given
 from ti_core.errors import InputError
 from ti_core.images.sources import concept_folders, read_text
 from ti_core.planning.dreambench import read_dreambench
@@ -20,18 +20,25 @@ from ti_core.settings import Settings
 from ti_core.store import open_store
 
 CONCEPT_FILE = "concept.toml"
-"""Optional file beside the pictures: class_word, kind, initializer, vectors."""
-COLUMNS = ("name", "pictures", "class_word", "kind", "initializer", "vectors")
+"""Optional file beside the pictures: class_word, kind, initializer, vectors, learning_rate, steps, mirror."""
+OF_TRAINING = ("learning_rate", "steps", "mirror")
+"""What a concept may say of its own training, in place of what is said for the whole batch."""
+COLUMNS = ("name", "pictures", "class_word", "kind", "initializer", "vectors", *OF_TRAINING)
 """Columns of a table; the first two must be there. Relative picture folders start at the table's folder."""
 
 
 @dataclass(frozen=True)
 class BatchItem:
-    """One concept of a batch: its spec, or the reason why it has none."""
+    """One concept of a batch: its spec, or the reason why it has none; and what it says of its own training."""
 
     name: str
     spec: ConceptSpec | None
     reason: str = ""
+    own: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def training(self, of_batch: TrainingConfig) -> TrainingConfig:
+        """How it is trained where the whole batch is trained as `of_batch` says."""
+        return of_batch.model_copy(update=given(self.own))
 
 
 def read_batch(source: str, class_word: str, settings: Settings) -> list[BatchItem]:
@@ -94,21 +101,23 @@ def _from_table(source: str, class_word: str, settings: Settings) -> list[BatchI
         raise InputError(f"{source} {wrong}; its columns are {', '.join(COLUMNS)}.")
     items = list[BatchItem]()
     for row in table.sort_values("name", kind="stable").to_dict("records"):
-        given = {str(key): value for key, value in row.items() if pd.notna(value) and value != ""}
-        pictures = str(given.get("pictures", ""))
+        said = {str(key): value for key, value in row.items() if pd.notna(value) and value != ""}
+        pictures = str(said.get("pictures", ""))
         if pictures and "://" not in pictures and not Path(pictures).is_absolute():
-            given["pictures"] = f"{folder}/{pictures}"
-        item = _spec({"class_word": class_word} | given)
+            said["pictures"] = f"{folder}/{pictures}"
+        item = _spec({"class_word": class_word} | said)
         if items and items[-1].name == item.name:
             item = BatchItem(item.name, None, f"{source} names {item.name} more than once; its first row is used.")
         items.append(item)
     return items
 
 
-def _spec(given: dict[str, Any]) -> BatchItem:
-    name = str(given.get("name", ""))
+def _spec(said: dict[str, Any]) -> BatchItem:
+    name = str(said.get("name", ""))
+    own = {key: value for key, value in said.items() if key in OF_TRAINING}
+    concept = {key: value for key, value in said.items() if key not in OF_TRAINING}
     try:
-        return BatchItem(name, ConceptSpec.model_validate(given))
+        return BatchItem(name, ConceptSpec.model_validate(concept), own=TrainingConfig.model_validate(own))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

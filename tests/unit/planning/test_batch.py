@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from ti_core.config import TrainingConfig
 from ti_core.errors import InputError
 from ti_core.planning.batch import BatchItem, read_batch
 from ti_core.settings import Settings
@@ -39,7 +40,25 @@ def test_every_sub_folder_is_a_concept(folder: Path) -> None:
     assert dog and (dog.class_word, dog.vectors, dog.kind, dog.initializer) == ("animal", 2, "style", "a dog")
 
 
+def test_a_concept_s_own_training_goes_before_the_batch_s(folder: Path) -> None:
+    (folder / "dog/concept.toml").write_text("learning_rate = 1e-3\nsteps = 200\nmirror = false\nvectors = 2")
+    of_batch = TrainingConfig(steps=50, batch_size=2)
+    cat, dog = (read(folder)[name].training(of_batch) for name in ("cat", "dog"))
+    assert cat == of_batch
+    assert (dog.learning_rate, dog.steps, dog.mirror, dog.batch_size) == (1e-3, 200, False, 2)
+    assert dog.resolved("sd1", 512).checkpoint_every == 200, "no more than its own steps"
+
+
+def test_a_zero_of_a_concept_says_nothing(folder: Path) -> None:
+    (folder / "dog/concept.toml").write_text("steps = 0")
+    assert read(folder)["dog"].training(TrainingConfig(steps=50)).steps == 50
+
+
 DAMAGED = [
+    (b"steps = -1", "steps: "),
+    (b'mirror = "perhaps"', "mirror: "),
+    (b"learning_rate = 7", "learning_rate: "),
+    (b"batch_size = 2", "batch_size: "),
     (b"class_word = ", "concept.toml is damaged"),
     (b"\xff\xfe\x00", "concept.toml is damaged"),
     (b'colour = "red"', "colour: "),
@@ -107,12 +126,15 @@ def test_a_csv_table_with_relative_and_absolute_folders(tmp_path: Path) -> None:
 
 def test_a_parquet_table_says_the_same(tmp_path: Path) -> None:
     rows = [
-        {"name": "dog", "pictures": "/photos/dog", "class_word": "animal", "vectors": 2},
-        {"name": "cat", "pictures": "cats/one", "class_word": None, "vectors": None},
+        {"name": "dog", "pictures": "/photos/dog", "class_word": "animal", "vectors": 2, "steps": 200, "mirror": False},
+        {"name": "cat", "pictures": "cats/one", "class_word": None, "vectors": None, "steps": None, "mirror": None},
     ]
     pd.DataFrame(rows).to_csv(tmp_path / "t.csv", index=False)
     pd.DataFrame(rows).to_parquet(tmp_path / "t.parquet")
-    assert read(tmp_path / "t.parquet") == read(tmp_path / "t.csv")
+    items = read(tmp_path / "t.parquet")
+    assert items == read(tmp_path / "t.csv")
+    assert items["dog"].training(TrainingConfig()) == TrainingConfig(steps=200, mirror=False)
+    assert items["cat"].training(TrainingConfig(steps=50)) == TrainingConfig(steps=50)
 
 
 @pytest.mark.parametrize("name", ["007", "null", "nan", "1e3"])
