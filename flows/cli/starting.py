@@ -17,6 +17,7 @@ def settings_of(home: Path | None) -> "Settings":
     """The settings, with `--home` passed on through the environment so that tasks read the same ones."""
     if home is not None:
         os.environ["PSEUDOWORD_HOME"] = str(home)
+    os.environ.setdefault("DO_NOT_TRACK", "true")  # MLflow, Prefect and the hub's client report usage otherwise
     from flows.embedded import spare_loopback
     from ti_core.settings import load_settings
 

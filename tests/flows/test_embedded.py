@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.cli.starting import settings_of
 from flows.embedded import LOOPBACK, spare_loopback
 from ti_core.errors import InputError
 from ti_core.settings import starting
@@ -107,3 +108,13 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be made or written"), starting(tmp_path / "file/home"):
         pass
+
+
+def test_no_library_reports_usage_unless_it_is_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DO_NOT_TRACK", "")  # so that it is put back afterwards
+    monkeypatch.delenv("DO_NOT_TRACK")
+    settings_of(None)
+    assert os.environ["DO_NOT_TRACK"] == "true", "the one word that MLflow accepts"
+    monkeypatch.setenv("DO_NOT_TRACK", "false")
+    settings_of(None)
+    assert os.environ["DO_NOT_TRACK"] == "false"
