@@ -247,7 +247,7 @@ def _steps(manifest: Manifest) -> Table:
 def _versions(outcomes: Sequence[Outcome], champion: Champion | None) -> Table:
     table = Table("version", "outcome", "step", "score", "ended", "", title="Versions, oldest first")
     for one in outcomes:
-        mark = "champion" if champion and champion.judge_key == one.judge_key else ""
+        mark = "best version" if champion and champion.judge_key == one.judge_key else ""
         version = "–" if one.version is None else str(one.version)
         table.add_row(version, one.status, str(one.step), f"{one.score:.3f}", f"{one.ended:%Y-%m-%d %H:%M}", mark)
     return table

@@ -80,7 +80,11 @@ ClassWord = _both(
     str, "--class-word", "Class word", "For concepts that name none in their concept.toml or table row.", "Concept"
 )
 Run = _both(
-    str, "--run", "Run", "Beginning of the judge key of a run. Empty: the champion's, or the last one.", "Judging"
+    str,
+    "--run",
+    "Run",
+    "Beginning of a run's key, as its page shows it. Empty: the best version's, or the last one.",
+    "Judging",
 )
 Clip = _both(
     str, "--clip", "Judge",

@@ -173,7 +173,7 @@ class Prompts(_Config):
         (), "Plain prompts", "Say nothing but the word: a photo of a {}. Likeness is judged on these.", 0
     )
     edit: tuple[str, ...] = _field(
-        (), "Edit prompts", "Ask for something: a {} on a beach. Obedience is judged on these.", 1
+        (), "Edit prompts", "Ask for something: a {} on a beach. Prompt-following is judged on these.", 1
     )
 
     @field_validator("plain", "edit")

@@ -185,7 +185,7 @@ def test_a1111_loads_the_word(words: Path, base: str, tmp_path: Path) -> None:
         "devices": SimpleNamespace(device="cpu"), "hashes": SimpleNamespace(sha256=lambda *_: "0" * 64),
     }  # fmt: skip
     made = taken(source, {"Embedding", "EmbeddingDatabase", "create_embedding_from_data"}, given)
-    database = made["EmbeddingDatabase"]() if "embeddings_dir" not in source else made["EmbeddingDatabase"](str(folder))
+    database = made["EmbeddingDatabase"]()
     database.load_from_file(str(folder / "cat-toy.safetensors"), "cat-toy.safetensors")
     (word,) = database.word_embeddings.values()
     expected = safetensors.torch.load_file(folder / "cat-toy.safetensors")

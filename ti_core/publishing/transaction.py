@@ -153,15 +153,15 @@ def _contend(store: Store, manifest: Manifest, version: int, duels: Mapping[str,
         try:
             stored = store.get(key)
         except NotFoundError:
-            first = _Place(True, f"Version {version} is the first champion of {concept} on {base}.")
+            first = _Place(True, f"Version {version} is the first of {concept} on {base}.")
             if store.create(key, _champion(manifest, version, None).to_bytes()):
                 return first
             continue
         current = Champion.from_bytes(stored.data, store.url(key))
         if current.judge_key == plan.judge_key:
-            return _Place(True, f"Version {version} is the champion of {concept} on {base}.{_how(store, current)}")
+            return _Place(True, f"Version {version} is the best of {concept} on {base}.{_how(store, current)}")
         if store.exists(former_champion_key(concept, base, plan.judge_key)):
-            return _Place(True, f"Version {version} was the champion until version {current.version} took its place.")
+            return _Place(True, f"Version {version} was the best until version {current.version} took its place.")
         place = _compare(store, current, manifest, version, duels)
         if not place.champion:
             return place
@@ -210,10 +210,10 @@ def _sentence(duel: Duel, version: int, rival: int) -> str:
         f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})"
     )
     if duel.won:
-        return f"Version {version} is better than version {rival}, the champion before it: {scores}."
+        return f"Version {version} is better than version {rival}, the best so far: {scores}."
     if gap.high < 0:
-        return f"Version {version} is worse than the champion, version {rival}, which stays: {scores}."
-    return f"Version {version} is not surely better than the champion, version {rival}, which stays: {scores}."
+        return f"Version {version} is worse than version {rival}, the best so far, which stays: {scores}."
+    return f"Version {version} is not surely better than version {rival}, the best so far, which stays: {scores}."
 
 
 def _how(store: Store, champion: Champion) -> str:

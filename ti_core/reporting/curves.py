@@ -58,8 +58,8 @@ def curves(
 
 
 def plane(decision: Decision, anchors: Anchors) -> bytes:
-    """Draw the steps in the plane of CLIP-T (does it obey?) and CLIP-I (is it the thing?), joined in the order of
-    training, between the class word and the training pictures, as an SVG. Crosses are the intervals."""
+    """Draw the steps in the plane of CLIP-T (does it follow prompts?) and CLIP-I (is it the thing?), joined in the
+    order of training, between the class word and the training pictures, as an SVG. Crosses are the intervals."""
     width, height = _PANEL
     figure = Figure(figsize=(width, height), facecolor=_CARD, dpi=144)
     axes = figure.add_axes((0.16, 0.155, 0.81, 0.73), facecolor="none")
@@ -85,7 +85,7 @@ def plane(decision: Decision, anchors: Anchors) -> bytes:
             axes.plot([x], [y], marker="D", markersize=5, color=_MUTED)
     axes.plot([chosen.clip_t.value], [chosen.clip_i.value], marker="o", markersize=8, color=_CARD, mec=_ACCENT, mew=2.2)
     _label_points(axes, marks)
-    axes.set_title("Both at once: up is likeness, right is obedience", loc="left", fontsize=10, color=_INK,
+    axes.set_title("Both at once: up is likeness, right is prompt-following", loc="left", fontsize=10, color=_INK,
                    fontweight="bold")  # fmt: skip
     axes.set_xlabel("CLIP-T, edit prompts", fontsize=9, color=_MUTED)
     axes.set_ylabel("CLIP-I, plain prompts", fontsize=9, color=_MUTED, labelpad=1)
@@ -124,7 +124,7 @@ def _draw(axes: Axes, decision: Decision, anchors: Anchors, panel: Panel) -> Non
         intervals = [candidate.clip_i for candidate in decision.candidates]
         baselines = {"real against real": anchors.real, "class word": anchors.class_word.clip_i.mean}
     else:
-        title = "CLIP-T, edit prompts: does it obey?"
+        title = "CLIP-T, edit prompts: does it follow them?"
         intervals = [candidate.clip_t for candidate in decision.candidates]
         baselines = {"class word": anchors.class_word.clip_t.mean, "training pictures": anchors.real_text}
     steps = [candidate.step for candidate in decision.candidates]

@@ -92,7 +92,7 @@ def _standing(manifest: Manifest) -> str:
     if min(report.scaled_i, report.scaled_t) >= HALF:
         return f"Accepted, and worth using: {surely}, and keeps it when prompts ask for more."
     if report.score >= TRY:
-        return f"Accepted, and worth a try: {surely}, but likeness or obedience comes only part of the way."
+        return f"Accepted, and worth a try: {surely}, but likeness or prompt-following comes only part of the way."
     return f"Accepted, but hardly worth using yet: {surely}, and little of it shows."
 
 

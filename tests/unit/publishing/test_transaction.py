@@ -138,9 +138,9 @@ def test_champion_stays_unless_the_newcomer_is_surely_better(store: Store) -> No
     outcomes = [done(store, run) for run in runs]
     assert [one.version for one in outcomes] == [1, 2, 3, 4]
     assert [one.champion for one in outcomes] == [True, False, False, True]
-    assert "not surely better than the champion, version 1, which stays" in outcomes[1].reason
-    assert "worse than the champion" in outcomes[2].reason and "-0.100" in outcomes[2].reason
-    assert outcomes[3].reason.startswith("Version 4 is better than version 1, the champion before it")
+    assert "not surely better than version 1, the best so far, which stays" in outcomes[1].reason
+    assert "worse than version" in outcomes[2].reason and "-0.100" in outcomes[2].reason
+    assert outcomes[3].reason.startswith("Version 4 is better than version 1, the best so far")
     assert now_champion(store).previous == runs[0].plan.judge_key
 
 
