@@ -60,6 +60,7 @@ def find_base(name: str) -> BaseModelInfo:
     used = _checked_configs(name, folder, kind)
     if not single:
         used += checked(folder, PARTS[kind])
+    variant = "fp16" if any(".fp16" in file for file in used) else ""
     digest = digest_files(folder, used)
     if single:
         digest = hashlib.sha256(f"{digest_files(file.parent, [file.name], named=False)}{digest}".encode()).hexdigest()
@@ -71,6 +72,7 @@ def find_base(name: str) -> BaseModelInfo:
         kind=kind,
         digest=digest,
         resolution=_setting(folder / "unet/config.json", "sample_size", int) * 2 ** (blocks - 1),
+        variant=variant,
     )
 
 

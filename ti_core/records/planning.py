@@ -48,7 +48,8 @@ class PreparedSet(Record):
 
 
 class BaseModelInfo(Record):
-    """A base model found on disk. `slug` names it in keys, `digest` covers every file of it that is used."""
+    """A base model found on disk. `slug` names it in keys, `digest` covers every file of it that is used; `variant` is
+    "fp16" where a stock pipeline must be told to load that variant."""
 
     name: str
     slug: str
@@ -56,6 +57,7 @@ class BaseModelInfo(Record):
     kind: BackboneKind
     digest: str
     resolution: int
+    variant: str = ""
 
 
 class JudgeInfo(Record):

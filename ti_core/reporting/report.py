@@ -94,7 +94,10 @@ def _load_lines(plan: Plan, filename: str) -> str:
     large = plan.base.kind == "sdxl"
     where = plan.base.folder if plan.base.kind == "miniature" else plan.base.name
     at = hub_name(where)
-    told = f'"{at.repository if at else where}"' + (f', revision="{at.revision}"' if at and at.revision else "")
+    given = {"revision": at.revision if at else "", "variant": plan.base.variant}
+    told = ", ".join(
+        [f'"{at.repository if at else where}"', *(f'{key}="{value}"' for key, value in given.items() if value)]
+    )
     origin = "single_file" if where.endswith(".safetensors") else "pretrained"
     pipeline = f"StableDiffusion{'XL' if large else ''}Pipeline"
     return "\n".join(

@@ -84,6 +84,7 @@ def test_a_folder_of_fp16_variants_is_computed_in_fp32(pristine: Path, tmp_path:
     how = {"max_shard_size": "40KB"} if shards else {}
     saved_anew(half, dtype=torch.float16, variant="fp16", **how)
     assert all(".fp16" in file.name for file in half.rglob("*.safetensors"))
+    assert (find_base(str(half)).variant, find_base(str(pristine / "sdxl")).variant) == ("fp16", "")
     before, after = state(pristine / "sdxl"), state(half)
     for key, value in before.items():
         assert after[key].dtype == value.dtype

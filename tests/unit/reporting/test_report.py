@@ -140,8 +140,8 @@ def test_page_of_a_toy_says_so_and_which_two_lines_make_it_real(run: JudgedRun, 
 
 
 def test_page_loads_a_pinned_model_into_a_stock_pipeline_as_diffusers_spells_it(run: JudgedRun) -> None:
-    html = page(of_base(run, name="someone/sd@v1.5", slug="sd", kind="sd1"), run.load)
-    assert 'from_pretrained("someone/sd", revision="v1.5", torch_dtype' in Reader(html).text
+    html = page(of_base(run, name="someone/sd@v1.5", slug="sd", kind="sd1", variant="fp16"), run.load)
+    assert 'from_pretrained("someone/sd", revision="v1.5", variant="fp16", torch_dtype' in Reader(html).text
 
 
 def test_page_of_a_rejected_word_says_so_and_offers_nothing() -> None:
