@@ -36,6 +36,10 @@ PUBLISHED: dict[BackboneKind, str] = {
 """Hub folders whose configuration fits every file of a kind. SD 2.x has none: a file does not tell whether it predicts
 noise (512 px) or v (768 px), and the wrong one would train to nonsense in silence."""
 
+CONFIGURED = ("model_index.json", "scheduler/scheduler_config.json", "tokenizer/merges.txt",
+              "text_encoder/config.json", "unet/config.json", "vae/config.json")  # fmt: skip
+"""What a single file needs of such a folder."""
+
 
 def is_file(base: BaseModelInfo) -> bool:
     """Whether the base model is a single file."""
@@ -58,9 +62,10 @@ def configuration_of_file(file: Path) -> tuple[BackboneKind, Path]:
         return kind, beside
     repository = "" if "v_pred" in names else PUBLISHED.get(kind, "")
     found = hub_name(repository)
+    second = ["text_encoder_2/config.json", "tokenizer_2/merges.txt"] if kind == "sdxl" else []
     if found:
         try:
-            return kind, found.cached(["model_index.json"]) or found.download(["*.json", "*.txt"])
+            return kind, found.cached([*CONFIGURED, *second]) or found.download(["*.json", "*.txt"])
         except UnreachableError:
             pass
     source = f" of {repository}, or of any folder like it," if repository else " of the folder it was made from"

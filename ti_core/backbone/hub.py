@@ -5,6 +5,7 @@ named, and a machine without a network needs nothing else. This module knows no 
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,22 +25,16 @@ class HubName:
     repository: str
     revision: str
 
-    def cached(self, patterns: list[str]) -> Path | None:
-        """The folder of the snapshot in the cache, None where there is none, or where it is known to lack some file of
-        these patterns; what else it lacks is not looked at. Asks no server."""
+    def cached(self, files: Sequence[str]) -> Path | None:
+        """The folder of the snapshot in the cache if it holds these files, else None. Asks no server."""
         from huggingface_hub import snapshot_download
 
+        wanted, revision = list(files), self.revision or None
         try:
-            return Path(
-                snapshot_download(
-                    self.repository,
-                    revision=self.revision or None,
-                    allow_patterns=patterns,
-                    local_files_only=True,
-                )
-            )
+            found = snapshot_download(self.repository, revision=revision, allow_patterns=wanted, local_files_only=True)
         except (OSError, ValueError):
             return None
+        return Path(found) if all((Path(found) / file).exists() for file in wanted) else None
 
     def download(self, patterns: list[str]) -> Path:
         """Bring the files of these patterns into the cache; returns the snapshot's folder.

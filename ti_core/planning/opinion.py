@@ -36,4 +36,4 @@ def _from_hub(name: str) -> Path:
     repository = hub_name(name)
     if repository is None:
         raise InputError(f"PSEUDOWORD_DINO is {name!r}: name a folder with a vision transformer, or owner/model.")
-    return repository.cached(list(FILES)) or repository.download(list(FILES))
+    return repository.cached(FILES) or repository.download(list(FILES))

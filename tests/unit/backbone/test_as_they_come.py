@@ -17,7 +17,8 @@ from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled
 from safetensors.torch import save_file
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from tests.tiny import save_sd1, save_sdxl
+from tests.ldm import save_ldm
+from tests.tiny import save_sd1, save_sdxl, stock_pipeline
 from ti_core.backbone.folder import find_base
 from ti_core.backbone.resident import load
 from ti_core.backbone.supported import SCHEDULERS
@@ -244,6 +245,19 @@ def test_an_fp16_snapshot_in_the_cache_is_taken_as_it_is(hub: Hub, folder: Path)
     base = find_base("someone/tiny")
     assert not hub.brought
     assert next(load(base, CPU).unet.parameters()).dtype == torch.float32
+
+
+def test_a_single_file_s_configuration_is_completed_where_the_cache_has_a_part_of_it(
+    hub: Hub, folder: Path, tmp_path: Path
+) -> None:
+    repository = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    file = save_ldm(stock_pipeline(folder), tmp_path / "model.safetensors")
+    hub.push(folder)
+    hub.snapshot_download(repository, allow_patterns=["model_index.json", "unet/*"])
+    assert find_base(str(file)).kind == "sd1"
+    hub.down = True
+    assert find_base(str(file)).kind == "sd1"
+    assert not any(brought.startswith("vae/") and brought.endswith(".safetensors") for brought in hub.brought)
 
 
 def test_what_the_cache_lacks_is_brought_and_offline_it_is_named(hub: Hub, folder: Path) -> None:
