@@ -7,6 +7,7 @@ An artifact's key joins its kind and the concept, so that Prefect keeps the hist
 import base64
 import logging
 import time
+from collections.abc import Sequence
 from uuid import UUID
 
 import httpx
@@ -20,7 +21,7 @@ from prefect.artifacts import (
 from prefect.events import emit_event
 
 from ti_core import progress
-from ti_core.records import BatchRow, Decision, Outcome, Plan
+from ti_core.records import BatchRow, Decision, ImageSet, Outcome, Plan
 from ti_core.settings import load_settings
 from ti_core.store import get_blob, open_store
 
@@ -99,6 +100,8 @@ class Artifacts:
 
     def __call__(self, event: progress.Event) -> None:
         match event:
+            case progress.Looked():
+                pictures_table(event.sets)
             case progress.Trained():
                 bar = self._bars.setdefault(event.key, ProgressBar(f"training-{event.concept}"))
                 text = f"step {event.step} of {event.steps}, loss {event.loss:.4f}"
@@ -112,6 +115,19 @@ class Artifacts:
             case progress.Ended():
                 page_link(event.outcome, event.page)
                 tell_of(event.outcome, event.page)
+
+
+def pictures_table(sets: Sequence[tuple[str, ImageSet]]) -> None:
+    """What was found of the pictures, before anything is trained; nothing where there is nothing to say."""
+    table = [
+        {"concept": concept, "severity": finding.severity, "file": finding.file, "finding": finding.text}
+        for concept, images in sets
+        for finding in images.findings
+    ]
+    if table:
+        key = f"pictures-{sets[0][0]}" if len(sets) == 1 else "pictures"
+        create_table_artifact(table, key=key, description=f"Found of the pictures of {len(sets)} concepts")
+        log.warning("%d findings of the pictures of %d concepts: see the artifact %s", len(table), len(sets), key)
 
 
 def batch_table(rows: list[BatchRow]) -> None:

@@ -17,6 +17,7 @@ from ti_core.records import (
     Cells,
     Checkpoint,
     Decision,
+    Finding,
     ImageSet,
     Interval,
     JudgeInfo,
@@ -72,13 +73,13 @@ class JudgedRun:
             pictures=tuple(
                 Picture(name=f"{n:02}.png", sha256=sha, width=160, height=160) for n, sha in enumerate(pictures)
             ),
-            warnings=warnings,
+            findings=tuple(Finding(severity="warning", kind="small", file="00.png", text=text) for text in warnings),
         )
         select = PromptSet(plain=plain, edit=edit, seeds=(11, 12, 13, 14))
         told = PromptSet(plain=("a good photo of a {}",), edit=("a {} on a purple background",), seeds=(21, 22))
         protocol = Protocol(
             base_digest=base.digest, clip=judge.name, clip_digest=judge.digest,
-            references=tuple(sorted(pictures)), preprocessing=keys.preprocess_key(64), class_word=class_word,
+            references=tuple(sorted(pictures)), preprocessing=keys.preprocess_key(64, "auto"), class_word=class_word,
             sampler_steps=evaluation.sampler_steps, guidance=evaluation.guidance, resolution=64, select=select,
             report=told, version=keys.JUDGING_VERSION,
         )  # fmt: skip

@@ -77,7 +77,11 @@ class ConceptSpec(_Config):
         examples=["cat-toy"],
     )
     pictures: str = _field(
-        ..., "Pictures", "A folder, a .zip file or an s3://bucket/prefix with three to five pictures.", 1, min_length=1
+        ...,
+        "Pictures",
+        "A folder, a .zip or .tar file, its http(s) address, or an s3://bucket/prefix with three to five pictures.",
+        1,
+        min_length=1,
     )
     class_word: str = _field(
         ..., "Class word", "What kind of thing it is, in one or two everyday words: toy, dog, vase.", 2, min_length=1
@@ -153,6 +157,13 @@ class TrainingConfig(_Config):
         "Stop early",
         "End when the loss on a fixed batch has come to rest (DVAR), before all steps are done.",
         13,
+    )
+    crop: Literal["auto", "centre", "pad"] = _field(
+        "auto",
+        "Crop",
+        "Which square of a picture: auto keeps what a mask or alpha shows, else most of the longer side between narrow "
+        "bands; centre cuts the middle; pad keeps all.",
+        14,
     )
 
     def resolved(self, kind: BackboneKind, resolution: int) -> Self:

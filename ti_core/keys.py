@@ -12,7 +12,7 @@ from typing import Any
 from ti_core.config import ConceptSpec, SelectionRule, TrainingConfig
 from ti_core.records import ImageSet, JudgeRequest, Plan, PromptSet, Protocol
 
-PREPROCESS_VERSION = 1
+PREPROCESS_VERSION = 2
 """Bump when the same picture file yields another square or another latent."""
 NUMERICS_VERSION = 1
 """Bump when the same configuration yields other vectors on purpose."""
@@ -26,9 +26,10 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
 
-def preprocess_key(resolution: int) -> str:
-    """Digest of how a picture file becomes a square."""
-    return digest({"version": PREPROCESS_VERSION, "resolution": resolution, "crop": "center"})
+def preprocess_key(resolution: int, crop: str, images: ImageSet | None = None) -> str:
+    """Digest of how picture files become squares. Masks count where they decide which square it is."""
+    deciding = masks(images) if images and crop == "auto" and any(one.mask for one in images.pictures) else []
+    return digest({"version": PREPROCESS_VERSION, "resolution": resolution, "crop": crop, "masks": deciding})
 
 
 def train_key(concept: ConceptSpec, images: ImageSet, training: TrainingConfig, base_digest: str) -> str:
@@ -42,7 +43,7 @@ def train_key(concept: ConceptSpec, images: ImageSet, training: TrainingConfig, 
             "numerics": NUMERICS_VERSION,
             "pictures": sorted(picture.sha256 for picture in images.pictures),
             "masks": masks(images) if training.masked else [],
-            "preprocessing": preprocess_key(training.resolution),
+            "preprocessing": preprocess_key(training.resolution, training.crop, images),
             "concept": {"start": concept.start_phrase, "kind": concept.kind, "vectors": concept.vectors},
             "training": training.model_dump(mode="json") | unread(training),
             "base": base_digest,
@@ -115,12 +116,38 @@ _PROTOCOL = {
 def older(plan: Plan) -> list[tuple[str, str]]:
     """(train_key, judge_key) of this plan as earlier versions computed them, the newest first. A version that could
     not have done the work has none."""
-    made = []
+    made = [both] if (both := _keys_before_crops(plan)) else []
     for fields in (_TRAINING_2, _TRAINING_1):
         train = _older_train_key(plan, fields)
         if train:
             made.append((train, _older_judge_key(plan, train)))
     return made
+
+
+def _keys_before_crops(plan: Plan) -> tuple[str, str] | None:
+    """As of preprocessing 1, which cut every picture in the middle."""
+    training, images, protocol, rule = plan.training, plan.images, plan.protocol, plan.rule
+    if training.crop == "pad" or _used(training, TrainingConfig.model_fields.keys() - _TRAINING_2 - {"crop"}):
+        return None
+    train = digest(
+        {
+            "numerics": 1,
+            "pictures": sorted(picture.sha256 for picture in images.pictures),
+            "masks": masks(images) if training.masked else [],
+            "preprocessing": _preprocess_key_1(training.resolution),
+            "concept": {
+                "start": plan.concept.start_phrase, "kind": plan.concept.kind, "vectors": plan.concept.vectors,
+            },
+            "training": training.model_dump(mode="json", include=_TRAINING_2) | unread(training),
+            "base": plan.base.digest,
+        }
+    )  # fmt: skip
+    seconds = {"dino_digest"} if protocol.dino_digest else set()
+    counted = protocol.model_dump(mode="json", include=(_PROTOCOL - {"clip"}) | seconds)
+    then = counted | {"version": 1, "preprocessing": _preprocess_key_1(training.resolution)}
+    chosen = rule.model_dump(mode="json", include=_RULE | (set() if rule.name == "balanced" else {"floor"}))
+    how = {"halving": True} if plan.evaluation.halving else {}
+    return train, digest({"train": train, "protocol": digest(then), "rule": chosen} | how)
 
 
 def _older_train_key(plan: Plan, fields: set[str]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ti_core.records import Manifest, Outcome, Scores
+from ti_core.records import ImageSet, Manifest, Outcome, Scores
 
 log = logging.getLogger(__name__)
 """Where `Lines` may go: Prefect keeps what `ti_core` logs with the flow run."""
@@ -22,6 +22,13 @@ class Stage:
 
     concept: str
     name: str
+
+
+@dataclass(frozen=True)
+class Looked:
+    """The pictures of concepts were looked at, before anything is trained: (concept, what was found)."""
+
+    sets: tuple[tuple[str, ImageSet], ...]
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class Ended:
     page: str
 
 
-Event = Stage | Trained | Judged | Assembled | Ended
+Event = Stage | Looked | Trained | Judged | Assembled | Ended
 
 LINE_SECONDS = 10.0
 """At most one line in so many seconds."""

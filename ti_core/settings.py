@@ -53,6 +53,19 @@ class Settings(BaseSettings):
     max_picture_pixels: int = Field(default=100_000_000, gt=0)
     """A picture with more pixels (width × height) is refused unread."""
 
+    picture_plugins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Python modules, separated by ',', that teach Pillow further forms when they are imported (`pillow_jxl`, say)."""
+    keep_originals: bool = False
+    """Whether the store keeps the picture files too, unchanged, with all that cameras write into them. Otherwise it
+    keeps what training sees, which carries no metadata."""
+    private_addresses: bool = False
+    """Whether pictures may come from addresses within one's own network."""
+
+    @field_validator("picture_plugins", mode="before")
+    @classmethod
+    def _split_plugins(cls, value: object) -> object:
+        return tuple(part for part in value.split(",") if part) if isinstance(value, str) else value
+
     @field_validator("allowed_roots", mode="before")
     @classmethod
     def _split_roots(cls, value: object) -> object:
@@ -78,7 +91,10 @@ class Settings(BaseSettings):
 
         Raises InputError when it lies outside the allowed folders.
         """
-        resolved = path.expanduser().resolve()
+        try:
+            resolved = path.expanduser().resolve()
+        except (RuntimeError, ValueError, OSError) as error:  # an unknown user's ~, a loop of links, a name with a NUL
+            raise InputError(f"{path} cannot be found ({error}): check how it is written.") from None
         if any(resolved.is_relative_to(root) for root in self.roots):
             return resolved
         roots = ", ".join(str(root) for root in self.roots)

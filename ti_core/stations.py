@@ -23,7 +23,7 @@ from ti_core.keys import protocol_digest
 from ti_core.known import pages_as_asked
 from ti_core.nouns import NEUTRAL
 from ti_core.planning.batch import BatchItem
-from ti_core.planning.plan import make_plan
+from ti_core.planning.plan import make_plan, wanted_of
 from ti_core.publishing.catalogue import champion_of, duel_of, known, manifest_of
 from ti_core.records import Champion, Duel, JudgeRequest, Manifest, Plan, Scores, Split
 from ti_core.reporting.pages import write_page
@@ -86,10 +86,12 @@ class Stations:
     def ingest(self, items: Sequence[BatchItem], asked: Asked) -> list[Work]:
         """Decide every run (`plan`), tell what is known, and keep the pictures of those that have no outcome yet."""
         works = list(_planned.get()) or plan(items, asked, self._settings, self._store)
+        progress.tell(progress.Looked(tuple((one.name, one.planned.images) for one in works if one.open)))
         return _one_by_one(pages_as_asked(works, self._settings, self._store), self._keep_pictures)
 
     def _keep_pictures(self, work: Work) -> Work:
-        keep_pictures(work.planned.concept.pictures, work.planned.images, self._settings, self._store)
+        plan = work.planned
+        keep_pictures(plan.concept.pictures, plan.images, wanted_of(plan.training), self._settings, self._store)
         return work
 
     def prepare(self, works: Sequence[Work]) -> list[Work]:

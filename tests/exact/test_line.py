@@ -184,7 +184,7 @@ def test_what_a_list_knows_is_found_before_anything_is_written(
     made = Line(settings, empty).stations.ingest(items, Asked())
     assert [one.place for one in made if one.open] == [0]
     kept = set(empty.keys("blobs/"))
-    assert kept == {blob_key(picture.sha256) for picture in good.planned.images.pictures}
+    assert kept == {blob_key(picture.square) for picture in good.planned.images.pictures}
 
 
 def test_a_picture_that_changes_before_it_is_kept_is_told(settings: Settings, store: Store, tmp_path: Path) -> None:

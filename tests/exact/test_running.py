@@ -82,7 +82,7 @@ def test_prepared_squares_and_latents(whole: tuple[Line, PreparedSet, list[tuple
     for picture, blob in zip(run.plan.images.pictures, prepared.squares, strict=True):
         kept = Image.open(io.BytesIO(get_blob(run.store, blob)))
         assert (kept.format, kept.mode, kept.size) == ("PNG", "RGB", (64, 64))
-        assert np.array_equal(kept, square(get_blob(run.store, picture.sha256), 64))
+        assert np.array_equal(kept, square(Path("examples/concepts/moss", picture.name).read_bytes(), 64))
     latents = load_file(prepared.latents)
     assert latents["mean"].shape == latents["std"].shape == (10, 6, 16, 16)
     assert (latents["std"] > 0).all()
@@ -142,7 +142,10 @@ def test_a_mask_that_shows_nothing_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
     for number in range(3):
-        Image.new("RGBA", (64, 64), (40 * number, 90, 90, 0)).save(folder / f"{number}.png")
+        picture = Image.new("RGB", (64, 64), (40 * number, 90, 90))
+        picture.paste((200, 0, 0), (0, 0, 32, 64))
+        picture.save(folder / f"{number}.png")
+        Image.new("L", (64, 64)).save(folder / f"{number}_mask.png")
     with pytest.raises(InputError, match=r"mask of \d.png shows nothing"):
         line(tmp_path / "home", pictures=folder, masked=True).prepare()
 

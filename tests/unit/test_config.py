@@ -89,7 +89,7 @@ def test_impossible_training_is_refused(wrong: dict[str, object]) -> None:
 def test_zeros_become_the_defaults_of_the_kind(kind: str) -> None:
     training = TrainingConfig().resolved(kind, 512)
     off = {"accumulation": 1, "schedule": "constant", "warmup": 0, "norm": "free", "norm_limit": 1.0, "masked": False,
-           "stop_early": False}  # fmt: skip
+           "stop_early": False, "crop": "auto"}  # fmt: skip
     assert training.model_dump() == DEFAULTS[kind]["training"] | {"resolution": 512, "mirror": True, "seed": 0} | off
     evaluation = EvaluationConfig().resolved(kind)
     assert evaluation.model_dump() == DEFAULTS[kind]["evaluation"] | {

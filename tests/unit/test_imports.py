@@ -70,7 +70,7 @@ PUBLIC = {
     ),
     "ti_core.formats": "LAYOUTS Vectors diffusers_lines filename read_checkpoint write write_checkpoint",
     "ti_core.records": (
-        "Anchors BaseModelInfo BatchRow Candidate Cells Champion Checkpoint Decision Document Duel ImageSet "
+        "Anchors BaseModelInfo BatchRow Candidate Cells Champion Checkpoint Decision Document Duel Finding ImageSet "
         "Interval JudgeInfo JudgeRequest KeptScores Layout Manifest Naming OUTBOX OpinionInfo Outcome Picture Plan "
         "PreparedSet PromptSet Protocol PublishedFile Record Report Scale Scores Split Status Trained Untold "
         "Verdict Version blob_key champion_key concept_prefix duel_key former_champion_key manifest_key now "

@@ -2,9 +2,10 @@
 
 import pytest
 
+from tests.judged_run import JudgedRun
 from ti_core import keys
 from ti_core.config import ConceptSpec, SelectionRule, TrainingConfig
-from ti_core.records import ImageSet, Picture, PromptSet, Protocol
+from ti_core.records import Finding, ImageSet, Picture, PromptSet, Protocol
 
 CONCEPT = ConceptSpec(name="cat-toy", pictures="pictures", class_word="toy")
 TRAINING = TrainingConfig(steps=120, batch_size=8, learning_rate=2e-3, checkpoint_every=20, resolution=64)
@@ -23,10 +24,12 @@ PROTOCOL = Protocol(
     version=1,
 )
 
+SMALL = Finding(severity="warning", kind="small", file="b.png", text="b.png is small.")
 
-def images(*digests: str, name: str = "1.png", warnings: tuple[str, ...] = ()) -> ImageSet:
+
+def images(*digests: str, name: str = "1.png", findings: tuple[Finding, ...] = ()) -> ImageSet:
     pictures = tuple(Picture(name=name, sha256=digest * 64, width=64, height=64) for digest in digests)
-    return ImageSet(pictures=pictures, warnings=warnings)
+    return ImageSet(pictures=pictures, findings=findings)
 
 
 def train_key(
@@ -41,9 +44,30 @@ def train_key(
 def test_golden_values() -> None:
     """These change only on purpose: whoever changes them makes all work done so far be done again."""
     assert keys.digest({"b": [1, 2.5, "é"], "a": None}) == "d4e7b7ea1f785bcaf2af5af23dddc104"
-    assert train_key() == "d799c7d5d7f833b8d47fdb27f229ea17"
+    assert train_key() == "546e69f54f48afd4d749f71440405f06"
     assert keys.protocol_digest(PROTOCOL) == "625fac923a04f0f2de95f48a475a0627"
     assert keys.judge_key("t" * 32, "p" * 32, SelectionRule()) == "1c725ecafa71ed863fcdca8cdfcdc942"
+
+
+@pytest.mark.parametrize(
+    ("masked", "train", "judge"),
+    [
+        (False, "4aedfa36dd9b02128b3f0c7ad307ddde", "a530e0037ffea8e3acc3e464b8382a3a"),
+        (True, "884e46d62d37868f00b64029ab12d2da", "12e1acb8778f3cd3fb25a437384d3aa8"),
+    ],
+)
+def test_keys_of_before_the_crops_stay_known(masked: bool, train: str, judge: str) -> None:
+    """As that version computed them for this plan."""
+    plan = JudgedRun(plain=("a photo of a {}",), edit=("a {} on a hill",), side=16).manifest.plan
+    if masked:
+        pictures = tuple(one.model_copy(update={"mask": "f" * 64}) for one in plan.images.pictures)
+        plan = plan.model_copy(update={"images": plan.images.model_copy(update={"pictures": pictures})})
+    training = plan.training.model_copy(update={"masked": masked, "warmup": 3})
+    plan = plan.model_copy(update={"training": training})
+    assert keys.older(plan)[0] == (train, judge)
+    assert (train, judge) not in keys.older(
+        plan.model_copy(update={"training": training.model_copy(update={"crop": "pad"})})
+    )
 
 
 def test_a_digest_does_not_depend_on_the_order_of_names() -> None:
@@ -61,11 +85,11 @@ def test_what_is_no_json_has_no_digest(value: object) -> None:
 def test_names_paths_sizes_and_the_order_of_pictures_do_not_matter() -> None:
     elsewhere = CONCEPT.model_copy(update={"name": "other", "pictures": "s3://bucket/other"})
     assert train_key(concept=elsewhere) == train_key()
-    assert train_key(pictures=images("2", "1", name="b.png", warnings=("small",))) == train_key()
+    assert train_key(pictures=images("2", "1", name="b.png", findings=(SMALL,))) == train_key()
     assert train_key(concept=CONCEPT.model_copy(update={"class_word": "dog", "initializer": "toy"})) == train_key()
 
 
-def test_masks_are_other_work_for_a_masked_loss_alone() -> None:
+def test_masks_are_other_work_for_a_masked_loss_and_where_they_choose_the_square() -> None:
     pictures = images("1", "2")
     masked, swapped = (
         ImageSet(
@@ -75,8 +99,10 @@ def test_masks_are_other_work_for_a_masked_loss_alone() -> None:
         )
         for order in ("89", "98")
     )
-    assert train_key(pictures=masked) == train_key(pictures=pictures)
-    training = TRAINING.model_copy(update={"masked": True})
+    assert train_key(pictures=masked) != train_key(pictures=pictures)  # they decide which square it is
+    plain = TRAINING.model_copy(update={"crop": "centre"})
+    assert train_key(pictures=masked, training=plain) == train_key(pictures=pictures, training=plain)
+    training = plain.model_copy(update={"masked": True})
     assert train_key(pictures=masked, training=training) != train_key(pictures=pictures, training=training)
     assert train_key(pictures=masked, training=training) != train_key(pictures=swapped, training=training)
 
@@ -89,7 +115,7 @@ def test_other_pictures_are_other_work(pictures: ImageSet) -> None:
 OTHER_TRAINING = {
     "steps": 121, "batch_size": 9, "learning_rate": 2.1e-3, "checkpoint_every": 21, "resolution": 72, "mirror": False,
     "seed": 1, "accumulation": 2, "schedule": "cosine", "warmup": 3, "norm": "clamp", "norm_limit": 1.5, "masked": True,
-    "stop_early": True,
+    "stop_early": True, "crop": "pad",
 }  # fmt: skip
 
 
@@ -166,5 +192,5 @@ def test_a_judge_key_changes_with_training_and_protocol() -> None:
 
 
 def test_the_resolution_decides_the_preprocessing() -> None:
-    assert keys.preprocess_key(64) != keys.preprocess_key(512)
-    assert keys.preprocess_key(64) == keys.preprocess_key(64)
+    assert keys.preprocess_key(64, "auto") != keys.preprocess_key(512, "auto")
+    assert keys.preprocess_key(64, "auto") == keys.preprocess_key(64, "auto") != keys.preprocess_key(64, "pad")

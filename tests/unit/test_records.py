@@ -14,6 +14,7 @@ from ti_core.records import (
     Cells,
     Champion,
     Document,
+    ImageSet,
     Manifest,
     Outcome,
     blob_key,
@@ -49,6 +50,11 @@ def documents(manifest: Manifest) -> list[Document]:
         protocol="p", score=0.5, manifest=where, previous=None, promoted=ENDED,
     )  # fmt: skip
     return [manifest, outcome, champion]
+
+
+def test_warnings_of_earlier_manifests_are_findings() -> None:
+    images = ImageSet.model_validate({"pictures": (), "warnings": ["One picture is small."]})
+    assert images.warnings == ("One picture is small.",) and images.findings[0].severity == "warning"
 
 
 def test_documents_come_back_as_they_were_stored(documents: list[Document]) -> None:

@@ -1,132 +1,246 @@
-"""Ingestion: read the pictures of one concept from where they lie, check them, keep the good ones.
+"""Ingestion: read the pictures of one concept from where they lie, check them, keep what training sees of them.
 
-One bad picture is left out with a warning; a set without a usable picture is an error. Nothing is written before the
-whole set has been read. This module knows nothing of resolutions other than "too small", and nothing of models.
+One bad picture is left out with a reason; a set without a usable picture is an error. Nothing is written before the
+whole set has been read, and a set whose listing has not changed is not read again. This module knows nothing of models.
 """
 
 import hashlib
-import io
-import itertools
-from pathlib import PurePosixPath
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
 
-from PIL import Image, UnidentifiedImageError
+from pydantic import ValidationError
 
+from ti_core import keys
 from ti_core.errors import InputError
-from ti_core.images.preprocess import oriented
-from ti_core.images.sources import SUFFIXES, candidates
-from ti_core.records import ImageSet, Picture
+from ti_core.images.crop import Crop
+from ti_core.images.layout import arranged
+from ti_core.images.names import PICTURES, shown
+from ti_core.images.opening import opened
+from ti_core.images.preprocess import Prepared, png, prepare
+from ti_core.images.quality import findings_of
+from ti_core.images.sources import Entry, TooMuchError
+from ti_core.records import Finding, ImageSet, Picture
 from ti_core.settings import Settings
 from ti_core.store import Store, put_blob
+
+log = logging.getLogger(__name__)
 
 FEW = 3
 """Fewer usable pictures than this train, with a warning: the paper uses three to five (arXiv 2208.01618, section 4)."""
 MANY = 200
 """More picture files than this are taken for a mistaken folder."""
-MASK = "-masklabel"
-"""A file named like a picture with this before its suffix is the picture's mask, white where it shows (OneTrainer's
-convention). In order of name it comes before its picture."""
+READERS = max(1, min(4, os.cpu_count() or 1))
+"""Pictures that are decoded at the same time: so many are in memory at once."""
+KEPT_BYTES = 64 * 2**20
+"""Of squares that were made and may be asked for soon: those of hundreds of pictures."""
 
 
-def ingest(source: str, resolution: int, settings: Settings, store: Store | None) -> ImageSet:
-    """Read, check and keep the pictures at `source`, each as the blob of its unchanged file; without a store they are
-    checked only.
+@dataclass(frozen=True)
+class Wanted:
+    """What the squares are made for. `mirror` says whether they are trained on mirrored, too."""
 
-    `resolution` is the training resolution in pixels: a picture whose shorter side is under half of it is too small to
-    use, one under the whole is enlarged with a warning. Files directly at `source` count, not those in sub-folders.
+    resolution: int
+    crop: Crop = "auto"
+    mirror: bool = False
 
-    A mask picture (see `MASK`) counts as part of its picture.
+
+@dataclass(frozen=True)
+class Read:
+    """A file that was read: the picture with what was made of it, or why it is left out."""
+
+    entry: Entry
+    picture: Picture | None
+    made: Prepared | None
+    reason: str = ""
+
+
+def ingest(source: str, wanted: Wanted, settings: Settings) -> ImageSet:
+    """Read and check the pictures at `source`; nothing is kept but, in the data folder, what was found.
+
+    A picture whose shorter side is under half the resolution is too small to use, one under the whole is enlarged with
+    a warning. Which files count, `ti_core.images.layout` says.
 
     Raises InputError for a missing or forbidden source and when no picture is usable; ServiceError for an unreachable
-    bucket.
+    bucket or address.
     """
-    found: dict[str, tuple[Picture, tuple[bytes, ...]]] = {}
-    warnings: list[str] = []
-    masks: dict[str, tuple[str, bytes]] = {}
-    seen = 0
-    for name, read in candidates(source, settings):
-        stem = str(PurePosixPath(name).with_suffix(""))
-        seen += 1
-        if seen > MANY:
-            raise InputError(f"{source} holds more than {MANY} pictures; textual inversion learns from three to five.")
-        try:
-            data = read()
-            if stem.endswith(MASK):
-                masks[stem.removesuffix(MASK)] = name, data
-                continue
-            picture = _check(name, data, resolution, settings.max_picture_pixels)
-            files: tuple[bytes, ...] = (data,)
-            if stem in masks:
-                mask_name, mask = masks.pop(stem)
-                picture = _masked(picture, _check(mask_name, mask, resolution, settings.max_picture_pixels))
-                files = data, mask
-        except InputError as error:
-            warnings.append(str(error))
-            continue
-        if picture.sha256 in found:
-            warnings.append(f"{name} is the same file as {found[picture.sha256][0].name}; it is used once.")
-            continue
-        if min(picture.width, picture.height) < resolution:
-            warnings.append(
-                f"{name} is enlarged: {picture.width}×{picture.height} is under {resolution} pixels a side."
-            )
-        found[picture.sha256] = (picture, files)
-    warnings += [f"{name} is the mask of no picture here." for name, _ in masks.values()]
-
-    if not found:
-        reasons = f": {' '.join(warnings)}" if warnings else f"; looked for {', '.join(sorted(SUFFIXES))} files."
-        raise InputError(f"No usable picture in {source}{reasons}")
-    if len(found) < FEW:
-        warnings.append(f"Only {len(found)} usable picture{'s' * (len(found) > 1)}; three to five work better.")
-    if store is not None:
-        for data in itertools.chain.from_iterable(files for _, files in found.values()):
-            put_blob(store, data)
-    return ImageSet(pictures=tuple(found[sha][0] for sha in sorted(found)), warnings=tuple(warnings))
+    with opened(source, settings) as entries:
+        note = _note(source, entries, wanted, settings)
+        images = _noted(note)
+        if images is None:
+            images = _checked(source, entries, wanted, settings)[0]
+            _write_down(images, note)
+    return images
 
 
-def keep_pictures(source: str, images: ImageSet, settings: Settings, store: Store) -> None:
-    """Keep the pictures of a set that was checked without a store, each as the blob of its file, and their masks.
+def look(source: str, wanted: Wanted, settings: Settings) -> tuple[ImageSet, dict[str, Prepared]]:
+    """What `ingest` says of a source, and the pictures by their digests as they would be trained on: for showing."""
+    with opened(source, settings) as entries:
+        return _checked(source, entries, wanted, settings)
 
-    Raises InputError when one has changed meanwhile; what `ingest` raises for a source that cannot be read.
+
+def keep_pictures(source: str, images: ImageSet, wanted: Wanted, settings: Settings, store: Store) -> None:
+    """Keep the squares of a set that was checked as blobs; where the settings say so the files too, unchanged.
+
+    Raises InputError when a picture has changed meanwhile; what `ingest` raises for a source that cannot be read.
     """
-    wanted = {sha256 for one in images.pictures for sha256 in (one.sha256, one.mask) if sha256}
-    for _, read in candidates(source, settings):
-        try:
-            data = read()
-        except InputError:
-            continue  # it was left out of the set with a warning
-        sha256 = hashlib.sha256(data).hexdigest()
-        if sha256 in wanted:
-            put_blob(store, data)
-            wanted.remove(sha256)
-    if wanted:
-        changed = next(one.name for one in images.pictures if {one.sha256, one.mask} & wanted)
-        raise InputError(f"{changed} in {source} has changed since it was checked: run it again.")
+    blobs = {sha256 for one in images.pictures for sha256 in (one.square, one.shown) if sha256}
+    made = {sha256: data for sha256 in blobs if (data := _squares.get(sha256)) is not None}
+    if len(made) < len(blobs) or settings.keep_originals:
+        with opened(source, settings) as entries:
+            for pair in arranged(entries).pictures:
+                _keep_again(pair, images, wanted, settings, store, made)
+    missing = {one.name for one in images.pictures if {one.square, one.shown} - {""} - made.keys()}
+    if missing:
+        raise InputError(f"{min(missing)} in {shown(source)} has changed since it was checked: run it again.")
+    for data in made.values():
+        put_blob(store, data)
 
 
-def _masked(picture: Picture, mask: Picture) -> Picture:
-    if (mask.width, mask.height) != (picture.width, picture.height):
-        raise InputError(f"{picture.name} is left out: its mask {mask.name} has another size.")
-    return picture.model_copy(update={"mask": mask.sha256})
+def _keep_again(
+    pair: tuple[Entry, Entry | None],
+    images: ImageSet,
+    wanted: Wanted,
+    settings: Settings,
+    store: Store,
+    made: dict[str, bytes],
+) -> None:
+    """Make the squares of one picture of a set anew, into `made`; its files become blobs where the settings say so."""
+    by_digest = {one.sha256: one for one in images.pictures}
+    read = _read(pair, wanted, settings)
+    if read.picture is None or read.picture.sha256 not in by_digest:
+        return  # it was left out of the set, or is missed afterwards
+    for one in (read.picture.square, read.picture.shown):
+        if one and (data := _squares.get(one)) is not None:
+            made[one] = data
+    if settings.keep_originals:
+        for entry in pair:
+            if entry:
+                put_blob(store, entry.read())
 
 
-def _check(name: str, data: bytes, resolution: int, max_pixels: int) -> Picture:
-    """Decode one picture completely. Raises InputError with the reason why it is not used."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > max_pixels:
-                raise InputError(f"{name} is left out: {image.width}×{image.height} is over {max_pixels} pixels.")
-            upright = oriented(image)
-    except InputError:
-        raise
-    except UnidentifiedImageError:
-        raise InputError(f"{name} is left out: it is no picture in a form that can be read.") from None
-    except Exception as error:  # on damaged bytes Pillow's decoders raise nearly anything
+def _checked(
+    source: str, entries: Sequence[Entry], wanted: Wanted, settings: Settings
+) -> tuple[ImageSet, dict[str, Prepared]]:
+    there = arranged(entries)
+    if len(there.pictures) > MANY:
         raise InputError(
-            f"{name} is left out: it does not read as a picture ({str(error) or type(error).__name__})."
-        ) from None
-    if min(upright.size) * 2 < resolution:
-        raise InputError(
-            f"{name} is left out: {upright.width}×{upright.height} is too small, at least {resolution // 2} pixels "
-            "a side are needed."
+            f"{shown(source)} holds more than {MANY} pictures; textual inversion learns from three to five."
         )
-    return Picture(name=name, sha256=hashlib.sha256(data).hexdigest(), width=upright.width, height=upright.height)
+    with ThreadPoolExecutor(READERS, "read") as threads:
+        reads = list(threads.map(lambda pair: _read(pair, wanted, settings), there.pictures))
+    findings, pictures = list(there.findings), dict[str, Picture]()
+    made = dict[str, Prepared]()
+    for read in reads:
+        if read.picture is None or read.made is None:
+            findings.append(Finding(severity="problem", kind="unread", file=shown(read.entry.path), text=read.reason))
+        elif (first := pictures.get(read.picture.sha256)) is not None:
+            text = f"{read.picture.name} is the same file as {first.name}; it is used once."
+            findings.append(Finding(severity="problem", kind="twice", file=read.picture.name, text=text))
+        else:
+            pictures[read.picture.sha256], made[read.picture.sha256] = read.picture, read.made
+    if not pictures:
+        looked = ", ".join(sorted(PICTURES))
+        reasons = f": {' '.join(one.text for one in findings)}" if findings else f"; looked for {looked} files."
+        raise InputError(f"No usable picture in {shown(source)}{reasons}")
+    if len(pictures) < FEW:
+        text = f"Only {len(pictures)} usable picture{'s' * (len(pictures) > 1)}; three to five work better."
+        findings.append(Finding(severity="warning", kind="few", file="", text=text))
+    findings += findings_of([(one, made[one.sha256]) for one in pictures.values()], wanted.resolution, wanted.mirror)
+    chosen = tuple(pictures[sha256] for sha256 in sorted(pictures))
+    return ImageSet(pictures=chosen, findings=tuple(findings)), made
+
+
+def _read(pair: tuple[Entry, Entry | None], wanted: Wanted, settings: Settings) -> Read:
+    """Read, check and cut one picture. Raises TooMuchError where the whole source is to be refused."""
+    entry, mask = pair
+    try:
+        data = entry.read()
+        mask_data = mask.read() if mask else None
+        beside = (mask.path, mask_data) if mask and mask_data is not None else None
+        made = prepare(entry.path, data, wanted.resolution, wanted.crop, settings, beside)
+    except TooMuchError:
+        raise
+    except InputError as error:
+        return Read(entry, None, None, str(error))
+    except MemoryError:
+        return Read(entry, None, None, f"{shown(entry.path)} is left out: this machine has too little memory for it.")
+    picture = Picture(
+        name=shown(entry.path),
+        sha256=hashlib.sha256(data).hexdigest(),
+        width=made.width,
+        height=made.height,
+        mask=hashlib.sha256(mask_data).hexdigest() if mask_data is not None else "",
+        crop=made.crop,
+        square=_squares.add(png(made.square)),
+        shown=_squares.add(png(made.shown)) if made.shown else "",
+    )
+    return Read(entry, picture, made)
+
+
+class _Squares:
+    """The squares that were made last, so that a picture that is checked and then kept is decoded once. Squares are
+    small where pictures are not. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._held, self._size, self._lock = OrderedDict[str, bytes](), 0, Lock()
+
+    def add(self, data: bytes) -> str:
+        sha256 = hashlib.sha256(data).hexdigest()
+        with self._lock:
+            if sha256 not in self._held:
+                self._held[sha256], self._size = data, self._size + len(data)
+            while self._size > KEPT_BYTES:
+                self._size -= len(self._held.popitem(last=False)[1])
+        return sha256
+
+    def get(self, sha256: str) -> bytes | None:
+        with self._lock:
+            return self._held.get(sha256)
+
+
+_squares = _Squares()
+
+
+def _note(source: str, entries: Sequence[Entry], wanted: Wanted, settings: Settings) -> Path | None:
+    """Where it is written down what a listing's pictures came to; None where a listing does not show every change."""
+    if not all(entry.stamp for entry in entries) or "://" in source.removeprefix("s3://"):
+        return None
+    listing = {
+        "source": source.encode("utf-8", "surrogateescape").hex(),
+        "files": [(entry.path.encode("utf-8", "surrogateescape").hex(), entry.stamp) for entry in entries],
+        "preprocessing": keys.preprocess_key(wanted.resolution, wanted.crop),
+        "mirror": wanted.mirror,
+        "limits": [settings.max_picture_pixels, *settings.picture_plugins],
+        "version": NOTES_VERSION,
+    }
+    return settings.home.absolute() / "cache" / "pictures" / f"{keys.digest(listing)}.json"
+
+
+NOTES_VERSION = 1
+"""Bump when the same files are found to be something else: what was written down before is read no more."""
+
+
+def _noted(note: Path | None) -> ImageSet | None:
+    try:
+        return ImageSet.model_validate_json(note.read_bytes()) if note else None
+    except (OSError, ValidationError):
+        return None
+
+
+def _write_down(images: ImageSet, note: Path | None) -> None:
+    """Keep what was found; where that cannot be written, it is found again next time."""
+    if note is None:
+        return
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        partial = note.with_suffix(f".{os.getpid()}.partial")
+        partial.write_text(images.model_dump_json())
+        partial.replace(note)
+    except OSError as error:
+        log.debug("What the pictures came to is not written down: %s", error)

@@ -1,17 +1,24 @@
-"""Caption-free preprocessing: any picture file becomes an upright RGB square. Nothing is written here; no models.
+"""Caption-free preprocessing: any picture file becomes an upright sRGB square. Nothing is written here; no models.
 
 Change what this does to a pixel, and `keys.PREPROCESS_VERSION` must go up.
 """
 
 import io
+from dataclasses import dataclass
 
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
-Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit warns or fails at other sizes than `Settings.max_picture_pixels`
+from ti_core.errors import InputError
+from ti_core.images import colour
+from ti_core.images.crop import Box, Crop, cut, square_of
+from ti_core.images.forms import frames, open_picture, unreadable
+from ti_core.images.names import shown
+from ti_core.settings import Settings
 
-BACKGROUND = (255, 255, 255)
-"""What shows through transparency. White is what cut-outs are most often made for."""
-
+SPARE = 2
+"""A large picture is decoded to this many times the resolution along its shorter side: Lanczos halves it at the end."""
+WHOLE = 256
+"""Pixels along the longer side at which the whole picture is looked at by checks and on pages."""
 
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -25,53 +32,143 @@ UPRIGHT = {
 """What turns a picture of each EXIF orientation upright; 1 and anything unknown is upright."""
 
 
-def oriented(image: Image.Image) -> Image.Image:
-    """Decode completely (the first frame of an animation) and turn upright as the EXIF orientation says.
+@dataclass(frozen=True)
+class Prepared:
+    """A picture as training sees it. `width` and `height` are the upright file's, `crop` is its square in pixels."""
 
-    `ImageOps.exif_transpose` would also write the other EXIF tags anew, and fails where one of them is malformed.
+    width: int
+    height: int
+    crop: tuple[int, int, int, int]
+    square: Image.Image
+    shown: Image.Image | None
+    """What a mask picture or the alpha channel shows of the square, 8-bit grey; None where all of it shows."""
+    whole: Image.Image
+    """The picture before it was cut, `WHOLE` pixels along its longer side at most."""
+    notes: tuple[tuple[str, str], ...] = ()
+    """(kind of finding, what it says of the picture)."""
+
+
+def prepare(
+    name: str, data: bytes, resolution: int, crop: Crop, settings: Settings, mask: tuple[str, bytes] | None = None
+) -> Prepared:
+    """Decode a picture once, completely, and make its square of `resolution` pixels a side.
+
+    `mask` is the name and the file of its mask picture, white where it shows; it wins over the picture's own alpha.
+    Raises InputError with the reason why the picture is not used.
     """
-    image.seek(0)
-    image.load()
-    turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    return image.copy() if turn is None else image.transpose(turn)
-
-
-def flattened(image: Image.Image) -> Image.Image:
-    """Return 8-bit RGB; transparency is laid over `BACKGROUND`, 16-bit grey is scaled rather than clipped."""
-    if image.mode.startswith("I;16"):
-        image = image.convert("I").point(lambda value: value / 257).convert("L")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        canvas = Image.new("RGBA", rgba.size, (*BACKGROUND, 255))
-        return Image.alpha_composite(canvas, rgba).convert("RGB")
-    return image.convert("RGB")
-
-
-def square(data: bytes, resolution: int) -> Image.Image:
-    """Return the picture as an upright RGB square of `resolution` pixels a side: centre crop, then Lanczos."""
-    with Image.open(io.BytesIO(data)) as image:
-        return ImageOps.fit(flattened(oriented(image)), (resolution, resolution), Image.Resampling.LANCZOS)
-
-
-def mask_square(data: bytes, mask: bytes | None, resolution: int) -> Image.Image:
-    """Return what the masked loss learns of a picture, cropped as `square` crops: 8-bit grey, 255 where it shows.
-
-    `mask` is a mask picture's file, white where it shows; without one the picture's own alpha is taken, and an opaque
-    picture shows everywhere.
-    """
-    with Image.open(io.BytesIO(mask or data)) as image:
-        upright = oriented(image)
+    with open_picture(name, data, settings) as image:
+        several = frames(image)
+        upright, (width, height) = _decoded(name, image, resolution)
+    if min(width, height) * 2 < resolution:
+        raise InputError(
+            f"{shown(name)} is left out: {width}×{height} is too small, at least {resolution // 2} pixels a side are "
+            "needed."
+        )
+    try:
+        picture = colour.seen(upright)
+    except InputError as error:
+        raise InputError(f"{shown(name)} is left out: it {error}.") from None
+    if empty := colour.emptiness(picture):
+        where = f"the first picture of {several} shows nothing" if several else "it shows nothing"
+        raise InputError(f"{shown(name)} is left out: {where}; {empty}.")
+    rgb, covering = picture.rgb, picture.alpha
     if mask:
-        shown = flattened(upright).convert("L")
-    elif upright.has_transparency_data:
-        shown = upright.convert("RGBA").getchannel("A")
-    else:
-        shown = Image.new("L", upright.size, 255)
-    return ImageOps.fit(shown, (resolution, resolution), Image.Resampling.LANCZOS)
+        covering = _mask(*mask, resolution, (width, height), rgb.size, name, settings)
+    box = square_of(rgb.size, crop, covering)
+    scale = width / rgb.width, height / rgb.height
+    notes = picture.notes + ((("frames", f"is {several}; its first picture is used"),) if several else ())
+    whole = rgb.copy()
+    whole.thumbnail((WHOLE, WHOLE), Image.Resampling.BOX)
+    return Prepared(
+        width=width,
+        height=height,
+        crop=_in_pixels(box, scale),
+        square=cut(rgb, box, resolution),
+        shown=None if covering is None else cut(covering, box, resolution, fill=0),
+        whole=whole,
+        notes=notes,
+    )
+
+
+def square(data: bytes, resolution: int, crop: Crop = "auto") -> Image.Image:
+    """Return a picture file as an upright sRGB square of `resolution` pixels a side, of whatever size it is."""
+    settings = Settings()
+    with open_picture("the picture", data, settings) as image:
+        upright, _ = _decoded("the picture", image, resolution)
+    picture = colour.seen(upright)
+    return cut(picture.rgb, square_of(picture.rgb.size, crop, picture.alpha), resolution)
 
 
 def png(image: Image.Image) -> bytes:
-    """Encode without loss."""
+    """Encode without loss, quickly: a harder compression takes four times as long for a tenth of the size."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=False)
+    image.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
+
+
+def _decoded(name: str, image: Image.Image, resolution: int) -> tuple[Image.Image, tuple[int, int]]:
+    """The upright picture, large ones reduced towards `SPARE` × `resolution`, and its full size. The first frame of an
+    animation.
+
+    `ImageOps.exif_transpose` would also write the other EXIF tags anew, and fails where one of them is malformed.
+    """
+    full, least = image.size, SPARE * resolution
+    try:
+        if getattr(image, "is_animated", False):
+            image.seek(0)
+        factor = min(full) // least
+        if factor > 1 and image.format == "JPEG":
+            # libjpeg skips what it need not decode. The size it gives is never under the one asked for.
+            image.draft(image.mode, (-(-full[0] // factor), -(-full[1] // factor)))
+        image.load()
+        turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception as error:  # on damaged bytes Pillow's decoders raise nearly anything
+        raise unreadable(name, error) from None
+    reduced = image.copy()
+    if (
+        (factor := min(image.size) // least) > 1
+        and not image.mode.startswith("I;")
+        and image.mode not in {"1", "P", "F"}
+    ):
+        reduced = image.reduce(factor)
+    reduced.info = dict(image.info)
+    if turn is None:
+        return reduced, full
+    upright = reduced.transpose(turn)
+    return upright, full[::-1] if turn in _SIDEWAYS else full
+
+
+_SIDEWAYS = {
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+    Image.Transpose.ROTATE_270,
+}
+
+
+def _mask(
+    name: str,
+    data: bytes,
+    resolution: int,
+    full: tuple[int, int],
+    size: tuple[int, int],
+    picture: str,
+    settings: Settings,
+) -> Image.Image:
+    """A mask picture as 8-bit grey of `size`, which stands for the picture's `full` size."""
+    with open_picture(name, data, settings) as image:
+        upright, own = _decoded(name, image, resolution)
+    if own != full:
+        raise InputError(
+            f"{shown(picture)} is left out: its mask {shown(name)} has another size, {own[0]}×{own[1]} and not "
+            f"{full[0]}×{full[1]}."
+        )
+    try:
+        return colour.seen(upright).rgb.convert("L").resize(size, Image.Resampling.BOX)
+    except InputError as error:
+        raise InputError(f"{shown(picture)} is left out: its mask {shown(name)} {error}.") from None
+
+
+def _in_pixels(box: Box, scale: tuple[float, float]) -> tuple[int, int, int, int]:
+    left, top, right, bottom = box
+    return round(left * scale[0]), round(top * scale[1]), round(right * scale[0]), round(bottom * scale[1])

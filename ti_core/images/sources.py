@@ -1,94 +1,160 @@
-"""Where pictures come from: a folder, a zip file or a bucket, and the texts that lie beside them.
+"""Where pictures come from: files of a folder, objects of a bucket, and the texts that lie beside them.
 
-It finds files by their names and reads them when it is asked to; it decodes none.
+It finds files, tells what shows that one has changed, and reads them when it is asked to, never more than is allowed:
+what an archive or a server claims is not believed, what comes is counted. It decodes none.
 """
 
-import zipfile
-from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import BinaryIO
 
 from ti_core.errors import InputError, NotFoundError
+from ti_core.images.names import is_litter, shown
 from ti_core.settings import Settings
 from ti_core.store import Store, open_store
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 MAX_FILE_BYTES = 100 * 2**20
+MAX_SOURCE_BYTES = 2**30
+"""Read of all files of one source together."""
+MAX_FILES = 10_000
+"""Files and folders of one source that are looked at."""
+HEAD_BYTES = 64
+"""So many first bytes show what a file is."""
 
 
-class _File:
-    """A picture file that has been found but not read."""
+class TooMuchError(InputError):
+    """A source holds more than is read: the whole source is refused."""
 
-    def __init__(self, name: str, path: Path, settings: Settings) -> None:
-        self.name, self.path, self.settings = name, path, settings
 
-    def __call__(self) -> bytes:
-        path = self.settings.allowed(self.path)  # again for every file: a link may lead out of an allowed folder
+class Budget:
+    """How much of a source may be read. Safe to share between threads."""
+
+    def __init__(self, source: str) -> None:
+        self._source, self._left, self._lock = shown(source), MAX_SOURCE_BYTES, Lock()
+
+    def read(self, name: str, file: BinaryIO) -> bytes:
+        """All of an open file. Raises InputError for one over the limit, TooMuchError where the source is."""
+        data = file.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise InputError(f"{shown(name)} is left out: the file is over {MAX_FILE_BYTES // 2**20} MiB.")
+        with self._lock:
+            self._left -= len(data)
+            if self._left < 0:
+                raise TooMuchError(
+                    f"{self._source} holds over {MAX_SOURCE_BYTES // 2**20} MiB of pictures: name fewer or "
+                    "smaller ones."
+                )
+        return data
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file that has been found but not read. `path` is relative to the source, '/'-separated, as it was found."""
+
+    path: str
+    read: Callable[[], bytes]
+    """All of it. Raises InputError with the reason why it cannot be read."""
+    head: Callable[[], bytes] | None
+    """Its first bytes, none for what cannot be read; None where looking would cost a request."""
+    stamp: str = ""
+    """Changes whenever the file does; "" where nothing tells that without reading it."""
+
+
+def files(source: str, root: Path, settings: Settings) -> list[Entry]:
+    """The files of a folder. Links to files are followed as far as the settings allow, links to folders are not: they
+    may go round in circles."""
+    found, budget, seen = list[Entry](), Budget(source), 0
+    folders = [""]
+    while folders:
+        folder = folders.pop()
         try:
-            if path.stat().st_size > MAX_FILE_BYTES:
-                raise InputError(f"{self.name} is left out: the file is over {MAX_FILE_BYTES // 2**20} MiB.")
-            return path.read_bytes()
+            with os.scandir(root / folder) as inside:
+                there = list(inside)
         except OSError as error:
-            raise InputError(f"{self.name} is left out: it cannot be read ({error.strerror}).") from None
+            if not folder:
+                raise InputError(f"{shown(source)} cannot be read: {error.strerror}.") from None
+            continue  # a sub-folder's pictures are not used anyway
+        seen += len(there)
+        if seen > MAX_FILES:
+            raise TooMuchError(
+                f"{shown(source)} holds more than {MAX_FILES} files: name the folder of one concept's pictures."
+            )
+        for one in there:
+            path = f"{folder}/{one.name}" if folder else one.name
+            if is_litter(one.name):
+                continue
+            if one.is_dir(follow_symlinks=False):
+                folders.append(path)
+            elif not (root / path).is_dir():
+                found.append(_file(path, root / path, settings, budget))
+    return sorted(found, key=lambda entry: entry.path)
 
 
-class _Member:
-    """A picture inside a zip file."""
-
-    def __init__(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
-        self.archive, self.info = archive, info
-
-    def __call__(self) -> bytes:
-        if self.info.file_size > MAX_FILE_BYTES:
-            raise InputError(f"{self.info.filename} is left out: it unpacks to over {MAX_FILE_BYTES // 2**20} MiB.")
+def _file(name: str, place: Path, settings: Settings, budget: Budget) -> Entry:
+    def read() -> bytes:
+        path = settings.allowed(place)  # again for every file: a link may lead out of an allowed folder
         try:
-            return self.archive.read(self.info)
-        except Exception as error:  # BadZipFile, zlib's own error, EOFError, RuntimeError for a password, …
-            reason = str(error) or type(error).__name__
-            raise InputError(f"{self.info.filename} is left out: it does not unpack ({reason}).") from None
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise InputError(f"{shown(name)} is left out: it is no file but a pipe, a socket or a device.")
+            with path.open("rb") as file:
+                return budget.read(name, file)
+        except OSError as error:
+            raise InputError(f"{shown(name)} is left out: it cannot be read ({error.strerror}).") from None
 
-
-class _Object:
-    """A picture in a bucket."""
-
-    def __init__(self, store: Store, key: str) -> None:
-        self.store, self.key = store, key
-
-    def __call__(self) -> bytes:
-        return self.store.get(self.key).data
-
-
-def candidates(source: str, settings: Settings) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """Yield (name, reader) of every picture file directly at the source, in order of name."""
-    if source.startswith("s3://"):
-        bucket = open_store(settings, source)
-        keys = [key for key in bucket.keys("") if "/" not in key and _is_picture(key)]
-        yield from ((key, _Object(bucket, key)) for key in keys)
-        return
-    if "://" in source:
-        raise InputError(f"{source} cannot be read: pictures come from a folder, a .zip file or an s3:// prefix.")
-    path = settings.allowed(Path(source))
-    if path.is_dir():
-        for file in sorted(path.iterdir()):
-            if _is_picture(file.name) and file.is_file():
-                yield file.name, _File(file.name, file, settings)
-    elif path.suffix.lower() == ".zip" and path.is_file():
+    def head() -> bytes:
         try:
-            archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):
-            raise InputError(f"{source} does not read as a zip file.") from None
-        with archive:
-            for info in sorted(archive.infolist(), key=lambda info: info.filename):
-                if not info.is_dir() and _is_picture(info.filename):
-                    yield info.filename, _Member(archive, info)
-    elif path.exists():
-        raise InputError(f"{source} is neither a folder nor a .zip file: put the pictures into a folder and name that.")
-    else:
-        raise InputError(f"There is no {source}: name a folder, a .zip file or an s3:// prefix with pictures.")
+            path = settings.allowed(place)
+            if not stat.S_ISREG(path.stat().st_mode):
+                return b""
+            with path.open("rb") as file:
+                return file.read(HEAD_BYTES)
+        except (InputError, OSError):
+            return b""
+
+    try:
+        about = place.stat()
+        stamp = f"{about.st_size} {about.st_mtime_ns} {about.st_ctime_ns} {about.st_ino}"
+    except OSError:
+        stamp = ""
+    return Entry(name, read, head, stamp)
 
 
-def _is_picture(name: str) -> bool:
-    path = PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith((".", "._")) and "__MACOSX" not in path.parts
+def objects(source: str, settings: Settings) -> list[Entry]:
+    """The objects of a bucket under a prefix."""
+    check_not_store(source, settings)
+    bucket, budget = open_store(settings, source), Budget(source)
+    found = list[Entry]()
+    for listed in bucket.entries(""):
+        if len(found) == MAX_FILES:
+            raise TooMuchError(
+                f"{source} holds more than {MAX_FILES} objects: name the prefix of one concept's pictures."
+            )
+        if not is_litter(listed.key):
+            read = _object(bucket, listed.key, listed.size, budget)
+            found.append(Entry(listed.key, read, None, f"{listed.size} {listed.etag}"))
+    return found
+
+
+def _object(bucket: Store, key: str, size: int, budget: Budget) -> Callable[[], bytes]:
+    def read() -> bytes:
+        import io
+
+        if size > MAX_FILE_BYTES:
+            raise InputError(f"{shown(key)} is left out: the file is over {MAX_FILE_BYTES // 2**20} MiB.")
+        return budget.read(key, io.BytesIO(bucket.get(key).data))
+
+    return read
+
+
+def check_not_store(source: str, settings: Settings) -> None:
+    """Raise InputError for a source within the store itself: what is published there would be trained on again."""
+    source, store = source.rstrip("/") + "/", settings.store_uri.rstrip("/") + "/"
+    if source.startswith(store):
+        raise InputError(f"{source} lies in the store ({settings.store_uri}): name a prefix of pictures outside of it.")
 
 
 def concept_folders(source: str, settings: Settings) -> dict[str, str]:
@@ -97,24 +163,37 @@ def concept_folders(source: str, settings: Settings) -> dict[str, str]:
     Raises InputError for a missing or forbidden folder.
     """
     if source.startswith("s3://"):
-        root = source.rstrip("/")
+        check_not_store(source, settings)
+        root, store = source.rstrip("/"), settings.store_uri.rstrip("/")
         names = {key.split("/", 1)[0] for key in open_store(settings, root).keys("") if "/" in key}
-        return {name: f"{root}/{name}" for name in sorted(names)}
+        places = {name: f"{root}/{name}" for name in sorted(names) if not is_litter(name)}
+        return {name: place for name, place in places.items() if place != store}
     path = settings.allowed(Path(source))
     if not path.is_dir():
-        raise InputError(f"There is no folder {source}: name one with a sub-folder of pictures for each concept.")
-    return {sub.name: str(sub) for sub in sorted(path.iterdir()) if sub.is_dir() and not sub.name.startswith(".")}
+        raise InputError(
+            f"There is no folder {shown(source)}: name one with a sub-folder of pictures for each concept."
+        )
+    try:
+        return {sub.name: str(sub) for sub in sorted(path.iterdir()) if sub.is_dir() and not is_litter(sub.name)}
+    except OSError as error:
+        raise InputError(f"{shown(source)} cannot be read: {error.strerror}.") from None
 
 
-def read_text(source: str, name: str, settings: Settings) -> str | None:
-    """The text of the file `name` at `source` (a folder or s3:// prefix), or None when there is none.
+def read_text(source: str, name: str, settings: Settings) -> bytes | None:
+    """The bytes of the file `name` at `source` (a folder or s3:// prefix), whatever the case of its letters, or None
+    where there is none.
 
-    Raises InputError when it lies outside the allowed folders, UnicodeDecodeError when it is no text.
+    Raises InputError when it lies outside the allowed folders or cannot be read.
     """
     if source.startswith("s3://"):
         try:
-            return open_store(settings, source).get(name).data.decode()
+            return open_store(settings, source).get(name).data
         except NotFoundError:
             return None
-    path = Path(source) / name
-    return settings.allowed(path).read_text(encoding="utf-8") if path.is_file() else None
+    folder = settings.allowed(Path(source))
+    try:
+        names = [one for one in os.listdir(folder) if one.lower() == name.lower()] if folder.is_dir() else []
+        path = settings.allowed(folder / min(names, key=lambda one: one != name)) if names else None
+        return path.read_bytes() if path and path.is_file() else None
+    except OSError as error:
+        raise InputError(f"{shown(source)}/{name} cannot be read: {error.strerror}.") from None

@@ -1,10 +1,11 @@
-"""Many concepts: read what a batch holds from a folder, an s3:// prefix or a CSV/Parquet table.
+"""Many concepts: read what a batch holds from a folder, an s3:// prefix or a table.
 
 A concept that cannot even be described (a bad name, a damaged concept.toml) is told apart from the others and stops
 none of them. This module trains nothing.
 """
 
-import io
+import logging
+import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,17 +15,24 @@ from pydantic import ValidationError
 
 from ti_core.config import ConceptSpec, TrainingConfig, given
 from ti_core.errors import InputError
+from ti_core.images.names import is_mask_folder, is_picture_by_name, shown
+from ti_core.images.opening import opened
 from ti_core.images.sources import concept_folders, read_text
 from ti_core.planning.dreambench import read_dreambench
+from ti_core.planning.tables import SUFFIXES, Row, read_table
 from ti_core.settings import Settings
 from ti_core.store import open_store
 
+log = logging.getLogger(__name__)
+
 CONCEPT_FILE = "concept.toml"
-"""Optional file beside the pictures: class_word, kind, initializer, vectors, learning_rate, steps, mirror."""
+"""Optional file beside the pictures: any field of a concept but its name and its pictures, and learning_rate, steps,
+mirror."""
 OF_TRAINING = ("learning_rate", "steps", "mirror")
 """What a concept may say of its own training, in place of what is said for the whole batch."""
-COLUMNS = ("name", "pictures", "class_word", "kind", "initializer", "vectors", *OF_TRAINING)
-"""Columns of a table; the first two must be there. Relative picture folders start at the table's folder."""
+COLUMNS = (*ConceptSpec.model_fields, *OF_TRAINING)
+"""Columns of a table: the fields of a concept, of which the first two must be there, and those of its training.
+Relative picture folders start at the table's folder."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +56,12 @@ def read_batch(source: str, class_word: str, settings: Settings) -> list[BatchIt
 
     Raises InputError when the source is missing, forbidden, or holds no concept.
     """
-    if Path(source).suffix.lower() in {".csv", ".parquet"}:
+    if Path(source).suffix.lower() in SUFFIXES:
         items = _from_table(source, class_word, settings)
     else:
+        if "://" not in source and settings.allowed(Path(source)).is_file():
+            forms = ", ".join(sorted(suffix.removeprefix(".") for suffix in SUFFIXES))
+            raise InputError(f"{shown(source)} is no table in a form that can be read: {forms}.")
         folders = concept_folders(source, settings)
         bench = read_dreambench(source, settings)
         if bench:  # its subjects are named with underscores
@@ -61,55 +72,85 @@ def read_batch(source: str, class_word: str, settings: Settings) -> list[BatchIt
         else:
             items = [_item(name, place, class_word, settings) for name, place in folders.items()]
     if not items:
-        raise InputError(f"{source} holds no concept: give each one a sub-folder of pictures, or name a CSV table.")
+        raise InputError(f"{shown(source)} holds no concept: give each one a sub-folder of pictures, or name a table.")
     return items
+
+
+def is_batch(source: str, settings: Settings) -> bool:
+    """Whether a source holds concepts and not the pictures of one: a table, or folders of pictures with none beside.
+
+    Raises InputError when it is missing or forbidden.
+    """
+    if Path(source).suffix.lower() in SUFFIXES:
+        return True
+    if not source.startswith("s3://") and ("://" in source or not settings.allowed(Path(source)).is_dir()):
+        return False
+    with opened(source, settings) as entries:
+        beside = any("/" not in entry.path and is_picture_by_name(entry.path) for entry in entries)
+        below = {entry.path.split("/")[0] for entry in entries if "/" in entry.path and is_picture_by_name(entry.path)}
+    return len(below) > 1 and not beside and not any(is_mask_folder(folder) for folder in below)
 
 
 def _item(name: str, place: str, class_word: str, settings: Settings) -> BatchItem:
     try:
-        toml = read_text(place, CONCEPT_FILE, settings)
-        described = tomllib.loads(toml) if toml is not None else {}
+        data = read_text(place, CONCEPT_FILE, settings)
+        described = {} if data is None else tomllib.loads(data.decode("utf-8-sig"))
     except InputError as error:
-        return BatchItem(name, None, str(error))
+        return BatchItem(shown(name), None, str(error))
     except ValueError as error:  # no TOML, or no UTF-8
-        return BatchItem(name, None, f"{place}/{CONCEPT_FILE} is damaged: {error}.")
+        return BatchItem(shown(name), None, f"{shown(place)}/{CONCEPT_FILE} is damaged: {error}.")
+    described = {key.lower(): value for key, value in described.items()}
     return _spec({"class_word": class_word} | described | {"name": name, "pictures": place})
 
 
 def _from_table(source: str, class_word: str, settings: Settings) -> list[BatchItem]:
-    import pandas as pd
-
-    if source.startswith("s3://"):
-        folder, _, name = source.rpartition("/")
-        data = open_store(settings, folder).get(name).data
-    else:
-        path = settings.allowed(Path(source))
-        if not path.is_file():
-            raise InputError(f"There is no table {source}.")
-        folder, data = str(path.parent), path.read_bytes()
-    try:
-        parquet = source.lower().endswith(".parquet")
-        if parquet:
-            table = pd.read_parquet(io.BytesIO(data))
-        else:  # empty cells stay empty strings, for a concept may be called null
-            table = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False)
-    except (ValueError, OSError) as error:
-        raise InputError(f"{source} does not read as a table: {error}.") from None
-    missing, unknown = {"name", "pictures"} - set(table.columns), set(table.columns) - set(COLUMNS)
-    if missing or unknown:
-        wrong = f"lacks the column {min(missing)}" if missing else f"has the unknown column {min(unknown)}"
-        raise InputError(f"{source} {wrong}; its columns are {', '.join(COLUMNS)}.")
+    folder, data = _read(source, settings)
+    rows = read_table(source, data)
+    columns = {column: None for row in rows for column in row.cells}
+    missing = [column for column in COLUMNS[:2] if rows and column not in columns]
+    if missing:
+        there = f" (it has {', '.join(columns)})" if columns else ""
+        raise InputError(f"{source} lacks the column {min(missing)}{there}; its columns are {', '.join(COLUMNS)}.")
+    unknown = sorted(columns.keys() - set(COLUMNS))
+    if unknown:
+        log.warning("%s: nothing reads the columns %s; those that are read are %s.", source, unknown, list(COLUMNS))
     items = list[BatchItem]()
-    for row in table.sort_values("name", kind="stable").to_dict("records"):
-        said = {str(key): value for key, value in row.items() if pd.notna(value) and value != ""}
-        pictures = str(said.get("pictures", ""))
-        if pictures and "://" not in pictures and not Path(pictures).is_absolute():
-            said["pictures"] = f"{folder}/{pictures}"
-        item = _spec({"class_word": class_word} | said)
+    for row in sorted(rows, key=lambda row: str(row.cells.get("name", ""))):
+        item = _of_row(row, folder, class_word)
         if items and items[-1].name == item.name:
             item = BatchItem(item.name, None, f"{source} names {item.name} more than once; its first row is used.")
         items.append(item)
     return items
+
+
+def _read(source: str, settings: Settings) -> tuple[str, bytes]:
+    """The folder of a table, and its bytes."""
+    if source.startswith("s3://"):
+        folder, _, name = source.rpartition("/")
+        return folder, open_store(settings, folder).get(name).data
+    path = settings.allowed(Path(source))
+    if not path.is_file():
+        raise InputError(f"There is no table {shown(source)}.")
+    try:
+        return str(path.parent), path.read_bytes()
+    except OSError as error:
+        raise InputError(f"The table {shown(source)} cannot be read: {error.strerror}.") from None
+
+
+def _of_row(row: Row, folder: str, class_word: str) -> BatchItem:
+    said = {column: value for column, value in row.cells.items() if column in COLUMNS and value != ""}
+    name = shown(str(said.get("name", "")))
+    if row.wrong:
+        return BatchItem(name, None, f"{row.wrong[0].upper()}{row.wrong[1:]}.")
+    for column in ("name", "pictures", "class_word", "initializer"):
+        if column in said:
+            said[column] = str(said[column])
+    pictures = said.get("pictures", "")
+    if re.match(r"[A-Za-z]:[\\/]|\\\\", pictures):
+        return BatchItem(name, None, f"pictures: {pictures} is a Windows path, which this machine cannot follow.")
+    if pictures and "://" not in pictures and not Path(pictures).is_absolute() and not pictures.startswith("~"):
+        said["pictures"] = f"{folder}/{pictures.replace(chr(92), '/')}"
+    return _spec({"class_word": class_word} | said)
 
 
 def _spec(said: dict[str, Any]) -> BatchItem:
@@ -121,4 +162,4 @@ def _spec(said: dict[str, Any]) -> BatchItem:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        return BatchItem(name, None, f"{where}: {first['msg'].removeprefix('Value error, ')}")
+        return BatchItem(shown(name), None, f"{where}: {first['msg'].removeprefix('Value error, ')}")

@@ -34,7 +34,8 @@ class DreamBench:
 def read_dreambench(folder: str, settings: Settings) -> DreamBench | None:
     """Read the text at `folder` (or s3:// prefix), None where there is none. Raises InputError when it is damaged."""
     try:
-        text = read_text(folder, FILE, settings)
+        data = read_text(folder, FILE, settings)
+        text = None if data is None else data.decode()
     except UnicodeDecodeError:
         raise InputError(f"{folder}/{FILE} is damaged: it is no UTF-8 text.") from None
     if text is None:

@@ -11,7 +11,7 @@ from ti_core import keys
 from ti_core.backbone.folder import check_class_word, find_base, find_judge
 from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig, given
 from ti_core.errors import InputError
-from ti_core.images.ingest import ingest
+from ti_core.images.ingest import Wanted, ingest, keep_pictures
 from ti_core.planning.opinion import find_opinion
 from ti_core.planning.protocols import PUBLISHED, check_sets, judges, placeholder_policy, reseeded, sets_of
 from ti_core.records import BaseModelInfo, ImageSet, JudgeInfo, OpinionInfo, Plan, PromptSet, Protocol
@@ -30,8 +30,8 @@ def make_plan(
     settings: Settings,
     store: Store | None,
 ) -> Plan:
-    """Decide one run. `base_model` "" takes the settings' own. The pictures become blobs of the store; without a store
-    nothing is written.
+    """Decide one run. `base_model` "" takes the settings' own. What training sees of the pictures becomes blobs of the
+    store; without a store nothing is written there.
 
     Raises InputError for anything the user must mend, ServiceError for an unreachable store or bucket.
     """
@@ -58,13 +58,21 @@ def make_plan(
             "constant_with_warmup, linear or cosine as the schedule, or leave the warm-up out."
         )
     evaluation = evaluation.resolved(base.kind)
-    images = ingest(concept.pictures, training.resolution, settings, store)
+    wanted = wanted_of(training)
+    images = ingest(concept.pictures, wanted, settings)
+    if training.masked and not any(picture.shown for picture in images.pictures):
+        raise InputError(
+            f"No picture in {concept.pictures} has a mask or transparency, so a masked loss would learn the same as a "
+            "plain one: add masks (cat.png gets cat-masklabel.png, white where it shows), or leave --masked out."
+        )
     if evaluation.data and "://" not in evaluation.data:
         evaluation = evaluation.model_copy(update={"data": str(settings.allowed(Path(evaluation.data)))})
     sets = sets_of(evaluation, base.kind, concept, settings)
-    protocol = _protocol(concept, base, judge, opinion, images, training.resolution, evaluation, sets)
+    protocol = _protocol(concept, base, judge, opinion, images, training, evaluation, sets)
     protocol_digest = keys.protocol_digest(protocol)
     train_key = keys.train_key(concept, images, training, base.digest)
+    if store is not None:
+        keep_pictures(concept.pictures, images, wanted, settings, store)
     return Plan(
         concept=concept,
         base=base,
@@ -79,6 +87,11 @@ def make_plan(
         judge_key=keys.judge_key(train_key, protocol_digest, rule, evaluation.halving),
         opinion=opinion,
     )
+
+
+def wanted_of(training: TrainingConfig) -> Wanted:
+    """What a resolved training wants of pictures."""
+    return Wanted(training.resolution, training.crop, training.mirror)
 
 
 def replan(plan: Plan, evaluation: EvaluationConfig, rule: SelectionRule, clip: str, settings: Settings) -> Plan:
@@ -115,7 +128,7 @@ def replan(plan: Plan, evaluation: EvaluationConfig, rule: SelectionRule, clip: 
         sets = reseeded((plan.protocol.select, plan.protocol.report), evaluation, base.kind)
     else:
         sets = sets_of(evaluation, base.kind, plan.concept, settings)
-    protocol = _protocol(plan.concept, base, judge, opinion, plan.images, plan.training.resolution, evaluation, sets)
+    protocol = _protocol(plan.concept, base, judge, opinion, plan.images, plan.training, evaluation, sets)
     digest = keys.protocol_digest(protocol)
     return plan.model_copy(
         update={
@@ -151,11 +164,11 @@ def _protocol(
     judge: JudgeInfo,
     opinion: OpinionInfo | None,
     images: ImageSet,
-    resolution: int,
+    training: TrainingConfig,
     evaluation: EvaluationConfig,
     sets: tuple[PromptSet, PromptSet],
 ) -> Protocol:
-    """How the plan's checkpoints are judged; `evaluation` is resolved, `resolution` the training pictures'.
+    """How the plan's checkpoints are judged; `evaluation` and `training` are resolved.
 
     Raises InputError for sets in which no verdict could be sure.
     """
@@ -166,7 +179,7 @@ def _protocol(
         clip=judge.name,
         clip_digest=judge.digest,
         references=tuple(sorted(picture.sha256 for picture in images.pictures)),
-        preprocessing=keys.preprocess_key(resolution),
+        preprocessing=keys.preprocess_key(training.resolution, training.crop, images),
         class_word=concept.class_word,
         placeholder_policy=placeholder_policy(evaluation),
         sampler=evaluation.sampler or "ddim",

@@ -199,7 +199,9 @@ def find(concept: str, base: str, run: str, store: Store) -> Manifest:
 
 def blobs_of(manifest: Manifest) -> set[str]:
     """The sha256 of every blob a manifest names."""
-    pictures = (picture.sha256 for picture in manifest.plan.images.pictures)
+    # Before schema 4 the files themselves were kept, and their squares beside them.
+    given = manifest.plan.images.pictures
+    pictures = {blob for one in given for blob in ((one.square, one.shown) if one.square else (one.sha256,)) if blob}
     judged = (manifest.anchors.class_word, manifest.report.anchors.class_word, manifest.report.chosen)
     return {
         manifest.page,

@@ -32,6 +32,7 @@ from ti_core.records.places import (
 from ti_core.records.planning import (
     BaseModelInfo,
     Checkpoint,
+    Finding,
     ImageSet,
     JudgeInfo,
     OpinionInfo,
@@ -57,6 +58,7 @@ __all__ = [
     "Decision",
     "Document",
     "Duel",
+    "Finding",
     "ImageSet",
     "Interval",
     "JudgeInfo",

@@ -27,7 +27,8 @@ class Manifest(Document):
     """All there is to know of one judged run. Written after every blob it names.
 
     Schema 2 added the table, per-picture scores and second opinions; schema 3 the report's verdict, device and number
-    type; schema 4 those of every checkpoint. Manifests of earlier schemas read on without them.
+    type; schema 4 those of every checkpoint, findings in place of warnings, and squares in place of picture files.
+    Manifests of earlier schemas read on without them.
     """
 
     SCHEMA: ClassVar[int] = 4

@@ -11,21 +11,58 @@ Split = Literal["select", "report"]
 
 
 class Picture(Record):
-    """One usable input picture; its bytes are the blob `sha256`, unchanged. `mask` is the blob of its mask picture, ""
-    where there is none."""
+    """One usable input picture. `sha256` is the digest of its file as it was given, by which it is known, and `mask`
+    that of its mask picture, "" where there is none.
+
+    What the store keeps carries no metadata: the blobs `square` (PNG, RGB, as training sees it) and `shown` (PNG, 8-bit
+    grey: what a mask or the alpha channel shows of it; "" where all of it shows). Both are "" in manifests up to schema
+    3, whose stores keep the files.
+    """
 
     name: str
+    """Relative to the source, as it may be shown."""
     sha256: str
     width: int
     height: int
     mask: str = ""
+    crop: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """Left, top, right, bottom of the square in pixels of the upright file; it may reach beyond the picture."""
+    square: str = ""
+    shown: str = ""
+
+
+class Finding(Record):
+    """Something a person should know of the pictures before they are trained on."""
+
+    severity: Literal["problem", "warning", "hint"]
+    """problem: a picture is left out; warning: the word will likely suffer; hint: look at it."""
+    kind: str
+    """What it is about, in one word: the same for all findings of a kind."""
+    file: str
+    """The picture's name, "" for the set as a whole."""
+    text: str
+    """A whole sentence, with what to do."""
 
 
 class ImageSet(Record):
     """The usable pictures of one concept, sorted by digest, no duplicates, and what a person should know."""
 
     pictures: tuple[Picture, ...]
-    warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The findings as sentences."""
+        return tuple(finding.text for finding in self.findings)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_warnings(cls, fields: Any) -> Any:
+        """Manifests up to schema 3 have sentences alone."""
+        if not isinstance(fields, dict) or "warnings" not in fields:
+            return fields
+        said = [{"severity": "warning", "kind": "earlier", "file": "", "text": text} for text in fields["warnings"]]
+        return {name: value for name, value in fields.items() if name != "warnings"} | {"findings": said}
 
 
 class PreparedSet(Record):

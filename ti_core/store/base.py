@@ -24,6 +24,15 @@ class Stored:
     etag: str
 
 
+@dataclass(frozen=True)
+class Listed:
+    """An object as a listing shows it: its key, bytes, and a tag that changes when it does."""
+
+    key: str
+    size: int
+    etag: str
+
+
 class Store(Protocol):
     """Keys are relative, '/'-separated, without '.' or '..' parts. All methods raise ServiceError when the store cannot
     be reached, InputError for a malformed key."""
@@ -49,6 +58,9 @@ class Store(Protocol):
     def keys(self, prefix: str) -> Iterator[str]:
         """All keys that start with `prefix`, in lexical order. Foreign objects whose names are no keys (the empty
         'folder' objects of S3 consoles, say) are passed over."""
+
+    def entries(self, prefix: str) -> Iterator[Listed]:
+        """What `keys` gives, with sizes and tags: one listing, without a request for each object."""
 
     def delete(self, key: str) -> None:
         """Remove one object; an absent one is no error."""

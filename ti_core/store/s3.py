@@ -24,7 +24,7 @@ from botocore.exceptions import (
 
 from ti_core.errors import ConflictError, InputError, NotFoundError, ServiceError
 from ti_core.settings import Settings
-from ti_core.store.base import Stored, check_key, check_prefix, is_key
+from ti_core.store.base import Listed, Stored, check_key, check_prefix, is_key
 
 CONNECT_SECONDS = 5
 READ_SECONDS = 60
@@ -106,7 +106,11 @@ class S3Store:
 
     def keys(self, prefix: str) -> Iterator[str]:
         """All keys that start with `prefix`, in lexical order. The listing is taken at the first step."""
-        return self._keys(check_prefix(prefix))
+        return (entry.key for entry in self.entries(prefix))
+
+    def entries(self, prefix: str) -> Iterator[Listed]:
+        """What `keys` gives, with sizes and tags. The listing is taken at the first step."""
+        return self._entries(check_prefix(prefix))
 
     def delete(self, key: str) -> None:
         """Remove one object; an absent one is no error."""
@@ -120,14 +124,14 @@ class S3Store:
     def _at(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._prefix + check_key(key)}
 
-    def _keys(self, prefix: str) -> Iterator[str]:
+    def _entries(self, prefix: str) -> Iterator[Listed]:
         with self._told():
             paginator = self._client.get_paginator("list_objects_v2")
             pages = paginator.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix)
-            entries = [entry for page in pages for entry in page.get("Contents", ())]
-        keys = (entry["Key"].removeprefix(self._prefix) for entry in entries)
+            there = [entry for page in pages for entry in page.get("Contents", ())]
+        found = (Listed(one["Key"].removeprefix(self._prefix), one["Size"], one["ETag"]) for one in there)
         # AWS sorts whole keys; servers that keep folders list folder by folder, 'a/x' before 'a-b/x'.
-        yield from sorted(key for key in keys if is_key(key))
+        yield from sorted((one for one in found if is_key(one.key)), key=lambda one: one.key)
 
     def _write(self, key: str, data: bytes, **condition: str) -> bool:
         """Put one object. Returns False when the condition does not hold: 412, or no object to match."""

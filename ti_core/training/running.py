@@ -5,6 +5,7 @@ resume it under each run's prefix. It knows the store; it knows neither judging 
 """
 
 import contextlib
+import io
 import logging
 import secrets
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -24,11 +26,10 @@ from ti_core.backbone.base import Backbone
 from ti_core.backbone.resident import place_of_work, resident
 from ti_core.config import Packing
 from ti_core.errors import InputError, ServiceError
-from ti_core.images.preprocess import mask_square, png, square
 from ti_core.planning.prompts import templates
 from ti_core.records import Checkpoint, Plan, PreparedSet, Trained, run_prefix
 from ti_core.settings import Settings
-from ti_core.store import Store, get_blob, put_blob
+from ti_core.store import Store, get_blob
 from ti_core.training.events import CheckpointReady, ConceptJob, Failed, Finished, Paused, Progress
 from ti_core.training.keeping import Keeper
 from ti_core.training.memory import fitting_slots
@@ -40,17 +41,16 @@ log = logging.getLogger(__name__)
 
 
 def prepare(plan: Plan, settings: Settings, store: Store) -> PreparedSet:
-    """Make squares of the plan's pictures, keep them as blobs, and encode their latents into the worker's cache.
+    """Encode the latents of the plan's squares, which are blobs of the store, into the worker's cache.
 
     Raises InputError when a mask shows nothing of its picture.
     """
     training, resolution = plan.training, plan.training.resolution
-    files = [get_blob(store, picture.sha256) for picture in plan.images.pictures]
-    pictures = [square(file, resolution) for file in files]
+    pictures = [_blob_pixels(store, picture.square) for picture in plan.images.pictures]
     key = keys.digest(
         {
             "pictures": [picture.sha256 for picture in plan.images.pictures],
-            "preprocessing": keys.preprocess_key(resolution),
+            "preprocessing": keys.preprocess_key(resolution, training.crop, plan.images),
             "base": plan.base.digest,
             "mirror": training.mirror,
             "masks": [picture.mask for picture in plan.images.pictures] if training.masked else None,
@@ -58,18 +58,18 @@ def prepare(plan: Plan, settings: Settings, store: Store) -> PreparedSet:
     )
     path = settings.home.absolute() / "cache" / "latents" / f"{key}.safetensors"
     if not _readable(path, training.masked):
-        pixels_N3HW = torch.stack([_pixels(np.asarray(picture)) for picture in pictures])
+        pixels_N3HW = torch.stack([_pixels(picture) for picture in pictures])
         if training.mirror:
             pixels_N3HW = torch.cat([pixels_N3HW, pixels_N3HW.flip(-1)])
         with resident(plan.base, settings.device, settings.precision) as model:
             # One at a time: memory stays that of one picture, and a picture's latent does not depend on its company.
             encoded = [model.encode_pictures(one.unsqueeze(0)) for one in pixels_N3HW]
         mean, std = (torch.cat(parts).cpu() for parts in zip(*encoded, strict=True))
-        sides_N = torch.tensor([min(picture.width, picture.height) for picture in plan.images.pictures])
+        sides_N = torch.tensor([picture.crop[2] - picture.crop[0] for picture in plan.images.pictures])
         sides_N = sides_N.repeat(len(mean) // len(sides_N))
         tensors = {"mean": mean, "std": std, "original": sides_N.float().unsqueeze(1).expand(-1, 2).contiguous()}
         if training.masked:
-            tensors["mask"] = _masks(plan, files, store, (mean.shape[2], mean.shape[3]))
+            tensors["mask"] = _masks(plan, store, (mean.shape[2], mean.shape[3]))
         path.parent.mkdir(parents=True, exist_ok=True)
         # Processes may share this folder and not their process numbers (two containers), so the name is drawn.
         partial = path.with_suffix(f".{secrets.token_hex(8)}.partial")
@@ -81,7 +81,7 @@ def prepare(plan: Plan, settings: Settings, store: Store) -> PreparedSet:
     return PreparedSet(
         key=key,
         resolution=resolution,
-        squares=tuple(put_blob(store, png(picture)) for picture in pictures),
+        squares=tuple(picture.square for picture in plan.images.pictures),
         latents=str(path),
     )
 
@@ -270,12 +270,14 @@ def _compiled(model: Backbone) -> Iterator[None]:
         model.unet = plain
 
 
-def _masks(plan: Plan, files: Sequence[bytes], store: Store, size: tuple[int, int]) -> Tensor:
+def _masks(plan: Plan, store: Store, size: tuple[int, int]) -> Tensor:
     """[N, 1, h, w] in [0, 1], mirrored ones last: the part of each latent's place that shows."""
     masks = []
-    for picture, file in zip(plan.images.pictures, files, strict=True):
-        mask = mask_square(file, get_blob(store, picture.mask) if picture.mask else None, plan.training.resolution)
-        shown_HW = torch.from_numpy(np.asarray(mask).copy()).float() / 255
+    for picture in plan.images.pictures:
+        if picture.shown:
+            shown_HW = torch.from_numpy(_blob_pixels(store, picture.shown).copy()).float() / 255
+        else:
+            shown_HW = torch.ones(plan.training.resolution, plan.training.resolution)
         mask_11hw = torch.nn.functional.adaptive_avg_pool2d(shown_HW[None, None], size)
         if mask_11hw.sum() == 0:
             raise InputError(f"The mask of {picture.name} shows nothing of it: make white what is to be learned.")
@@ -289,6 +291,12 @@ def _readable(latents: Path, masked: bool) -> bool:
         return set(load_file(latents)) == {"mean", "std", "original"} | ({"mask"} if masked else set())
     except (SafetensorError, OSError):
         return False
+
+
+def _blob_pixels(store: Store, sha256: str) -> np.ndarray:
+    """uint8 pixels of a picture in the store, [H, W, 3] or [H, W]."""
+    with Image.open(io.BytesIO(get_blob(store, sha256))) as image:
+        return np.asarray(image)
 
 
 def _pixels(picture_HW3: np.ndarray) -> Tensor:

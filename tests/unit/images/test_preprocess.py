@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
-from ti_core.images.preprocess import flattened, mask_square, png, square
+from ti_core.errors import InputError
+from ti_core.images.colour import seen
+from ti_core.images.preprocess import Prepared, png, prepare, square
+from ti_core.settings import Settings
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -16,6 +19,12 @@ def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
     return buffer.getvalue()
+
+
+def prepared(data: bytes, resolution: int = 32, mask: bytes | None = None, **wanted: str) -> Prepared:
+    return prepare(
+        "a.png", data, resolution, wanted.get("crop", "auto"), Settings(), ("a_mask.png", mask) if mask else None
+    )
 
 
 def corners(image: Image.Image) -> list[tuple[int, ...]]:
@@ -129,12 +138,12 @@ def test_the_middle_is_kept_and_nothing_is_stretched(size: tuple[int, int]) -> N
     image = Image.new("RGB", size, RED)
     left, top = (size[0] - 32) // 2, (size[1] - 32) // 2
     image.paste(BLUE, (left, top, left + 32, top + 32))
-    assert corners(square(encoded(image), 32)) == [BLUE] * 4
+    assert corners(square(encoded(image), 32, "centre")) == [BLUE] * 4
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "I;16"])
 def test_every_mode_becomes_8_bit_rgb(mode: str) -> None:
-    assert flattened(Image.new(mode, (4, 4))).mode == "RGB"
+    assert seen(Image.new(mode, (4, 4))).rgb.mode == "RGB"
 
 
 def test_a_square_is_kept_without_loss() -> None:
@@ -143,20 +152,54 @@ def test_a_square_is_kept_without_loss() -> None:
 
 
 def test_without_a_mask_picture_alpha_shows_what_is_to_be_learned() -> None:
-    image = Image.new("RGBA", (40, 20), (9, 9, 9, 0))
-    image.paste((200, 0, 0, 255), (10, 0, 20, 20))  # the left half of the square that is cut from the middle
-    mask = np.asarray(mask_square(encoded(image), None, 20))
-    assert mask.shape == (20, 20) and (mask[:, :9] == 255).all() and (mask[:, 11:] == 0).all()
+    image = Image.new("RGBA", (40, 40), (9, 9, 9, 0))
+    image.paste((200, 0, 0, 255), (0, 0, 20, 40))
+    shown = prepared(encoded(image), 40).shown
+    assert shown and shown.size == (40, 40)
+    assert (np.asarray(shown)[:, :20] == 255).all() and (np.asarray(shown)[:, 20:] == 0).all()
 
 
-def test_an_opaque_picture_shows_everywhere() -> None:
-    assert (np.asarray(mask_square(encoded(Image.new("RGB", (30, 20))), None, 8)) == 255).all()
+def test_an_opaque_picture_shows_everywhere(quarters: Image.Image) -> None:
+    assert prepared(encoded(quarters)).shown is None
+    assert prepared(encoded(quarters.convert("RGBA"))).shown is None
 
 
-def test_a_mask_picture_is_turned_and_cropped_like_its_picture_and_wins_over_alpha() -> None:
-    mask = Image.new("L", (40, 20))
-    mask.paste(255, (10, 0, 20, 20))
+def test_a_mask_picture_is_turned_and_cropped_like_its_picture_and_wins_over_alpha(quarters: Image.Image) -> None:
+    mask = Image.new("L", (32, 32))
+    mask.paste(255, (0, 0, 16, 32))
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 3
-    seen = np.asarray(mask_square(encoded(Image.new("RGBA", (40, 20))), encoded(mask, exif=exif), 20))
-    assert (seen[:, :9] == 0).all() and (seen[:, 11:] == 255).all()
+    data = quarters.convert("RGBA")
+    data.putalpha(mask)
+    shown = prepared(encoded(data), 32, encoded(mask, exif=exif)).shown
+    assert shown
+    assert (np.asarray(shown)[:, :16] == 0).all() and (np.asarray(shown)[:, 16:] == 255).all()
+
+
+def test_the_square_goes_where_the_mask_is_and_its_bands_show_nothing(quarters: Image.Image) -> None:
+    wide = Image.new("RGB", (96, 32), RED)
+    wide.paste(quarters, (64, 0))
+    mask = Image.new("L", (96, 32))
+    mask.paste(255, (70, 4, 90, 28))
+    made = prepared(encoded(wide), 32, encoded(mask))
+    assert made.crop == (64, 0, 96, 32) and corners(made.square) == [RED, GREEN, BLUE, WHITE]
+    mask.paste(255, (10, 4, 90, 28))  # more than fits
+    made = prepared(encoded(wide), 32, encoded(mask))
+    assert made.crop == (6, -28, 94, 60) and made.shown and made.shown.getpixel((16, 1)) == 0
+
+
+def test_a_large_photograph_is_decoded_smaller_and_looks_the_same() -> None:
+    slope = np.linspace(0, 255, 1600).astype(np.uint8)
+    image = Image.fromarray(
+        np.stack([np.tile(slope, (1200, 1)), np.tile(slope[:1200, None], (1, 1600))] * 2, 2)[..., :3]
+    )
+    data = encoded(image, "JPEG", quality=95)
+    made = prepared(data, 64, crop="centre")
+    assert (made.width, made.height, made.crop) == (1600, 1200, (200, 0, 1400, 1200))
+    wanted = ImageOps.fit(image, (64, 64), Image.Resampling.LANCZOS)
+    assert np.abs(np.asarray(made.square).astype(int) - np.asarray(wanted)).max() <= 4
+
+
+def test_a_mask_of_another_size_is_refused(quarters: Image.Image) -> None:
+    with pytest.raises(InputError, match=r"its mask a_mask\.png has another size, 31×32 and not 32×32"):
+        prepared(encoded(quarters), 32, encoded(Image.new("L", (31, 32), 255)))

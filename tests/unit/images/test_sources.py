@@ -12,5 +12,5 @@ def test_concept_folders_and_their_texts_come_from_a_bucket(bucket: FolderStore)
     bucket.put("batch/readme.txt", b"hello")
     found = concept_folders("s3://bucket/batch/", Settings())
     assert found == {"cat": "s3://bucket/batch/cat", "dog": "s3://bucket/batch/dog"}
-    assert read_text(found["cat"], "concept.toml", Settings()) == "class_word = 'cat'"
+    assert read_text(found["cat"], "concept.toml", Settings()) == b"class_word = 'cat'"
     assert read_text(found["dog"], "concept.toml", Settings()) is None

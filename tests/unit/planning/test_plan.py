@@ -1,5 +1,6 @@
 """Planning: every mistake of a user is told before anything slow begins, and a plan is complete."""
 
+import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,13 @@ def test_a_plan_has_no_zeros_left_and_its_keys_are_those_of_its_parts(store: Fol
 def test_the_pictures_are_in_the_store_and_a_plan_survives_being_stored(store: FolderStore) -> None:
     made = plan(store)
     for picture in made.images.pictures:
-        assert get_blob(store, picture.sha256) == (MOSS / picture.name).read_bytes()
+        assert picture.sha256 == hashlib.sha256((MOSS / picture.name).read_bytes()).hexdigest()
+        assert get_blob(store, picture.square)
     assert Plan.model_validate_json(made.model_dump_json()) == made
+
+
+def test_a_masked_loss_without_any_mask_is_refused(store: FolderStore) -> None:
+    refused(store, "has a mask or transparency", training=TrainingConfig(masked=True))
 
 
 def test_without_a_store_the_plan_is_the_same(store: FolderStore) -> None:

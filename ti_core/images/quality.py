@@ -1,0 +1,111 @@
+"""What a person should know of pictures before they are trained on: findings, each with its file and what to do.
+
+The thresholds are measured on photographs, with the false alarms they give (docs/decisions/0021). It decides nothing:
+pictures with findings are used.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ti_core.images import measures
+from ti_core.images.preprocess import Prepared
+from ti_core.records import Finding, Picture
+
+BLURRED = 0.5
+DARK, BRIGHT = 20, 235
+"""Of 255: the brightest tenth of a dark picture begins under the one, the darkest tenth of a bright one ends above the
+other."""
+BARS = 0.05
+TWINS = 0.98
+SETTING = 10
+"""Of 255: pictures whose borders differ by less than this on average have one setting."""
+CUT, LONG = 0.2, 2.0
+"""Share of a picture outside of its square, and sides' ratio, from which it is told."""
+TINY = 0.05
+"""Share of the square that a mask shows."""
+
+_Pair = tuple[Picture, Prepared]
+
+
+def findings_of(pictures: Sequence[_Pair], resolution: int, mirror: bool) -> list[Finding]:
+    """Look at the usable pictures of one concept, each alone and beside the others."""
+    found = [finding for pair in pictures for finding in _of_one(*pair, resolution)]
+    return found + list(_of_pairs(pictures, mirror)) + list(_of_all(pictures))
+
+
+def _of_one(picture: Picture, made: Prepared, resolution: int) -> Iterator[Finding]:
+    width, height = picture.width, picture.height
+    if min(width, height) < resolution:
+        yield _warning(picture, "small", f"is enlarged: {width}×{height} is under {resolution} pixels a side")
+    for kind, text in made.notes:
+        yield _finding("hint" if kind in {"frames", "depth"} else "warning", picture, kind, text)
+    if outside := _outside(picture):
+        text = (
+            f"is {width}×{height}, and {outside:.0%} of it lies outside of its square: crop it yourself to what matters"
+        )
+        yield _finding("warning" if max(width, height) > LONG * min(width, height) else "hint", picture, "cut", text)
+    if measures.blur(made.square) > BLURRED:
+        yield _warning(picture, "blur", "is blurred all over: the word would learn that; take a sharp one")
+    dark, bright = measures.light(made.whole)
+    if dark < DARK:
+        yield _warning(picture, "dark", "is almost black: brighten it, or take another")
+    elif bright > BRIGHT:
+        yield _warning(picture, "bright", "is almost white all over, as if over-exposed: take another")
+    if measures.bars(made.whole) > BARS:
+        yield _warning(picture, "bars", "has bars on two sides, which the word would learn: cut them off")
+    if made.shown:
+        share = float((np.asarray(made.shown) > 127).mean())
+        if share < TINY:
+            text = f"shows its subject on {share:.1%} of its square: crop it closer"
+            yield _warning(
+                picture, "tiny", text if share else "has a mask that shows nothing of it: make white what shows"
+            )
+
+
+def _of_pairs(pictures: Sequence[_Pair], mirror: bool) -> Iterator[Finding]:
+    """Pictures that are nearly the same. Each is told once, beside the first one that it is like."""
+    small = [measures.small(made.whole) for _, made in pictures]
+    told = set[int]()
+    for one, other in itertools.combinations(range(len(pictures)), 2):
+        if one in told or other in told:
+            continue
+        plain, mirrored = measures.likeness(small[one], small[other])
+        if max(plain, mirrored) > TWINS:
+            told.add(other)
+            first, second = pictures[one][0], pictures[other][0]
+            how = "the mirror image of" if mirrored > plain else "nearly the same picture as"
+            why = ", and mirrored pictures are trained on anyway" if mirrored > plain and mirror else ""
+            text = f"is {how} {first.name}{why}: one of them is enough, another view would teach more"
+            yield _warning(second, "twins", text)
+
+
+def _of_all(pictures: Sequence[_Pair]) -> Iterator[Finding]:
+    if len(pictures) < 3:
+        return
+    grounds = np.stack([measures.ground(made.whole) for _, made in pictures])
+    if np.abs(grounds - grounds.mean(axis=0)).mean() < SETTING:
+        text = (
+            "All pictures have one setting, which the word will hold as if it were part of the thing: add some with "
+            "another background, or use masks."
+        )
+        yield Finding(severity="hint", kind="setting", file="", text=text)
+
+
+def _outside(picture: Picture) -> float:
+    """Which share of a picture lies outside of its square, 0 for one that is not worth a word."""
+    left, top, right, bottom = picture.crop
+    inside = (min(right, picture.width) - max(left, 0)) * (min(bottom, picture.height) - max(top, 0))
+    share = 1 - inside / (picture.width * picture.height)
+    return share if share > CUT else 0.0
+
+
+def _warning(picture: Picture, kind: str, text: str) -> Finding:
+    return _finding("warning", picture, kind, text)
+
+
+def _finding(severity: str, picture: Picture, kind: str, text: str) -> Finding:
+    return Finding.model_validate(
+        {"severity": severity, "kind": kind, "file": picture.name, "text": f"{picture.name} {text}."}
+    )
