@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -21,6 +21,9 @@ from ti_core.records import BatchRow, Champion, Manifest, Outcome, blob_key
 from ti_core.reporting.figures import averages, caveats, figures
 from ti_core.reporting.words import TOY, command_of, in_words, real_lines
 from ti_core.store import Store
+
+if TYPE_CHECKING:
+    from ti_core.reporting.checking import Checked
 
 # Reasons, paths and numbers are shown as they are: brackets in them are no markup.
 out = Console(markup=False)
@@ -228,6 +231,23 @@ def show_batch(rows: Sequence[BatchRow], page: Path) -> None:
     for caveat in dict.fromkeys(text for row in rows for text in row.caveats):
         out.print(f"  {caveat}")
     out.print(f"Page: {page}", soft_wrap=True)
+
+
+def show_checked(checked: "Sequence[Checked]") -> None:
+    """Show what was found of pictures, worst first within each concept."""
+    table = Table("concept", "", "file", "finding", title="Pictures")
+    order = {"problem": 0, "warning": 1, "hint": 2}
+    for one in checked:
+        name = Path(one.name).name or one.name
+        if one.error:
+            table.add_row(name, "not usable", "", one.error)
+        for finding in sorted(one.images.findings, key=lambda finding: order[finding.severity]):
+            table.add_row(name, finding.severity, finding.file, finding.text)
+    if table.row_count:
+        out.print(table)
+    pictures = sum(len(one.images.pictures) for one in checked)
+    findings = sum(len(one.images.findings) for one in checked)
+    out.print(f"{pictures} usable pictures, {findings} findings.")
 
 
 def _steps(manifest: Manifest) -> Table:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import ending, judging, training, using
+from flows.cli import checking, ending, judging, training, using
 
 app = typer.Typer(
     pretty_exceptions_enable=False,
@@ -20,6 +20,7 @@ app = typer.Typer(
 app.command(epilog=ending.CODES)(training.train)
 app.command(epilog=ending.OF_BATCH)(training.batch)
 app.command(epilog=ending.CODES)(judging.judge)
+app.command(epilog=ending.PLAIN)(checking.check)
 app.command(epilog=ending.PLAIN)(using.generate)
 app.command(epilog=ending.PLAIN)(using.fetch)
 app.command(epilog=ending.PLAIN)(using.show)

@@ -41,10 +41,9 @@ def _of_one(picture: Picture, made: Prepared, resolution: int) -> Iterator[Findi
         yield _warning(picture, "small", f"is enlarged: {width}×{height} is under {resolution} pixels a side")
     for kind, text in made.notes:
         yield _finding("hint" if kind in {"frames", "depth"} else "warning", picture, kind, text)
-    if outside := _outside(picture):
-        text = (
-            f"is {width}×{height}, and {outside:.0%} of it lies outside of its square: crop it yourself to what matters"
-        )
+    if picture.outside > CUT:
+        lost = f"{picture.outside:.0%} of it lies outside of its square"
+        text = f"is {width}×{height}, and {lost}: crop it yourself to what matters"
         yield _finding("warning" if max(width, height) > LONG * min(width, height) else "hint", picture, "cut", text)
     if measures.blur(made.square) > BLURRED:
         yield _warning(picture, "blur", "is blurred all over: the word would learn that; take a sharp one")
@@ -91,14 +90,6 @@ def _of_all(pictures: Sequence[_Pair]) -> Iterator[Finding]:
             "another background, or use masks."
         )
         yield Finding(severity="hint", kind="setting", file="", text=text)
-
-
-def _outside(picture: Picture) -> float:
-    """Which share of a picture lies outside of its square, 0 for one that is not worth a word."""
-    left, top, right, bottom = picture.crop
-    inside = (min(right, picture.width) - max(left, 0)) * (min(bottom, picture.height) - max(top, 0))
-    share = 1 - inside / (picture.width * picture.height)
-    return share if share > CUT else 0.0
 
 
 def _warning(picture: Picture, kind: str, text: str) -> Finding:

@@ -30,6 +30,13 @@ class Picture(Record):
     square: str = ""
     shown: str = ""
 
+    @property
+    def outside(self) -> float:
+        """Which share of the picture lies outside of its square."""
+        left, top, right, bottom = self.crop
+        inside = (min(right, self.width) - max(left, 0)) * (min(bottom, self.height) - max(top, 0))
+        return 1 - inside / (self.width * self.height)
+
 
 class Finding(Record):
     """Something a person should know of the pictures before they are trained on."""

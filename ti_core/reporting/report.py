@@ -57,7 +57,7 @@ def page(manifest: Manifest, load: Load) -> bytes:
     """
     decision, report = manifest.decision, manifest.report
     panels: dict[Panel, str] = {"clip_i": "Curve of CLIP-I by step", "clip_t": "Curve of CLIP-T by step"}
-    template = _environment().get_template("concept.html")
+    template = environment().get_template("concept.html")
     drawn = [_inline(curves(decision, manifest.anchors, [panel]), label) for panel, label in panels.items()]
     drawn.append(_inline(plane(decision, manifest.anchors), "Steps in the plane of CLIP-T and CLIP-I"))
     shown = manifest.prepared.squares if manifest.plan.concept.show_pictures else ()
@@ -131,7 +131,7 @@ def batch_page(rows: Iterable[BatchRow], load: Load, title: str = "Batch") -> by
     ordered = worst_first(rows)
     blobs = {blob for row in ordered for blob in (row.strip, row.picture) if blob}
     pictures = {blob: _data_uri(_open(load(blob)), side=_TILE // 2) for blob in sorted(blobs)}
-    template = _environment().get_template("batch.html")
+    template = environment().get_template("batch.html")
     averaged = [row for row in ordered if row.figures]
     return template.render(
         title=title,
@@ -258,7 +258,8 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
 # --- pages ----------------------------------------------------------------------------------------------------------
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """How templates become pages."""
     environment = Environment(
         loader=PackageLoader("ti_core.reporting"),
         autoescape=True,
