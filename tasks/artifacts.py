@@ -127,7 +127,7 @@ def pictures_table(sets: Sequence[tuple[str, ImageSet]]) -> None:
     if table:
         key = f"pictures-{sets[0][0]}" if len(sets) == 1 else "pictures"
         create_table_artifact(table, key=key, description=f"Found of the pictures of {len(sets)} concepts")
-        log.warning("%d findings of the pictures of %d concepts: see the artifact %s", len(table), len(sets), key)
+        log.info("%d findings of the pictures of %d concepts: see the artifact %s", len(table), len(sets), key)
 
 
 def batch_table(rows: list[BatchRow]) -> None:

@@ -89,39 +89,34 @@ def keep_pictures(source: str, images: ImageSet, wanted: Wanted, settings: Setti
 
     Raises InputError when a picture has changed meanwhile; what `ingest` raises for a source that cannot be read.
     """
-    blobs = {sha256 for one in images.pictures for sha256 in (one.square, one.shown) if sha256}
-    made = {sha256: data for sha256 in blobs if (data := _squares.get(sha256)) is not None}
-    if len(made) < len(blobs) or settings.keep_originals:
+    left = {sha256 for one in images.pictures for sha256 in (one.square, one.shown) if sha256}
+    for sha256 in sorted(left):
+        if (data := _squares.get(sha256)) is not None:
+            left.remove(put_blob(store, data))
+    if left or settings.keep_originals:
+        known = {one.sha256 for one in images.pictures}
         with opened(source, settings) as entries:
             for pair in arranged(entries).pictures:
-                _keep_again(pair, images, wanted, settings, store, made)
-    missing = {one.name for one in images.pictures if {one.square, one.shown} - {""} - made.keys()}
-    if missing:
-        raise InputError(f"{min(missing)} in {shown(source)} has changed since it was checked: run it again.")
-    for data in made.values():
-        put_blob(store, data)
+                left -= _keep_again(pair, known, wanted, settings, store)
+    if left:
+        changed = min(one.name for one in images.pictures if {one.square, one.shown} & left)
+        raise InputError(f"{changed} in {shown(source)} has changed since it was checked: run it again.")
 
 
 def _keep_again(
-    pair: tuple[Entry, Entry | None],
-    images: ImageSet,
-    wanted: Wanted,
-    settings: Settings,
-    store: Store,
-    made: dict[str, bytes],
-) -> None:
-    """Make the squares of one picture of a set anew, into `made`; its files become blobs where the settings say so."""
-    by_digest = {one.sha256: one for one in images.pictures}
+    pair: tuple[Entry, Entry | None], known: set[str], wanted: Wanted, settings: Settings, store: Store
+) -> set[str]:
+    """Make the squares of one picture anew and keep them, with its files where the settings say so, if it is one of the
+    `known`; returns the digests of what is kept."""
     read = _read(pair, wanted, settings)
-    if read.picture is None or read.picture.sha256 not in by_digest:
-        return  # it was left out of the set, or is missed afterwards
-    for one in (read.picture.square, read.picture.shown):
-        if one and (data := _squares.get(one)) is not None:
-            made[one] = data
+    if read.picture is None or read.picture.sha256 not in known:
+        return set()  # it was left out of the set, or is missed afterwards
     if settings.keep_originals:
         for entry in pair:
             if entry:
                 put_blob(store, entry.read())
+    made = [_squares.get(sha256) for sha256 in (read.picture.square, read.picture.shown) if sha256]
+    return {put_blob(store, data) for data in made if data is not None}
 
 
 def _checked(
@@ -195,7 +190,7 @@ class _Squares:
         with self._lock:
             if sha256 not in self._held:
                 self._held[sha256], self._size = data, self._size + len(data)
-            while self._size > KEPT_BYTES:
+            while self._size > KEPT_BYTES and len(self._held) > 2:  # whoever made a square and its mask asks for them
                 self._size -= len(self._held.popitem(last=False)[1])
         return sha256
 
