@@ -72,8 +72,8 @@ def choose_device(wish: str) -> torch.device:
     """The torch device for a setting; "" takes CUDA where there is one, else Apple's MPS, else the CPU. Raises
     InputError for one that is not there."""
     if not wish:
-        there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}
-        return torch.device(next(name for name, is_there in there.items() if is_there()))
+        there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+        return torch.device(next(name for name, is_there in there.items() if is_there))
     try:
         torch.empty(0, device=wish)
         return torch.device(wish)
