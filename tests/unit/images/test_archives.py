@@ -69,11 +69,18 @@ def test_links_and_devices_in_a_tar_are_no_files(tmp_path: Path) -> None:
     assert contents(tmp_path / "a.tar") == {}
 
 
-@pytest.mark.parametrize("name", ["../../evil.jpg", "/abs.jpg", "C:\\win\\c.jpg"])
-@pytest.mark.parametrize("pack", [zipped, tarred])
+@pytest.mark.parametrize(
+    ("pack", "name"),
+    # In a tar file a backslash is a letter of a name: such files come from systems where it is one.
+    [
+        (zipped, "../../evil.jpg"),
+        (zipped, "/abs.jpg"),
+        (zipped, "C:\\win\\c.jpg"),
+        (tarred, "../../evil.jpg"),
+        (tarred, "/abs.jpg"),
+    ],
+)
 def test_names_that_lead_out_are_left_out_and_write_nothing(tmp_path: Path, name: str, pack: object) -> None:
-    if pack is tarred and "\\" in name:
-        pytest.skip("tar files come from systems where that is a plain name")
     path = pack(tmp_path / f"a.{'zip' if pack is zipped else 'tar'}", {name: b"x", "good.jpg": b"y"})  # type: ignore[operator]
     found = contents(path)
     assert found.pop("good.jpg") == b"y"
