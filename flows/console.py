@@ -17,7 +17,7 @@ from rich.text import Text
 
 from ti_core.choosing.comparing import differences
 from ti_core.progress import Event, Judged, Lines, Stage, Trained, listening
-from ti_core.records import BatchRow, Champion, Manifest, Outcome, blob_key
+from ti_core.records import BatchRow, Champion, Manifest, Outcome, Row, blob_key
 from ti_core.reporting.figures import averages, caveats, figures
 from ti_core.reporting.words import TOY, command_of, in_words, real_lines
 from ti_core.store import Store
@@ -173,8 +173,11 @@ def show_concept(
     if as_json:
         print(json.dumps([_as_json(store, *one) for one in runs]))
         return
-    for outcomes, champion, manifest in runs:
-        out.print(_versions(outcomes, champion))
+    for outcomes, pointer, manifest in runs:
+        out.print(_versions(outcomes, pointer))
+        for change in pointer.changes if pointer else ():
+            about = f" version {change.version}" if change.version else ""
+            out.print(f"{change.action}{about} {change.told()}")
         out.print(_steps(manifest))
         out.print(manifest.decision.explanation)
         out.print(f"Chosen step: {manifest.decision.step}. Files:")
@@ -183,11 +186,11 @@ def show_concept(
 
 
 def _as_json(
-    store: Store, outcomes: Sequence[Outcome], champion: Champion | None, manifest: Manifest
+    store: Store, outcomes: Sequence[Outcome], pointer: Champion | None, manifest: Manifest
 ) -> dict[str, object]:
     return {
         "base": manifest.plan.base.slug,
-        "champion": champion and champion.model_dump(mode="json"),
+        "champion": pointer and pointer.model_dump(mode="json"),
         "outcomes": [one.model_dump(mode="json") for one in outcomes],
         "decision": manifest.decision.model_dump(mode="json"),
         "files": _places(store, manifest),
@@ -195,23 +198,22 @@ def _as_json(
 
 
 def _places(store: Store, manifest: Manifest) -> dict[str, str]:
-    """Where the published files and the page lie, by name."""
-    blobs = {file.filename: file.sha256 for file in manifest.files} | {"page": manifest.page}
+    """Where the published files lie, by layout, and the page."""
+    blobs = {file.layout: file.sha256 for file in manifest.files} | {"page": manifest.page}
     return {name: store.url(blob_key(sha256)) for name, sha256 in blobs.items()}
 
 
-def show_concepts(champions: Sequence[Champion | None], as_json: bool) -> None:
-    """List all published words."""
-    present = [one for one in champions if one]
+def show_words(rows: Sequence[Row], as_json: bool) -> None:
+    """List published words."""
     if as_json:
-        print(json.dumps([one.model_dump(mode="json") for one in present]))
+        print(json.dumps([one.model_dump(mode="json") for one in rows]))
         return
     table = Table("concept", "base model", "word", "version", "step", "score", title="Published words")
-    for one in present:
+    for one in rows:
         table.add_row(
             one.concept, one.base, one.placeholder, str(one.version), str(one.step), f"{one.score:.3f}"
         )  # fmt: skip
-    out.print(table if present else "No word is published yet: `ti train` makes one.")
+    out.print(table if rows else "No word is published yet: `ti train` makes one.")
 
 
 def show_batch(rows: Sequence[BatchRow], page: Path) -> None:
@@ -264,10 +266,19 @@ def _steps(manifest: Manifest) -> Table:
     return table
 
 
-def _versions(outcomes: Sequence[Outcome], champion: Champion | None) -> Table:
+def _versions(outcomes: Sequence[Outcome], pointer: Champion | None) -> Table:
     table = Table("version", "outcome", "step", "score", "ended", "", title="Versions, oldest first")
     for one in outcomes:
-        mark = "best version" if champion and champion.judge_key == one.judge_key else ""
         version = "–" if one.version is None else str(one.version)
+        mark = _mark(one.judge_key, pointer) if pointer else ""
         table.add_row(version, one.status, str(one.step), f"{one.score:.3f}", f"{one.ended:%Y-%m-%d %H:%M}", mark)
     return table
+
+
+def _mark(judge_key: str, pointer: Champion) -> str:
+    """What a version is to readers."""
+    if gone := pointer.withdrawal(judge_key):
+        return f"withdrawn {gone.told()}"
+    if pointer.judge_key != judge_key:
+        return ""
+    return f"best version, pinned {pointer.pin.told()}" if pointer.pin else "best version"

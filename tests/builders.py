@@ -41,9 +41,9 @@ def judged(
     )
     files = []
     for layout in formats.LAYOUTS:
-        note = file_note(run.manifest.plan.base, run.manifest.plan.concept)
+        note = {"note": file_note(run.manifest.plan.base, run.manifest.plan.concept)}
         data = formats.write(vectors[STEPS[0]], f"<{name}>", layout, note)
-        filename = formats.filename(name, layout)
+        filename = formats.filename(name)
         files.append(PublishedFile(layout=layout, filename=filename, sha256=put_blob(store, data), size=len(data)))
 
     manifest = run.manifest

@@ -99,6 +99,10 @@ class ConceptSpec(_Config):
     show_pictures: bool = _field(
         True, "Show pictures", "Show the training pictures on pages. Switch it off for pictures of people.", 6
     )
+    license: str = _field(
+        "", "Licence", "What the word may be used for and who has consented; the published file says it.", 7
+    )
+    tags: str = _field("", "Tags", "Words to find it by, separated by commas; the published file has them.", 8)
 
     @property
     def placeholder(self) -> str:

@@ -17,6 +17,10 @@ class NotFoundError(PseudowordError):
     """A concept, version, object or file that was asked for does not exist."""
 
 
+class WithdrawnError(NotFoundError):
+    """A word was withdrawn or forgotten by a person; copies of it are not to be used either."""
+
+
 class IntegrityError(PseudowordError):
     """Stored data is not what its digest or its schema says; nothing of it was used."""
 

@@ -11,8 +11,10 @@ diffusers' own scripts, kohya's, AUTOMATIC1111 and ComfyUI agree on.
 Vectors are [V, D] fp32 by encoder: `clip_l` for SD 1.x, `clip_h` for SD 2.x, `clip_l` and `clip_g` for SDXL.
 """
 
+import hashlib
 import json
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,29 +29,51 @@ Vectors = Mapping[str, NDArray[np.float32]]
 LAYOUTS: tuple[Layout, ...] = ("diffusers", "a1111")
 
 
-def filename(name: str, layout: Layout) -> str:
-    """Name of the published file of concept `name`. AUTOMATIC1111 and ComfyUI read the word from it."""
-    return f"{name}.safetensors" if layout == "a1111" else f"{name}.diffusers.safetensors"
+def filename(name: str) -> str:
+    """Name of the published file of concept `name`, in every layout: the word, for those who read it from there."""
+    return f"{name}.safetensors"
 
 
-def write(vectors: Vectors, placeholder: str, layout: Layout, note: str = "") -> bytes:
-    """Vectors of a word as a published file in `layout`. A `note` for people goes into its metadata."""
-    named = vectors
-    if len(vectors) == 1:
-        named = {placeholder if layout == "diffusers" else "emb_params": next(iter(vectors.values()))}
-    data = save({key: np.ascontiguousarray(rows, np.float32) for key, rows in named.items()}, {"format": "pt"})
-    return _with_note(data, note) if note else data
+def write(vectors: Vectors, placeholder: str, layout: Layout, about: Mapping[str, str] | None = None) -> bytes:
+    """Vectors of a word as a published file in `layout`, with what the file says `about` itself.
+
+    The same arguments give the same bytes in any process: the library writes several entries of metadata in another
+    order each time, so the header is written here, with sorted keys
+    (https://huggingface.co/docs/safetensors, "Format").
+    """
+    tensors = dict(vectors)
+    if len(tensors) == 1:
+        (rows_VD,) = tensors.values()
+        tensors = {placeholder if layout == "diffusers" else "emb_params": rows_VD}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", **(about or {})}}
+    body = b""
+    for name in sorted(tensors):
+        data = _bytes(tensors[name])
+        shape, offsets = list(tensors[name].shape), [len(body), len(body) + len(data)]
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": offsets}
+        body += data
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + body
 
 
-def _with_note(data: bytes, note: str) -> bytes:
-    """A safetensors file with `note` in its metadata. The library would write several entries in any order, and the
-    same word is to be the same bytes."""
-    start = 8 + int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:start])
-    header["__metadata__"]["note"] = note
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
-    return len(text).to_bytes(8, "little") + text + data[start:]
+def digest_of_vectors(vectors: Vectors) -> str:
+    """ModelSpec's hash: the sha256 of the tensors' bytes in the file's order, without the header."""
+    return hashlib.sha256(b"".join(_bytes(vectors[name]) for name in sorted(vectors))).hexdigest()
+
+
+def about(data: bytes, source: str) -> dict[str, str]:
+    """What a safetensors file says about itself. Raises IntegrityError when it is none."""
+    try:
+        length = int.from_bytes(data[:8], "little")
+        found = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+        return {str(name): str(value) for name, value in sorted(found.items())}
+    except (ValueError, AttributeError):
+        raise IntegrityError(f"{source} is damaged, or no safetensors file.") from None
+
+
+def _bytes(rows: NDArray[np.float32]) -> bytes:
+    return np.ascontiguousarray(rows, "<f4").tobytes()
 
 
 def diffusers_lines(encoders: Collection[str], file: str, placeholder: str) -> str:
@@ -71,6 +95,34 @@ def diffusers_lines(encoders: Collection[str], file: str, placeholder: str) -> s
             "pipeline.text_encoder_2.text_model.eos_token_id = pipeline.tokenizer_2.eos_token_id",
         ]
     )
+
+
+def read_published(data: bytes, source: str) -> dict[str, NDArray[np.float32]]:
+    """Read a published file of any layout: vectors by tensor name, [V, D] fp32, one for each text encoder.
+
+    Raises IntegrityError when it is damaged or anything else than that; the message names `source`.
+    """
+    vectors = read_checkpoint(data, source)
+    names = set(vectors)
+    if len(names) != 1 and names != {"clip_l", "clip_g"}:
+        raise IntegrityError(f"{source} is no word: it holds the tensors {', '.join(sorted(names)) or 'none'}.")
+    for name, rows in vectors.items():
+        if rows.dtype != np.float32 or rows.ndim != 2 or not rows.size or not np.isfinite(rows).all():
+            shape = "×".join(map(str, rows.shape))
+            raise IntegrityError(f"{source} is no word: {name} is {rows.dtype} [{shape}], not finite float32 [V, D].")
+    if len({len(rows) for rows in vectors.values()}) != 1:
+        raise IntegrityError(f"{source} is no word: its text encoders have different numbers of vectors.")
+    return vectors
+
+
+def same_vectors(found: Vectors, wanted: Vectors, source: str) -> None:
+    """Raise IntegrityError where a published file (`found`) holds other vectors than the checkpoint (`wanted`)."""
+    names = list(wanted) if len(wanted) > 1 else list(found)
+    same = len(found) == len(wanted) and all(
+        name in found and np.array_equal(found[name], rows) for name, rows in zip(names, wanted.values(), strict=True)
+    )
+    if not same:
+        raise IntegrityError(f"{source} does not hold the vectors of the chosen step.")
 
 
 def write_checkpoint(vectors: Vectors) -> bytes:

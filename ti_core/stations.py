@@ -25,6 +25,7 @@ from ti_core.nouns import NEUTRAL
 from ti_core.planning.batch import BatchItem
 from ti_core.planning.plan import make_plan, wanted_of
 from ti_core.publishing.catalogue import champion_of, duel_of, known, manifest_of
+from ti_core.publishing.pointer import forgotten
 from ti_core.records import Champion, Duel, JudgeRequest, Manifest, Plan, Scores, Split
 from ti_core.reporting.pages import write_page
 from ti_core.settings import Settings
@@ -72,6 +73,11 @@ def plan(items: Sequence[BatchItem], asked: Asked, settings: Settings, store: St
         except PseudowordError as error:
             works.append(replace(work, error=error))
     open_works = [one for one in works if one.open]
+    gone = dict(
+        zip((one.place for one in open_works), forgotten(store, [one.planned for one in open_works]), strict=True)
+    )
+    works = [replace(one, error=one.error or gone.get(one.place)) for one in works]
+    open_works = [one for one in works if one.open]
     outcomes = known(store, [one.planned for one in open_works], asked.renew)
     found = {one.place: outcome for one, outcome in zip(open_works, outcomes, strict=True)}
     return [replace(one, outcome=found.get(one.place), known=found.get(one.place) is not None) for one in works]
@@ -111,13 +117,14 @@ class Stations:
         from ti_core.training.running import run_key, run_training
 
         registry = Registry(self._settings)
-        works = [replace(one, run_id=registry.open_run(one.planned, self._batch)) for one in works]
+        works = self._opened(works, registry)
         run_ids = {run_key(one.planned): one.run_id for one in works}
 
         def on_progress(event: progress.Trained) -> None:
             progress.tell(event)
             values = {name: getattr(event, name) for name in ("loss", "norm", "samples_per_second")}
-            curves.add(run_ids[event.key], event.step, values)
+            if run_ids[event.key]:
+                curves.add(run_ids[event.key], event.step, values)
 
         def say(text: str) -> None:
             log.info("%s", text)
@@ -137,6 +144,20 @@ class Stations:
             error = kind(trained.reason)
             after.append(replace(work, checkpoints=trained.checkpoints, error=error if trained.reason else None))
         return self._closing(after)
+
+    def _opened(self, works: Sequence[Work], registry: "Registry") -> list[Work]:
+        """The works with their tracking runs; without, where the server does not answer: it gets a run with the
+        outcome, and training waits for nobody. Once it was silent, it is not asked again."""
+        from ti_core.publishing.mirroring import open_run
+
+        after = list[Work]()
+        for number, work in enumerate(works):
+            try:
+                after.append(replace(work, run_id=open_run(self._store, registry, work.planned, self._batch)))
+            except ServiceError as error:
+                log.warning("%s Training goes on; the server is told of it with the outcome, without curves.", error)
+                return [*after, *works[number:]]
+        return after
 
     def evaluate(self, works: Sequence[Work], step: int, rung: int) -> list[Mark]:
         """Judge one step of all works that have it, in full batches, on the seeds of a rung; step 0 is the class word,

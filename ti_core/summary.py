@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from ti_core.errors import PausedError, PseudowordError
+from ti_core.errors import PausedError, PseudowordError, WithdrawnError
 from ti_core.publishing.catalogue import by_earlier_version, manifest_at
 from ti_core.records import BatchRow
 from ti_core.reporting.figures import caveats, figures
@@ -34,6 +34,8 @@ def _row(work: Work, settings: Settings, store: Store) -> BatchRow:
     if work.outcome is None:
         error = work.error or PausedError("It was not gone on with.")
         status = "paused" if isinstance(error, PausedError) else "failed"
+        if isinstance(error, WithdrawnError):  # people have decided so: no hand is asked for
+            status = "skipped"
         return BatchRow.model_validate({"concept": work.name, "status": status, "reason": reason_of(error)})
     outcome = work.outcome
     manifest = manifest_at(store, outcome.manifest)

@@ -1,7 +1,7 @@
 """`ti`: train, judge, publish and use new words from the command line.
 
-Answers `--help` without torch or Prefect; `fetch` and `show` need neither. A file has one kind of command; options come
-from `flows.options`, endings from `flows.cli.ending`.
+Answers `--help` without torch or Prefect; what reads or changes what is published needs neither. A file has one kind of
+command; options come from `flows.options`, endings from `flows.cli.ending`.
 """
 
 import sys
@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import checking, ending, judging, training, using
+from flows.cli import checking, ending, judging, keeping, training, using
 
 app = typer.Typer(
     pretty_exceptions_enable=False,
@@ -23,7 +23,15 @@ app.command(epilog=ending.CODES)(judging.judge)
 app.command(epilog=ending.PLAIN)(checking.check)
 app.command(epilog=ending.PLAIN)(using.generate)
 app.command(epilog=ending.PLAIN)(using.fetch)
+app.command(epilog=ending.PLAIN)(using.sync)
+app.command("list", epilog=ending.PLAIN)(using.list_)
 app.command(epilog=ending.PLAIN)(using.show)
+app.command(epilog=ending.PLAIN)(keeping.rollback)
+app.command(epilog=ending.PLAIN)(keeping.pin)
+app.command(epilog=ending.PLAIN)(keeping.withdraw)
+app.command(epilog=ending.PLAIN)(keeping.forget)
+app.command(epilog=ending.AUDIT)(keeping.audit)
+app.command(epilog=ending.PLAIN)(keeping.gc)
 
 
 @app.callback(invoke_without_command=True)

@@ -34,6 +34,7 @@ CODES = (
 )
 OF_BATCH = f"{CODES} Of a batch: the first of failed, paused, undecided, rejected that any of its concepts is."
 PLAIN = "Exit codes: 0 done, 1 failed, 2 wrong usage."
+AUDIT = "Exit codes: 0 all is well or was mended, 1 something is left to be done, 2 wrong usage."
 """Ends of `--help`."""
 
 _OF_STATUS = {"failed": Code.FAILED, "paused": Code.PAUSED, "undecided": Code.UNDECIDED, "rejected": Code.REJECTED}

@@ -1,19 +1,20 @@
-"""`ti generate`, `ti fetch` and `ti show`: use and look at what is published. The last two need the store alone."""
+"""`ti generate`, `fetch`, `sync`, `list` and `show`: use and look at what is published. All but the first need the
+store alone."""
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from flows.cli.ending import Code
 from flows.cli.starting import quiet_libraries, settings_of
-from flows.options import OUTPUT, WHERE, BaseModel, Home, Json, OfBase, Only, options_of
+from flows.options import OUTPUT, WHERE, BaseModel, Home, Json, OfBase, Only, UsageError, options_of
 from ti_core.config import EvaluationConfig
 from ti_core.errors import NotFoundError
 from ti_core.records import Layout
 
-Name = Annotated[str, typer.Argument(help="Name of the concept.")]
+Layout_ = Annotated[Layout, typer.Option("--format", help="Layout of the files.", rich_help_panel=OUTPUT)]
 
 
 @options_of()
@@ -34,55 +35,158 @@ def generate(
 ) -> int:
     """Make pictures from a prompt that uses published words."""
     from ti_core.sampling.generate import generate as make
-    from ti_core.store import open_store
 
     settings = settings_of(home)
     seeds = list(range(seed, seed + count))
     quiet_libraries()
-    paths = make(prompt, out, seeds, sampling, base_model, settings, open_store(settings))
+    paths = make(prompt, out, seeds, sampling, base_model, settings)
     typer.echo(json.dumps([str(path) for path in paths]) if as_json else "\n".join(map(str, paths)))
     return Code.DONE
 
 
 def fetch(
-    concept: Name,
-    layout: Annotated[
-        Layout, typer.Option("--format", help="Layout of the file.", rich_help_panel=OUTPUT)
-    ] = "diffusers",
-    out: Annotated[Path, typer.Option("--out", help="Folder to write into.", rich_help_panel=OUTPUT)] = Path("."),
+    concepts: Annotated[list[str] | None, typer.Argument(help="Names of concepts.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All published words (of the base model).", rich_help_panel=OUTPUT)
+    ] = False,
+    layout: Layout_ = "diffusers",
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder; each base model has one of its own in it.", rich_help_panel=OUTPUT)
+    ] = Path("."),
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Fail where the champion is damaged, instead of taking the one before it.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    offline: Annotated[
+        bool,
+        typer.Option(
+            "--offline", help="Ask no store: verify the copy that lies in the folder.", rich_help_panel=OUTPUT
+        ),
+    ] = False,
+    kind: Annotated[
+        Literal["file", "hub"],
+        typer.Option("--as", help="hub: a folder that `hf upload` takes, with a card.", rich_help_panel=OUTPUT),
+    ] = "file",
     base_model: OfBase = "",
     home: Home = None,
     as_json: Json = False,
 ) -> int:
-    """Fetch the best version of a word, verified, ready to load."""
+    """Fetch the best versions of words, verified, ready to load."""
     from ti_core import client
+    from ti_core.errors import PseudowordError
 
-    path = client.get(concept, base=base_model or None, layout=layout, out=out, settings=settings_of(home))
-    typer.echo(json.dumps({"path": str(path)}) if as_json else str(path))
-    return Code.DONE
+    settings = settings_of(home)
+    if bool(concepts) == everything:
+        raise UsageError("Name the words to fetch, or --all of them.")
+    how = {"layout": layout, "out": out, "settings": settings, "strict": strict, "offline": offline}
+    if kind == "hub" and (everything or len(concepts or ()) != 1):
+        raise UsageError("--as hub takes one word.")
+    if concepts and len(concepts) == 1:
+        if kind == "hub":
+            path = client.hub_folder(concepts[0], base_model or None, out, settings, strict)
+        else:
+            path = client.get(concepts[0], base=base_model or None, **how)
+        typer.echo(json.dumps({"path": str(path)}) if as_json else str(path))
+        return Code.DONE
+    wanted = [(one, base_model or None) for one in concepts or ()]
+    if everything:
+        wanted = [(row.concept, row.base) for row in client.words(base_model or None, settings=settings)]
+    made = client.get_many(wanted, **how)
+    return _told(
+        [
+            {"concept": name, "base": base, "path": str(one)}
+            for (name, base), one in made.items()
+            if isinstance(one, Path)
+        ],
+        [str(one) for one in made.values() if isinstance(one, PseudowordError)],
+        as_json,
+    )
 
 
-def show(
-    concept: Annotated[str, typer.Argument(help="Name of the concept; none lists all.")] = "",
+def sync(
+    out: Annotated[Path, typer.Argument(help="Folder; each base model has one of its own in it.")],
+    layout: Layout_ = "diffusers",
     base_model: Annotated[
         str, typer.Option("--base-model", help="Only the words of this one (default: of all).", rich_help_panel=WHERE)
     ] = "",
     home: Home = None,
     as_json: Json = False,
 ) -> int:
-    """Show versions, scores by step, the chosen step and where files are; without a name, all published words."""
+    """Bring a folder up to date with what is published: fetch what is new or changed, remove what is withdrawn."""
+    from ti_core import client
+
+    done = client.sync(out, base_model or None, layout, settings_of(home))
+    if as_json:
+        fields = {"fetched": list(map(str, done.fetched)), "removed": list(map(str, done.removed))}
+        typer.echo(json.dumps(fields | {"failed": done.failed, "there": done.there}))
+    else:
+        for path in done.fetched:
+            typer.echo(f"fetched {path}")
+        for path in done.removed:
+            typer.echo(f"removed {path}")
+        for reason in done.failed.values():
+            typer.secho(f"Error: {reason}", fg="red", err=True)
+        typer.echo(f"{done.there} words in {out}: {len(done.fetched)} fetched, {len(done.removed)} removed.")
+    return Code.FAILED if done.failed else Code.DONE
+
+
+def list_(
+    base_model: Annotated[
+        str, typer.Option("--base-model", help="Only the words of this one (default: of all).", rich_help_panel=WHERE)
+    ] = "",
+    min_score: Annotated[
+        float,
+        typer.Option("--min-score", min=0, max=1, help="Only words of at least this score.", rich_help_panel=OUTPUT),
+    ] = 0,
+    home: Home = None,
+    as_json: Json = False,
+) -> int:
+    """List published words with version, step and score."""
     from flows import console
     from ti_core import client
+
+    console.show_words(client.words(base_model or None, min_score, settings_of(home)), as_json)
+    return Code.DONE
+
+
+def _told(paths: list[dict[str, str | None]], reasons: list[str], as_json: bool) -> int:
+    if as_json:
+        typer.echo(json.dumps({"fetched": paths, "failed": reasons}))
+    else:
+        for one in paths:
+            typer.echo(one["path"])
+        for reason in reasons:
+            typer.secho(f"Error: {reason}", fg="red", err=True)
+    return Code.FAILED if reasons else Code.DONE
+
+
+def show(
+    concept: Annotated[
+        str, typer.Argument(help="Name of the concept, or a .safetensors file of one; none lists all.")
+    ] = "",
+    base_model: Annotated[
+        str, typer.Option("--base-model", help="Only the words of this one (default: of all).", rich_help_panel=WHERE)
+    ] = "",
+    home: Home = None,
+    as_json: Json = False,
+) -> int:
+    """Show versions, scores by step, the chosen step and where files are; without a name, all published words. Of a
+    file: what it says about itself."""
+    from flows import console
     from ti_core.config import base_slug, check_slug
     from ti_core.publishing import catalogue
     from ti_core.store import open_store
 
+    if concept.endswith(".safetensors"):
+        return _show_file(Path(concept), as_json)
+    if not concept:
+        return list_(base_model, 0, home, as_json)
     store = open_store(settings_of(home))
     only = base_slug(base_model) if base_model else ""
-    if not concept:
-        there = [one for one in client.concepts(store) if only in ("", one[1])]
-        console.show_concepts([catalogue.champion_of(store, *one) for one in there], as_json)
-        return Code.DONE
     check_slug(concept)
     bases = [only] if only else catalogue.bases_of(store, concept)
     ended = {one: catalogue.outcomes_of(store, concept, one) for one in bases}
@@ -92,8 +196,26 @@ def show(
     runs = []
     for one, outcomes in ended.items():
         if outcomes:
-            current = catalogue.champion_of(store, concept, one)
-            manifest = catalogue.manifest_at(store, current.manifest if current else outcomes[-1].manifest)
-            runs.append((outcomes, current, manifest))
+            pointer = catalogue.pointer_of(store, concept, one)
+            named = pointer and pointer.judge_key and pointer.manifest
+            runs.append((outcomes, pointer, catalogue.manifest_at(store, named or outcomes[-1].manifest)))
     console.show_concept(store, runs, as_json)
+    return Code.DONE
+
+
+def _show_file(path: Path, as_json: bool) -> int:
+    """What a published file says about itself."""
+    from ti_core import formats
+    from ti_core.errors import InputError
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+    told = formats.about(data, str(path))
+    if as_json:
+        typer.echo(json.dumps(told))
+        return Code.DONE
+    for name, text in told.items():
+        typer.echo(f"{name}: {text if len(text) < 400 else f'{text[:60]}… ({len(text)} characters)'}")
     return Code.DONE

@@ -9,6 +9,8 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import boto3
@@ -16,9 +18,9 @@ import pytest
 
 from tests.servers import S3Server, seaweedfs
 from ti_core.errors import ConflictError, InputError, IntegrityError, NotFoundError, ServiceError
-from ti_core.records import blob_key
+from ti_core.records import aside_key, blob_key
 from ti_core.settings import load_settings
-from ti_core.store import Store, get_blob, lease, open_store, put_blob
+from ti_core.store import Store, get_blob, has_blob, lease, open_store, put_blob
 
 ROOT = Path(__file__).parents[2]
 
@@ -321,11 +323,37 @@ def test_blobs_are_found_by_their_digest(store: Store) -> None:
     assert list(store.keys("")) == [blob_key(sha256)]
 
 
-def test_a_blob_is_not_written_again(store: Store) -> None:
+def test_a_whole_blob_is_not_written_again_and_a_damaged_one_is(store: Store) -> None:
     sha256 = put_blob(store, b"data")
-    store.put(blob_key(sha256), b"changed")
+    (before,) = store.entries(blob_key(sha256))
     put_blob(store, b"data")
-    assert store.get(blob_key(sha256)).data == b"changed"
+    assert list(store.entries(blob_key(sha256))) == [before]
+    for damaged in (b"changed", b"dat", b""):
+        store.put(blob_key(sha256), damaged)
+        with pytest.raises(IntegrityError, match="is damaged"):
+            get_blob(store, sha256)
+        assert put_blob(store, b"data") == sha256
+        assert get_blob(store, sha256) == b"data"
+
+
+def test_a_blob_that_was_put_aside_comes_back(store: Store) -> None:
+    sha256 = put_blob(store, b"data")
+    for ask in (partial(get_blob, store), partial(has_blob, store), lambda _: put_blob(store, b"data")):
+        store.put(aside_key(sha256), b"data")
+        store.delete(blob_key(sha256))
+        assert ask(sha256)
+        assert store.get(blob_key(sha256)).data == b"data"
+    store.delete(aside_key(sha256))
+    store.delete(blob_key(sha256))
+    assert not has_blob(store, sha256)
+
+
+def test_entries_tell_sizes_and_times(store: Store) -> None:
+    store.put("a-b/x", b"12345")
+    store.put("a/x", b"")
+    entries = list(store.entries("a"))
+    assert [(one.key, one.size) for one in entries] == [("a-b/x", 5), ("a/x", 0)]
+    assert all(abs((datetime.now(UTC) - one.written).total_seconds()) < 60 for one in entries)
 
 
 def test_a_tampered_blob_is_refused(store: Store) -> None:

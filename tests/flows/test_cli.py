@@ -303,7 +303,7 @@ def test_published_words_are_shown_and_fetched(shell: Shell) -> None:
     assert [one["base"] for one in json.loads(shell.run("show", "--base-model", "sd15", "--json").stdout)] == ["sd15"]
 
     path = Path(json.loads(shell.run("fetch", "cat-toy", "--out", "words", "--json").stdout)["path"])
-    assert (shell.folder / path).read_bytes() == Path(both[0]["files"][path.name]).read_bytes()
+    assert (shell.folder / path).read_bytes() == Path(both[0]["files"]["diffusers"]).read_bytes()
     lost = shell.run("fetch", "cat-tpy")
     assert lost.returncode == 1 and "Did you mean cat-toy" in lost.stderr
 

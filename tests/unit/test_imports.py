@@ -31,7 +31,9 @@ def loaded_after(code: str, cwd: Path, libraries: tuple[str, ...] = HEAVY) -> se
     return set(last.split()[1:])
 
 
-@pytest.mark.parametrize("command", ["--help", "train --help", "fetch nothing", "show", "show nothing", "--version"])
+@pytest.mark.parametrize(
+    "command", ["--help", "train --help", "fetch nothing", "show", "list", "show nothing", "--version"]
+)
 def test_light_commands_load_nothing_that_the_client_s_install_lacks(command: str, tmp_path: Path) -> None:
     code = f"sys.argv = ['ti', *{command.split()!r}]\nfrom flows.cli import main\nmain()"
     assert loaded_after(code, tmp_path, ABSENT) == set()
@@ -60,23 +62,29 @@ def test_the_client_imports_no_boto3_for_a_folder(tmp_path: Path) -> None:
 
 
 PUBLIC = {
-    "ti_core.client": "champion concepts get",
+    "ti_core.client": ("Synced champion get get_many hub_folder load_words noticed sync vectors words words_in"),
     "ti_core.config": (
         "BackboneKind ConceptSpec DEFAULTS EvaluationConfig OwnPrompts PROTOCOLS Packing Prompts ProtocolName Sampler "
         "SelectionRule Slug TrainingConfig base_slug check_slug given"
     ),
     "ti_core.errors": (
-        "ConflictError InputError IntegrityError NotFoundError PausedError PseudowordError ServiceError TrainingError"
+        "ConflictError InputError IntegrityError NotFoundError PausedError PseudowordError ServiceError TrainingError "
+        "WithdrawnError"
     ),
-    "ti_core.formats": "LAYOUTS Vectors diffusers_lines filename read_checkpoint write write_checkpoint",
+    "ti_core.formats": (
+        "LAYOUTS Vectors about diffusers_lines digest_of_vectors filename read_checkpoint read_published same_vectors "
+        "write write_checkpoint"
+    ),
     "ti_core.records": (
-        "Anchors BaseModelInfo BatchRow Candidate Cells Champion Checkpoint Decision Document Duel Finding ImageSet "
-        "Interval JudgeInfo JudgeRequest KeptScores Layout Manifest Naming OUTBOX OpinionInfo Outcome Picture Plan "
-        "PreparedSet PromptSet Protocol PublishedFile Record Report Scale Scores Split Status Trained Untold "
-        "Verdict Version blob_key champion_key concept_prefix duel_key former_champion_key manifest_key now "
-        "outbox_key outcome_key run_prefix scores_key version_key versions_prefix"
+        "ASIDE Anchors BLOBS BaseModelInfo BatchRow Candidate Cells Champion Change Checkpoint Copy "
+        "Decided Decision Document Duel FORGET Fault Finding INDEX INDEX_WHOLE ImageSet Interval JudgeInfo "
+        "JudgeRequest KeptScores Layout Manifest Naming OUTBOX OpinionInfo Outcome Picture Plan "
+        "PreparedSet PromptSet Protocol PublishedFile Record Report Row Scale Scores Shard Split Status "
+        "Trained Untold Verdict Version aside_key blob_key champion_key change_key concept_prefix "
+        "duel_key former_champion_key manifest_key now outbox_key outcome_key run_prefix scores_key "
+        "shard_key version_key versions_prefix"
     ),
-    "ti_core.store": "Store Stored get_blob lease open_store put_blob",
+    "ti_core.store": "Listed Store Stored get_blob has_blob lease open_store put_blob",
 }
 
 

@@ -103,9 +103,17 @@ def test_a_document_cut_anywhere_is_refused(documents: list[Document]) -> None:
                 type(document).from_bytes(data[:end], "here")
 
 
-def test_unknown_fields_and_wrong_types_are_damage(documents: list[Document]) -> None:
+def test_fields_that_a_later_version_added_are_read_over(documents: list[Document]) -> None:
+    for document in documents:
+        raw = json.loads(document.to_bytes()) | {"surprise": 1}
+        if "files" in raw:
+            raw["files"][0]["surprise"] = {"deep": True}
+        assert type(document).from_bytes(json.dumps(raw).encode(), "here") == document
+
+
+def test_wrong_types_are_damage(documents: list[Document]) -> None:
     raw = json.loads(documents[1].to_bytes())
-    for wrong in ({"surprise": 1}, {"step": "twenty"}, {"status": "lost"}, {"schema_version": "1a"}):
+    for wrong in ({"step": "twenty"}, {"status": "lost"}, {"schema_version": "1a"}):
         with pytest.raises(IntegrityError):
             Outcome.from_bytes(json.dumps(raw | wrong).encode(), "here")
 

@@ -4,6 +4,8 @@ Only blobs are written here; nothing becomes visible to readers before `publishi
 """
 
 from ti_core import formats
+from ti_core.publishing.catalogue import manifest_of
+from ti_core.publishing.files import published_file
 from ti_core.records import (
     Anchors,
     Checkpoint,
@@ -17,7 +19,6 @@ from ti_core.records import (
 )
 from ti_core.reporting.report import page
 from ti_core.reporting.table import per_picture, to_parquet
-from ti_core.reporting.words import file_note
 from ti_core.store import Store, get_blob, put_blob
 
 
@@ -36,20 +37,6 @@ def assemble(
 
     `place` is where it was judged: device and number type (`resident.place_of_work`).
     """
-    chosen = next(checkpoint for checkpoint in checkpoints if checkpoint.step == decision.step)
-    source = f"checkpoint {chosen.step} of {plan.concept.name}"
-    vectors = formats.read_checkpoint(get_blob(store, chosen.vectors), source)
-    files, note = [], file_note(plan.base, plan.concept)
-    for layout in formats.LAYOUTS:
-        data = formats.write(vectors, plan.concept.placeholder, layout, note)
-        files.append(
-            PublishedFile(
-                layout=layout,
-                filename=formats.filename(plan.concept.name, layout),
-                sha256=put_blob(store, data),
-                size=len(data),
-            )
-        )
     manifest = Manifest(
         plan=plan,
         prepared=prepared,
@@ -58,11 +45,20 @@ def assemble(
         scores=scores,
         decision=decision,
         report=report,
-        files=tuple(files),
+        files=(),
         page="",
         device=place[0],
         dtype=place[1],
     )
-    manifest = manifest.model_copy(update={"table": put_blob(store, to_parquet(per_picture(manifest)))})
+    # An attempt that was torn off may have written it already: the files tell the day that it tells.
+    if earlier := manifest_of(store, plan):
+        manifest = manifest.model_copy(update={"created": earlier.created})
+    files = []
+    for layout in formats.LAYOUTS:
+        data = published_file(store, manifest, layout)
+        name = formats.filename(plan.concept.name)
+        files.append(PublishedFile(layout=layout, filename=name, sha256=put_blob(store, data), size=len(data)))
+    table = put_blob(store, to_parquet(per_picture(manifest)))
+    manifest = manifest.model_copy(update={"files": tuple(files), "table": table})
     html = page(manifest, lambda sha256: get_blob(store, sha256))
     return manifest.model_copy(update={"page": put_blob(store, html)})

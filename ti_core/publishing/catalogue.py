@@ -3,15 +3,18 @@
 A client reads what is published through it, and the line what is known already. No torch, no MLflow.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from ti_core import keys
 from ti_core.config import EvaluationConfig, SelectionRule, base_slug, check_slug
-from ti_core.errors import InputError, NotFoundError
+from ti_core.errors import InputError, IntegrityError, NotFoundError
 from ti_core.records import (
     Champion,
+    Change,
+    Decided,
     Document,
     Duel,
     Manifest,
@@ -27,7 +30,9 @@ from ti_core.records import (
     versions_prefix,
 )
 from ti_core.settings import Settings
-from ti_core.store import Store
+from ti_core.store import Store, Stored
+
+log = logging.getLogger(__name__)
 
 _Doc = TypeVar("_Doc", bound=Document)
 
@@ -72,10 +77,9 @@ def _older_outcome(store: Store, plan: Plan) -> Outcome | None:
     for train_key, judge_key in keys.older(plan):
         prefix = run_prefix(plan.concept.name, plan.base.slug, train_key)
         alike = []
-        for key in store.keys(f"{prefix}/outcome-"):
-            outcome = _read(store, key, Outcome)
-            manifest = outcome and _read(store, outcome.manifest, Manifest)
-            if outcome and manifest and _same_request(plan, manifest.plan, exact=outcome.judge_key == judge_key):
+        for outcome in _whole(store, store.keys(f"{prefix}/outcome-"), Outcome):
+            manifest = _read(store, outcome.manifest, Manifest)
+            if manifest and _same_request(plan, manifest.plan, exact=outcome.judge_key == judge_key):
                 alike.append((outcome.judge_key == judge_key, outcome.ended, outcome.judge_key, outcome))
         if alike:
             return max(alike, key=lambda one: one[:3])[3]
@@ -125,21 +129,49 @@ def manifest_of(store: Store, plan: Plan) -> Manifest | None:
 
 def manifests_of(store: Store, concept: str, base: str) -> list[Manifest]:
     """All judged runs of a concept on a base model, however they ended, oldest first."""
-    keys = store.keys(f"{concept_prefix(concept, base)}/runs/")
-    found = [_read(store, key, Manifest) for key in keys if key.rpartition("/")[2].startswith("manifest-")]
-    return sorted((one for one in found if one), key=lambda one: (one.created, one.plan.judge_key))
+    found = _whole(store, _named(store, concept, base, "manifest-"), Manifest)
+    return sorted(found, key=lambda one: (one.created, one.plan.judge_key))
+
+
+def pointer_of(store: Store, concept: str, base: str) -> Champion | None:
+    """champion.json as it stands, also where readers get nothing by it; None where there is none.
+
+    Raises IntegrityError when it is damaged, or another word's.
+    """
+    key = champion_key(concept, base)
+    try:
+        return as_pointer(store.get(key), store.url(key), concept, base)
+    except NotFoundError:
+        return None
+
+
+def as_pointer(stored: Stored, source: str, concept: str, base: str) -> Champion:
+    """Read what lies at a word's champion.json. Raises IntegrityError when it is damaged, or another word's."""
+    found = Champion.from_bytes(stored.data, source)
+    if (found.concept, found.base) != (concept, base):
+        raise IntegrityError(
+            f"{source} is the champion of {found.concept} on {found.base}, not of {concept} on {base}: "
+            f"`ti rollback {concept} --to VERSION` writes it anew."
+        )
+    return found
+
+
+def changes_of(store: Store, concept: str, base: str) -> list[Change]:
+    """What people have decided about a word, oldest first, as recorded beside the pointer, which has it too."""
+    found = _whole(store, store.keys(f"{concept_prefix(concept, base)}/changes/"), Decided)
+    return sorted((one.change for one in found), key=lambda one: one.when)
 
 
 def champion_of(store: Store, concept: str, base: str) -> Champion | None:
-    """What readers of a concept get, or None if nothing was published."""
-    return _read(store, champion_key(concept, base), Champion)
+    """What readers of a concept get, or None if nothing was published or it was withdrawn."""
+    found = pointer_of(store, concept, base)
+    return None if found is None or found.vacant else found
 
 
 def outcomes_of(store: Store, concept: str, base: str) -> list[Outcome]:
     """All outcomes of a concept on a base model, oldest first."""
-    keys = store.keys(f"{concept_prefix(concept, base)}/runs/")
-    found = [_read(store, key, Outcome) for key in keys if key.rpartition("/")[2].startswith("outcome-")]
-    return sorted((outcome for outcome in found if outcome), key=lambda outcome: (outcome.ended, outcome.judge_key))
+    found = _whole(store, _named(store, concept, base, "outcome-"), Outcome)
+    return sorted(found, key=lambda outcome: (outcome.ended, outcome.judge_key))
 
 
 def versions_of(store: Store, concept: str, base: str) -> dict[int, str]:
@@ -153,8 +185,8 @@ def versions_of(store: Store, concept: str, base: str) -> dict[int, str]:
             found[int(key.removeprefix(prefix).removesuffix(".json"))] = version.judge_key
     if found:
         return found
-    former = (_read(store, key, Champion) for key in store.keys(f"{concept_prefix(concept, base)}/champions/"))
-    numbered = [champion_of(store, concept, base), *former, *outcomes_of(store, concept, base)]
+    former = _whole(store, store.keys(f"{concept_prefix(concept, base)}/champions/"), Champion)
+    numbered = [pointer_of(store, concept, base), *former, *outcomes_of(store, concept, base)]
     return {one.version: one.judge_key for one in numbered if one and one.version is not None}
 
 
@@ -212,6 +244,24 @@ def blobs_of(manifest: Manifest) -> set[str]:
         *(scores.strip for scores in (*manifest.scores, *judged)),
         *(file.sha256 for file in manifest.files),
     }
+
+
+def _named(store: Store, concept: str, base: str, beginning: str) -> list[str]:
+    """Keys of a concept's runs whose last part begins so."""
+    keys = store.keys(f"{concept_prefix(concept, base)}/runs/")
+    return [key for key in keys if key.rpartition("/")[2].startswith(beginning)]
+
+
+def _whole(store: Store, keys: Iterable[str], kind: type[_Doc]) -> Iterator[_Doc]:
+    """The documents at `keys`. One that cannot be read hides no other: it is told and passed over."""
+    for key in keys:
+        try:
+            found = _read(store, key, kind)
+        except IntegrityError as error:
+            log.warning("%s It is left out.", error)
+            continue
+        if found:
+            yield found
 
 
 def _read(store: Store, key: str, kind: type[_Doc]) -> _Doc | None:

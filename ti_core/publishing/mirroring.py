@@ -6,13 +6,14 @@ publishing wait for none of it. This module does not know MLflow.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Literal, Protocol
 
 from ti_core.errors import IntegrityError, NotFoundError
-from ti_core.publishing.catalogue import champion_of
-from ti_core.records import OUTBOX, Manifest, Outcome, Plan, Untold, outbox_key
+from ti_core.publishing.catalogue import champion_of, manifest_at, outcomes_of, pointer_of
+from ti_core.publishing.pointer import leave_word
+from ti_core.records import FORGET, OUTBOX, Fault, Manifest, Outcome, Plan, Untold, outbox_key
 from ti_core.store import Store, get_blob, lease
 
 log = logging.getLogger(__name__)
@@ -41,11 +42,33 @@ class Mirror(Protocol):
     def set_alias(self, concept: str, base: str, alias: Literal["champion", "challenger"], version: int) -> None:
         """Let an alias name a version, by the server's own number."""
 
-    def record(self, run_id: str, outcome: Outcome) -> None:
-        """Tag a run with how it ended."""
+    def drop_alias(self, concept: str, base: str, alias: Literal["champion", "challenger"]) -> None:
+        """Let an alias name no version."""
+
+    def record(self, run_id: str, outcome: Outcome, withdrawn: str = "") -> None:
+        """Tag a run with how it ended, and why it was withdrawn."""
+
+    def forget(self, concept: str, base: str) -> None:
+        """Remove all runs, models and versions of a word."""
+
+    def doubled(self, concept: str, base: str, ended: Mapping[str, str], repair: bool) -> list[str]:
+        """What the server has of a word twice, or left open although it `ended` (tracking run by judge_key), a sentence
+        each; with `repair` the surplus is deleted and what is open is closed."""
+
+    def alias_of(self, concept: str, base: str, alias: Literal["champion", "challenger"]) -> int | None:
+        """The version that an alias names, by the server's own number."""
 
     def close_run(self, run_id: str, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """End a run."""
+
+
+def open_run(store: Store, registry: Mirror, plan: Plan, batch: str) -> str:
+    """The tracking run of a plan's work: one for each judge_key, however many processes ask at the same time.
+
+    Raises ServiceError when the server or the store fails.
+    """
+    with lease(store, f"mirror/{plan.concept.name}/{plan.base.slug}", seconds=_SECONDS):
+        return registry.open_run(plan, batch)
 
 
 def mirror(store: Store, registry: Mirror, manifest: Manifest, outcome: Outcome) -> None:
@@ -67,15 +90,59 @@ def mirror(store: Store, registry: Mirror, manifest: Manifest, outcome: Outcome)
         models = registry.mirror(run_id, manifest, partial(get_blob, store))
         if outcome.version is not None:
             number = registry.register(run_id, manifest, models[manifest.decision.step], outcome.version)
-            champion = champion_of(store, concept, base)
-            leads = champion and registry.number_of(concept, base, champion.judge_key)
-            if leads:
-                registry.set_alias(concept, base, "champion", leads)
+            _point(store, registry, concept, base)
             if not outcome.champion:
                 registry.set_alias(concept, base, "challenger", number)
-        registry.record(run_id, outcome)
+        pointer = pointer_of(store, concept, base)
+        gone = pointer.withdrawal(plan.judge_key) if pointer else None
+        registry.record(run_id, outcome, gone.told() if gone else "")
         registry.close_run(run_id, "FINISHED")
         store.delete(entry)
+
+
+def _point(store: Store, registry: Mirror, concept: str, base: str) -> None:
+    """Let the alias follow champion.json. It is looked at again afterwards: who was stopped in between would otherwise
+    leave the alias where another has moved it from."""
+    while True:
+        champion = champion_of(store, concept, base)
+        leads = champion and registry.number_of(concept, base, champion.judge_key)
+        if leads:
+            registry.set_alias(concept, base, "champion", leads)
+        elif champion is None:
+            registry.drop_alias(concept, base, "champion")
+        if champion_of(store, concept, base) == champion:
+            return
+
+
+def compare(store: Store, registry: Mirror, words: Sequence[tuple[str, str]], repair: bool) -> list[Fault]:
+    """What the tracking server tells otherwise than the store, of these words; with `repair` it follows.
+
+    A run that is still in the outbox is not looked at: it will be told. Raises ServiceError when the server fails.
+    """
+    found = []
+    for concept, base in words:
+        with lease(store, f"mirror/{concept}/{base}", seconds=_SECONDS):
+            untold = {key.rpartition("-")[2].removesuffix(".json") for key in store.keys(f"{OUTBOX}{concept}/{base}/")}
+            ended = {one.judge_key: one for one in outcomes_of(store, concept, base) if one.judge_key not in untold}
+            runs = {judge_key: one.run_id for judge_key, one in ended.items()}
+            texts = registry.doubled(concept, base, runs, repair)
+            found += [Fault(kind="mirror", what=text, repaired=repair) for text in texts]
+            champion = champion_of(store, concept, base)
+            leads = champion and registry.number_of(concept, base, champion.judge_key)
+            told = registry.alias_of(concept, base, "champion")
+            if champion and champion.judge_key in ended and not leads:
+                if repair:
+                    leave_word(store, manifest_at(store, champion.manifest).plan)
+                text = f"MLflow has no version of {concept} on {base} that is its champion, version {champion.version}."
+                found.append(Fault(kind="mirror", what=text, repaired=repair))
+            elif told != leads:
+                if repair:
+                    _point(store, registry, concept, base)
+                text = f"MLflow's alias champion of {concept} on {base} names {told}, and should name {leads}."
+                found.append(Fault(kind="mirror", what=text, repaired=repair))
+    if repair:
+        drain(store, registry)
+    return found
 
 
 def drain(store: Store, registry: Mirror) -> int:
@@ -88,6 +155,11 @@ def drain(store: Store, registry: Mirror) -> int:
     for key in store.keys(OUTBOX):
         try:
             entry = Untold.from_bytes(store.get(key).data, store.url(key))
+            if key.endswith(f"/{FORGET}"):
+                with lease(store, f"mirror/{entry.concept}/{entry.base}", seconds=_SECONDS):
+                    registry.forget(entry.concept, entry.base)
+                    store.delete(key)
+                continue
             if not store.exists(entry.outcome):
                 continue
             outcome = Outcome.from_bytes(store.get(entry.outcome).data, store.url(entry.outcome))

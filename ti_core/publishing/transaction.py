@@ -1,6 +1,6 @@
 """The transaction over the store: how a judged run becomes what readers get.
 
-    blobs (there already) → manifest → version → duel → champion.json → outbox → outcome
+    blobs (there already) → manifest → version → bytes read back → duel → champion.json → index → outbox → outcome
 
 champion.json alone decides what readers get, and it moves in one step by compare-and-swap, after everything it names
 is in the store. A failure before that leaves readers with the previous champion; running `publish` again completes
@@ -13,25 +13,25 @@ from functools import partial
 from typing import NamedTuple
 
 from ti_core.errors import ConflictError, IntegrityError, NotFoundError
-from ti_core.publishing.catalogue import blobs_of, duel_of, manifest_of, outcome_of, versions_of
+from ti_core.publishing.catalogue import blobs_of, duel_of, manifest_of, outcome_of, pointer_of, versions_of
+from ti_core.publishing.index import note
+from ti_core.publishing.pointer import champion_from, leave_word, refuse_forgotten, replace_champion, verify
 from ti_core.records import (
     Champion,
     Duel,
     Manifest,
     Outcome,
     Plan,
-    Untold,
     Version,
     blob_key,
     champion_key,
     duel_key,
     former_champion_key,
     manifest_key,
-    outbox_key,
     outcome_key,
     version_key,
 )
-from ti_core.store import Store, get_blob, put_blob
+from ti_core.store import Store, get_blob, has_blob, put_blob
 
 _ATTEMPTS = 16  # at moving a pointer, or taking a number, that others are after too
 
@@ -61,7 +61,7 @@ def keep(store: Store, manifest: Manifest) -> Manifest:
     Raises IntegrityError when one of its blobs is not in the store.
     """
     kept = manifest_of(store, manifest.plan) or manifest
-    missing = sorted(sha256 for sha256 in blobs_of(kept) if not store.exists(blob_key(sha256)))
+    missing = sorted(sha256 for sha256 in blobs_of(kept) if not has_blob(store, sha256))
     key = manifest_key(kept.plan)
     if missing:
         raise IntegrityError(
@@ -93,7 +93,7 @@ def show_pictures(store: Store, manifest: Manifest, show: bool) -> Manifest:
     store.replace(manifest_key(plan), changed.to_bytes(), stored.etag)
     if changed.page != manifest.page:
         store.delete(blob_key(manifest.page))
-    _leave_word(store, plan)
+    leave_word(store, plan)
     return changed
 
 
@@ -112,11 +112,16 @@ def publish(store: Store, manifest: Manifest, run_id: str, duels: Mapping[str, D
     `Outcome.champion` says whether the run ever became what readers get. It stays true when a later run takes its
     place, also when that happens before this run's outcome is recorded; the champion is never moved back then.
 
-    Raises RivalError when a duel is needed that is neither given nor recorded, IntegrityError when a blob is missing,
-    ConflictError when others keep moving the champion, ServiceError when the store fails. Readers get the previous
-    champion until the pointer has moved and this run's from then on, never anything between.
+    What people have decided stands: a pinned champion stays, a run that was withdrawn is not brought back.
+
+    Raises RivalError when a duel is needed that is neither given nor recorded, IntegrityError when a blob is missing or
+    a file that readers would get is damaged, WithdrawnError when the word was forgotten, ConflictError when others keep
+    moving the champion, ServiceError when the store fails. Readers get the previous champion until the pointer has
+    moved and this run's from then on, never anything between.
     """
     plan = manifest.plan
+    concept, base = plan.concept.name, plan.base.slug
+    refuse_forgotten(pointer_of(store, concept, base))
     ended = outcome_of(store, plan)
     if ended is not None and ended.status != "awaiting-approval":
         return ended
@@ -125,7 +130,9 @@ def publish(store: Store, manifest: Manifest, run_id: str, duels: Mapping[str, D
         reason = manifest.report.reason or manifest.decision.explanation
         return _end(store, plan, _outcome(manifest, run_id, None, _Place(False, reason)))
     version = _number(store, plan)
+    verify(store, manifest)
     place = _contend(store, manifest, version, duels)
+    note(store, concept, base)
     return _end(store, plan, _outcome(manifest, run_id, version, place))
 
 
@@ -154,10 +161,13 @@ def _contend(store: Store, manifest: Manifest, version: int, duels: Mapping[str,
             stored = store.get(key)
         except NotFoundError:
             first = _Place(True, f"Version {version} is the first of {concept} on {base}.")
-            if store.create(key, _champion(manifest, version, None).to_bytes()):
+            if store.create(key, champion_from(manifest, version, None).to_bytes()):
                 return first
             continue
         current = Champion.from_bytes(stored.data, store.url(key))
+        refuse_forgotten(current)
+        if withdrawal := current.withdrawal(plan.judge_key):
+            return _Place(False, f"Version {version} was withdrawn {withdrawal.told()}.")
         if current.judge_key == plan.judge_key:
             return _Place(True, f"Version {version} is the best of {concept} on {base}.{_how(store, current)}")
         if store.exists(former_champion_key(concept, base, plan.judge_key)):
@@ -165,10 +175,8 @@ def _contend(store: Store, manifest: Manifest, version: int, duels: Mapping[str,
         place = _compare(store, current, manifest, version, duels)
         if not place.champion:
             return place
-        # The copy comes before the move, so that whoever was champion and is no more can be told from who never was.
-        store.create(former_champion_key(concept, base, current.judge_key), stored.data)
         try:
-            store.replace(key, _champion(manifest, version, current).to_bytes(), stored.etag)
+            replace_champion(store, stored, current, champion_from(manifest, version, current))
             return place
         except ConflictError:
             continue
@@ -178,6 +186,11 @@ def _contend(store: Store, manifest: Manifest, version: int, duels: Mapping[str,
 def _compare(store: Store, rival: Champion, manifest: Manifest, version: int, duels: Mapping[str, Duel]) -> _Place:
     """Whether the run deserves the champion's place."""
     plan = manifest.plan
+    if rival.vacant:
+        gone = f", which takes the place of version {rival.version}: that was withdrawn" if rival.judge_key else ""
+        return _Place(True, f"Version {version} is the champion of {plan.concept.name} on {plan.base.slug}{gone}.")
+    if rival.pin:
+        return _Place(False, f"Version {rival.version}, the champion, stays: it was pinned {rival.pin.told()}.")
     if rival.base_digest != plan.base.digest:
         return _Place(
             True,
@@ -228,27 +241,6 @@ def _how(store: Store, champion: Champion) -> str:
     return f" {_sentence(duel, champion.version, before.version)}"
 
 
-def _champion(manifest: Manifest, version: int, previous: Champion | None) -> Champion:
-    plan, decision = manifest.plan, manifest.decision
-    (vectors,) = (checkpoint.vectors for checkpoint in manifest.checkpoints if checkpoint.step == decision.step)
-    return Champion(
-        concept=plan.concept.name,
-        base=plan.base.slug,
-        base_digest=plan.base.digest,
-        placeholder=plan.concept.placeholder,
-        judge_key=plan.judge_key,
-        train_key=plan.train_key,
-        version=version,
-        step=decision.step,
-        vectors=vectors,
-        files=manifest.files,
-        protocol=plan.protocol_digest,
-        score=manifest.report.score,
-        manifest=manifest_key(plan),
-        previous=previous.judge_key if previous else None,
-    )
-
-
 def _outcome(manifest: Manifest, run_id: str, version: int | None, place: _Place) -> Outcome:
     plan = manifest.plan
     return Outcome(
@@ -269,7 +261,7 @@ def _outcome(manifest: Manifest, run_id: str, version: int | None, place: _Place
 
 def _end(store: Store, plan: Plan, outcome: Outcome) -> Outcome:
     """Record the outcome, last of all. Returns the stored one: another worker's, if it was faster."""
-    _leave_word(store, plan)
+    leave_word(store, plan)
     key = outcome_key(plan)
     if store.create(key, outcome.to_bytes()):
         return outcome
@@ -279,11 +271,3 @@ def _end(store: Store, plan: Plan, outcome: Outcome) -> Outcome:
         return earlier
     store.replace(key, outcome.to_bytes(), stored.etag)
     return outcome
-
-
-def _leave_word(store: Store, plan: Plan) -> None:
-    """Note in the outbox that the tracking server must be told of this run."""
-    entry = Untold(
-        concept=plan.concept.name, base=plan.base.slug, manifest=manifest_key(plan), outcome=outcome_key(plan)
-    )
-    store.put(outbox_key(plan), entry.to_bytes())

@@ -1,7 +1,8 @@
 """Records and documents: small typed values that travel between stations and lie in the store. No torch.
 
 Never tensors, never pictures: those are blobs, named by their sha256. A `Document` is a record stored on its own; it
-carries `schema_version`, and a reader refuses a newer one in a sentence.
+carries `schema_version`: a reader refuses a newer one in a sentence, and passes over fields of its own schema that it
+does not know, which a later version has added.
 """
 
 import json
@@ -43,7 +44,7 @@ class Document(Record):
                     f"{source} has schema version {version}, newer than {cls.SCHEMA}, the newest one readable here: "
                     "upgrade Pseudoword."
                 )
-            return cls.model_validate_json(data)
+            return cls.model_validate_json(data, extra="ignore")
         except (ValidationError, ValueError, AttributeError) as error:
             raise IntegrityError(f"{source} is damaged: it does not read as a {cls.__name__} ({error}).") from None
 

@@ -130,9 +130,37 @@ class Untold(Document):
     """Keys in the store."""
 
 
-class Champion(Document):
-    """What readers of a concept get: the one authority. Moved by compare-and-swap."""
+class Change(Record):
+    """What a person has decided about a word: what, of which version, who, when and why."""
 
+    action: Literal["rollback", "pin", "unpin", "withdraw", "forget", "allow"]
+    judge_key: str
+    version: int
+    """The version it is about; "" and 0 with a word that is forgotten, or allowed again."""
+    who: str
+    why: str
+    when: datetime = Field(default_factory=now)
+
+    def told(self) -> str:
+        """When, by whom and why, for a person."""
+        return f"on {self.when:%Y-%m-%d} by {self.who}" + (f": {self.why}" if self.why else "")
+
+
+class Decided(Document):
+    """The record of a person's decision, beside the pointer that it moved."""
+
+    change: Change
+
+
+class Champion(Document):
+    """What readers of a concept get: the one authority, moved by compare-and-swap alone, and what people have decided.
+
+    It names a run also where readers get none: one that was withdrawn and had nothing before it. Of a word that was
+    forgotten it holds the name and that decision, nothing else. Schema 2 added `changes`.
+    """
+
+    SCHEMA: ClassVar[int] = 2
+    schema_version: int = 2
     concept: str
     base: str
     base_digest: str
@@ -148,8 +176,72 @@ class Champion(Document):
     score: float
     manifest: str
     previous: str | None
-    """judge_key of the champion before this one."""
+    """judge_key of the champion before this one, which readers get where this one's files are damaged."""
     promoted: datetime = Field(default_factory=now)
+    changes: tuple[Change, ...] = ()
+    """Every decision of a person, oldest first; whoever moves the pointer carries them on."""
+
+    def withdrawal(self, judge_key: str) -> Change | None:
+        """The decision that withdrew a run, None for one that stands."""
+        return next((one for one in self.changes if (one.action, one.judge_key) == ("withdraw", judge_key)), None)
+
+    @property
+    def withdrawn(self) -> Change | None:
+        """The decision that withdrew the very run that is named, so that readers get nothing."""
+        return self.withdrawal(self.judge_key)
+
+    @property
+    def pin(self) -> Change | None:
+        """The decision that holds this run in its place; a move of the pointer ends it."""
+        pins = [one for one in self.changes if one.action in {"pin", "unpin"}]
+        held = bool(pins) and (pins[-1].action, pins[-1].judge_key) == ("pin", self.judge_key)
+        return pins[-1] if held else None
+
+    @property
+    def forgotten(self) -> Change | None:
+        """The decision to forget the word, None where it stands or may be trained again."""
+        return self.changes[-1] if self.changes and self.changes[-1].action == "forget" else None
+
+    @property
+    def vacant(self) -> bool:
+        """Whether readers get nothing, so that any newcomer may take the place."""
+        return not self.judge_key or self.withdrawn is not None
+
+
+class Row(Record):
+    """A published word in the index: what a list shows, and what a reader needs to fetch it."""
+
+    concept: str
+    base: str
+    base_digest: str
+    placeholder: str
+    judge_key: str
+    version: int
+    step: int
+    score: float
+    files: tuple[PublishedFile, ...]
+    promoted: datetime
+
+
+class Shard(Document):
+    """A part of the index: the published words of one base model whose names fall into it, by name."""
+
+    words: dict[str, Row]
+
+
+class Copy(Document):
+    """What lies beside a reader's copy of a word: which version of which word it is."""
+
+    word: Row
+
+
+class Fault(Record):
+    """Something that an audit found not to be as it should be."""
+
+    kind: Literal["damaged", "missing", "pointer", "interrupted", "index", "untold", "unnamed", "mirror"]
+    what: str
+    """A sentence: what is wrong, where, and what to do."""
+    repaired: bool = False
 
 
 class BatchRow(Record):

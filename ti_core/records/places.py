@@ -1,12 +1,27 @@
 """Where everything lies in the store: the keys of its objects."""
 
+import hashlib
+
+from ti_core.records.kept import Change
 from ti_core.records.planning import Plan
 from ti_core.records.scores import JudgeRequest
+
+BLOBS = "blobs/sha256/"
+"""All blobs lie under this prefix."""
 
 
 def blob_key(sha256: str) -> str:
     """Key of a content-addressed blob."""
-    return f"blobs/sha256/{sha256[:2]}/{sha256}"
+    return f"{BLOBS}{sha256[:2]}/{sha256}"
+
+
+ASIDE = "aside/"
+"""Blobs that nothing names, on their way out, lie under this prefix."""
+
+
+def aside_key(sha256: str) -> str:
+    """Key of a blob that was put aside."""
+    return f"{ASIDE}{sha256[:2]}/{sha256}"
 
 
 def concept_prefix(concept: str, base: str) -> str:
@@ -45,6 +60,23 @@ def former_champion_key(concept: str, base: str, judge_key: str) -> str:
     return f"{concept_prefix(concept, base)}/champions/{judge_key}.json"
 
 
+def change_key(concept: str, base: str, change: Change) -> str:
+    """Key of the record of a person's decision."""
+    about = change.judge_key[:12] or "word"
+    return f"{concept_prefix(concept, base)}/changes/{change.when:%Y%m%dT%H%M%S}-{change.action}-{about}.json"
+
+
+INDEX = "index/"
+"""The index of published words lies under this prefix."""
+INDEX_WHOLE = f"{INDEX}whole.json"
+"""It is there when the index covers everything that was published."""
+
+
+def shard_key(concept: str, base: str) -> str:
+    """Key of the part of the index that a word belongs to. Names spread evenly, whatever they are like."""
+    return f"{INDEX}{base}/{hashlib.sha256(concept.encode()).hexdigest()[0]}.json"
+
+
 def versions_prefix(concept: str, base: str) -> str:
     """The numbered versions of a concept lie under this prefix."""
     return f"{concept_prefix(concept, base)}/versions/"
@@ -62,6 +94,8 @@ def duel_key(concept: str, base: str, newcomer: str, rival: str) -> str:
 
 OUTBOX = "outbox/"
 """What the tracking server has still to be told lies under this prefix."""
+FORGET = "forget.json"
+"""The entry of a word that the tracking server is to forget."""
 
 
 def outbox_key(plan: Plan) -> str:

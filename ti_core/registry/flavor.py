@@ -5,6 +5,7 @@ version is bound for good to what its `MLmodel` file says, so every checkpoint g
 does not know the server.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from platform import python_version
 from typing import Any
@@ -21,14 +22,22 @@ VECTORS = "vectors.safetensors"
 """The checkpoint itself: one [V, D] fp32 tensor per text encoder."""
 
 
-def write_model(folder: Path, manifest: Manifest, checkpoint: Checkpoint, data: bytes, model_id: str) -> None:
-    """Write a checkpoint into `folder` as an MLflow model: its vectors (`data`), a file per layout, and `MLmodel`."""
+def write_model(
+    folder: Path, manifest: Manifest, checkpoint: Checkpoint, read: Callable[[str], bytes], model_id: str
+) -> None:
+    """Write a checkpoint into `folder` as an MLflow model: its vectors, a folder per layout, and `MLmodel`. Of the
+    chosen step the files are the published ones. `read` brings a blob by its sha256."""
     concept, base = manifest.plan.concept, manifest.plan.base
+    data = read(checkpoint.vectors)
     vectors = formats.read_checkpoint(data, f"checkpoint {checkpoint.step} of {concept.name}")
-    names = {layout: formats.filename(concept.name, layout) for layout in formats.LAYOUTS}
+    published = {one.layout: one.sha256 for one in manifest.files if checkpoint.step == manifest.decision.step}
+    note = {"note": text} if (text := file_note(base, concept)) else {}
+    names = {layout: f"{layout}/{formats.filename(concept.name)}" for layout in formats.LAYOUTS}
     (folder / VECTORS).write_bytes(data)
     for layout, name in names.items():
-        (folder / name).write_bytes(formats.write(vectors, concept.placeholder, layout, file_note(base, concept)))
+        (folder / layout).mkdir()
+        of = published.get(layout)
+        (folder / name).write_bytes(read(of) if of else formats.write(vectors, concept.placeholder, layout, note))
     flavors: dict[str, Any] = {
         "python_function": {"loader_module": __name__, "data": VECTORS, "python_version": python_version()},
         MODEL_TYPE: {

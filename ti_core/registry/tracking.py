@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric, Param, RunTag
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from ti_core.keys import digest
 from ti_core.records import Manifest, Outcome, Plan, Scores
+from ti_core.registry import upkeep
 from ti_core.registry.flavor import MODEL_TYPE, write_model
 from ti_core.registry.server import Server
+from ti_core.registry.upkeep import models_of, versions
 from ti_core.reporting.report import contact_sheet
 from ti_core.reporting.table import per_picture
 from ti_core.settings import Settings
@@ -154,7 +156,7 @@ class Registry:
 
     def _log_models(self, client: MlflowClient, run_id: str, manifest: Manifest, read: Read) -> dict[int, str]:
         plan = manifest.plan
-        models = {int(model.params["step"]): model for model in self._models_of(client, run_id)}
+        models = {int(model.params["step"]): model for model in models_of(client, self._server.experiment, run_id)}
         for checkpoint in manifest.checkpoints:
             model = models.get(checkpoint.step)
             if model is None:
@@ -169,7 +171,7 @@ class Registry:
                 models[checkpoint.step] = model
             if model.status != LoggedModelStatus.READY:
                 with tempfile.TemporaryDirectory() as folder:
-                    write_model(Path(folder), manifest, checkpoint, read(checkpoint.vectors), model.model_id)
+                    write_model(Path(folder), manifest, checkpoint, read, model.model_id)
                     client.log_model_artifacts(model.model_id, folder)
                 client.finalize_logged_model(model.model_id, "READY")
         linked = {output.model_id for output in client.get_run(run_id).outputs.model_outputs}
@@ -178,24 +180,14 @@ class Registry:
             client.log_outputs(run_id, missing)
         return {step: str(model.model_id) for step, model in models.items()}
 
-    def _models_of(self, client: MlflowClient, run_id: str) -> list[LoggedModel]:
-        found: list[LoggedModel] = []
-        token = ""
-        while token is not None:
-            page = client.search_logged_models(
-                [self._server.experiment], f"source_run_id = '{run_id}'", page_token=token or None
-            )
-            found += page
-            token = page.token
-        return found
-
-    def record(self, run_id: str, outcome: Outcome) -> None:
-        """Tag a run with how it ended and why."""
+    def record(self, run_id: str, outcome: Outcome, withdrawn: str = "") -> None:
+        """Tag a run with how it ended and why, and when, by whom and why it was `withdrawn`."""
         tags = {
             "outcome": outcome.status,
             "reason": outcome.reason,
             "champion": str(outcome.champion).lower(),
             "version": "" if outcome.version is None else str(outcome.version),
+            "withdrawn": withdrawn,
         }
         with self._server.client() as client:
             client.log_batch(run_id, tags=[RunTag(*tag) for tag in tags.items() if tag[1]])
@@ -221,7 +213,7 @@ class Registry:
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-            found = _versions(client, name, plan.judge_key)
+            found = versions(client, name, plan.judge_key)
             if found:
                 return min(found)
             made = client.create_model_version(
@@ -235,28 +227,54 @@ class Registry:
                     "protocol": plan.protocol_digest,
                     "store_version": str(store_version),
                 },
-                description=manifest.report.reason or manifest.decision.explanation,
+                description=f"Step {manifest.decision.step}, score {manifest.report.score:.3f} on the reporting set. "
+                f"{manifest.report.reason or manifest.decision.explanation}",
             )
             return int(made.version)
 
     def number_of(self, concept: str, base: str, judge_key: str) -> int | None:
         """MLflow's own number of a judge_key's version, None where it has none."""
         with self._server.client() as client:
-            return min(_versions(client, _name(concept, base), judge_key), default=None)
+            return min(versions(client, _name(concept, base), judge_key), default=None)
 
     def set_alias(self, concept: str, base: str, alias: Literal["champion", "challenger"], version: int) -> None:
         """Let `alias` name a version, by MLflow's own number; it names no other then."""
         with self._server.client() as client:
             client.set_registered_model_alias(_name(concept, base), alias, str(version))
 
+    def drop_alias(self, concept: str, base: str, alias: Literal["champion", "challenger"]) -> None:
+        """Let `alias` name no version."""
+        with self._server.client() as client:
+            try:
+                client.delete_registered_model_alias(_name(concept, base), alias)
+            except MlflowException as error:
+                if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                    raise
+
+    def alias_of(self, concept: str, base: str, alias: Literal["champion", "challenger"]) -> int | None:
+        """The version that an alias names, by MLflow's own number; None where it names none."""
+        with self._server.client() as client:
+            try:
+                return int(client.get_model_version_by_alias(_name(concept, base), alias).version)
+            except MlflowException as error:
+                if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                    raise
+                return None
+
+    def doubled(self, concept: str, base: str, ended: Mapping[str, str], repair: bool) -> list[str]:
+        """What is there of a word twice, or open although it `ended` (tracking run by judge_key), a sentence each. With
+        `repair` the surplus is deleted and what is open is closed."""
+        with self._server.client() as client:
+            return upkeep.doubled(client, self._server.experiment, concept, base, ended, repair)
+
+    def forget(self, concept: str, base: str) -> None:
+        """Delete all runs, logged models and versions of a word; their files go with `mlflow gc`."""
+        with self._server.client() as client:
+            upkeep.forget(client, self._server.experiment, concept, base)
+
 
 def _name(concept: str, base: str) -> str:
     return f"{concept}.{base}"
-
-
-def _versions(client: MlflowClient, name: str, judge_key: str) -> list[int]:
-    found = client.search_model_versions(f"name = '{name}' and tag.judge_key = '{judge_key}'")
-    return [int(version.version) for version in found]
 
 
 def _params(plan: Plan) -> dict[str, str]:
@@ -283,7 +301,10 @@ def _log_metrics(client: MlflowClient, run_id: str, manifest: Manifest, models: 
     rows = [
         (c.step, {"clip_i": c.clip_i.value, "clip_t": c.clip_t.value, "score": c.score}) for c in decision.candidates
     ]
-    rows.append((decision.step, {"reported_score": report.score, "reported_gain": report.gain.value}))
+    # Under keys of their own: of one key MLflow shows the highest step, and the chosen one is seldom that.
+    chosen = next(one for one in decision.candidates if one.step == decision.step)
+    result = {"chosen_step": float(decision.step), "chosen_score": chosen.score}
+    rows.append((decision.step, result | {"reported_score": report.score, "reported_gain": report.gain.value}))
     metrics = [
         Metric(name, value, then, step, model_id=models.get(step), run_id=run_id)
         for step, values in rows
@@ -300,7 +321,9 @@ def _log_pictures(client: MlflowClient, run_id: str, manifest: Manifest, read: R
     strips: list[Scores] = [manifest.anchors.class_word, *manifest.scores, manifest.report.chosen]
     for scores in strips:
         # MLflow's own naming: <key>+step+<step>+timestamp+….
-        if not any(name.startswith(f"{scores.split}+step+{scores.step}+") for name in there):
+        own = [name for name in there if name.startswith(f"{scores.split}+step+{scores.step}+")]
+        # A picture is two files there, itself and a small one, and a stopped worker may have left only the first.
+        if not {".png", ".webp"} <= {Path(name).suffix for name in own}:
             client.log_image(run_id, _open(read(scores.strip)), key=scores.split, step=scores.step)
 
 

@@ -8,6 +8,7 @@ nor what is stored.
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from ti_core.errors import InputError
@@ -26,11 +27,13 @@ class Stored:
 
 @dataclass(frozen=True)
 class Listed:
-    """An object as a listing shows it: its key, bytes, and a tag that changes when it does."""
+    """An object as a listing shows it: its key, bytes, a tag that changes when it does, and when it was written last,
+    by the store's clock (UTC)."""
 
     key: str
     size: int
     etag: str
+    written: datetime
 
 
 class Store(Protocol):
@@ -60,7 +63,7 @@ class Store(Protocol):
         'folder' objects of S3 consoles, say) are passed over."""
 
     def entries(self, prefix: str) -> Iterator[Listed]:
-        """What `keys` gives, with sizes and tags: one listing, without a request for each object."""
+        """What `keys` gives, with sizes, tags and times: one listing, without a request for each object."""
 
     def delete(self, key: str) -> None:
         """Remove one object; an absent one is no error."""

@@ -12,6 +12,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ti_core.errors import ConflictError, InputError, NotFoundError, ServiceError
@@ -90,7 +91,8 @@ class FolderStore:
                     about = self._path(key).stat()
                 except FileNotFoundError:
                     continue  # gone since it was listed
-            yield Listed(key, about.st_size, f"{about.st_size} {about.st_mtime_ns} {about.st_ino}")
+            tag = f"{about.st_size} {about.st_mtime_ns} {about.st_ino}"
+            yield Listed(key, about.st_size, tag, datetime.fromtimestamp(about.st_mtime, UTC))
 
     def delete(self, key: str) -> None:
         """Remove one object; an absent one is no error. Folders stay, so that no writer loses the one it writes to."""

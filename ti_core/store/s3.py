@@ -27,7 +27,10 @@ from ti_core.settings import Settings
 from ti_core.store.base import Listed, Stored, check_key, check_prefix, is_key
 
 CONNECT_SECONDS = 5
-READ_SECONDS = 60
+READ_SECONDS = 10
+TRIES = 3
+"""How often a request is sent that gets no answer. A silent store is told after some 35 seconds at the most, one that
+refuses connections after two."""
 CONFLICT_TRIES = 6
 """How often a write is sent that the server answers with 409, 'a conflicting operation is under way'. The pauses
 between them double and add up to 0.8–1.6 s."""
@@ -51,7 +54,7 @@ class S3Store:
         config = Config(
             connect_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS,
-            retries={"mode": "standard"},
+            retries={"mode": "standard", "total_max_attempts": TRIES},
             s3={"addressing_style": settings.s3_addressing},
             request_checksum_calculation=settings.s3_checksums,
             response_checksum_validation=settings.s3_checksums,
@@ -109,7 +112,7 @@ class S3Store:
         return (entry.key for entry in self.entries(prefix))
 
     def entries(self, prefix: str) -> Iterator[Listed]:
-        """What `keys` gives, with sizes and tags. The listing is taken at the first step."""
+        """What `keys` gives, with sizes, tags and times. The listing is taken at the first step."""
         return self._entries(check_prefix(prefix))
 
     def delete(self, key: str) -> None:
@@ -129,7 +132,10 @@ class S3Store:
             paginator = self._client.get_paginator("list_objects_v2")
             pages = paginator.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix)
             there = [entry for page in pages for entry in page.get("Contents", ())]
-        found = (Listed(one["Key"].removeprefix(self._prefix), one["Size"], one["ETag"]) for one in there)
+        found = (
+            Listed(one["Key"].removeprefix(self._prefix), one["Size"], one["ETag"], one["LastModified"])
+            for one in there
+        )
         # AWS sorts whole keys; servers that keep folders list folder by folder, 'a/x' before 'a-b/x'.
         yield from sorted((one for one in found if is_key(one.key)), key=lambda one: one.key)
 
@@ -163,8 +169,8 @@ class S3Store:
             ) from error
         except (ConnectionError, HTTPClientError) as error:
             raise ServiceError(
-                f"The store {self.uri} does not answer ({error}): check that it runs and that "
-                "PSEUDOWORD_S3_ENDPOINT_URL is right."
+                f"The store {self.uri} does not answer within {READ_SECONDS} seconds, tried {TRIES} times ({error}): "
+                "check that it runs and that PSEUDOWORD_S3_ENDPOINT_URL is right."
             ) from error
         except BotoCoreError as error:
             raise ServiceError(f"The store {self.uri} cannot be used: {error}") from error

@@ -47,7 +47,7 @@ def published(model: Backbone, words: Mapping[str, Rows], layout: Any, folder: P
     """A stock pipeline with the words' published files loaded by the documented lines, and those lines."""
     pipeline, done = stock_pipeline(model.info.folder), ""
     for word, rows in words.items():
-        file = folder / formats.filename(word.strip("<>"), layout)
+        file = folder / f"{layout}-{formats.filename(word.strip('<>'))}"
         file.write_bytes(formats.write(rows, word, layout))
         done = formats.diffusers_lines(list(rows), str(file), word)
         exec(done, {"pipeline": pipeline})  # noqa: S102

@@ -19,7 +19,6 @@ from ti_core.config import EvaluationConfig, Precision
 from ti_core.errors import InputError
 from ti_core.sampling.generate import generate
 from ti_core.settings import Settings
-from ti_core.store import open_store
 
 
 @dataclass(frozen=True)
@@ -54,13 +53,12 @@ def test_weights_that_do_not_load_are_an_input_error(tmp_path: Path) -> None:
 def test_two_threads_that_make_pictures_make_the_ones_that_one_makes(tmp_path: Path) -> None:
     """Sampling keeps a prompt's keys and values in the U-Net's layers while it works: another's would come out."""
     settings = Settings(home=tmp_path, device="cpu")
-    store = open_store(settings)
     prompts = [f"a {colour} {thing}" for colour in ("red", "blue", "green") for thing in ("robot", "cat")] * 2
 
     def make(number: int, folder: str) -> Image.Image:
         out = tmp_path / folder / f"{number}.png"
         config = EvaluationConfig(sampler_steps=3)
-        generate(prompts[number], out, [number], config, "miniature", settings, store)
+        generate(prompts[number], out, [number], config, "miniature", settings)
         return Image.open(out)
 
     alone = [make(number, "alone") for number in range(len(prompts))]

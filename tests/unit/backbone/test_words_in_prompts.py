@@ -73,7 +73,7 @@ def loaded(
     layout: Layout = request.param
     pipeline = stock_pipeline(model.info.folder)
     for word, rows in vectors.items():
-        file = tmp_path_factory.mktemp("published") / formats.filename(word.strip("<>"), layout)
+        file = tmp_path_factory.mktemp("published") / f"{layout}-{formats.filename(word.strip('<>'))}"
         file.write_bytes(formats.write({ENCODER: rows}, word, layout))
         pipeline.load_textual_inversion(str(file), token=None if layout == "diffusers" else word)
     return pipeline

@@ -192,7 +192,7 @@ def test_links_lead_no_run_out_of_the_allowed_folders(
     with pytest.raises(InputError, match="outside the folders"):
         replan(made, EvaluationConfig(), SelectionRule(), str(inside / "clip"), Settings())
     with pytest.raises(InputError, match="outside the folders"):
-        generate("a toy", tmp_path / "a.png", [0], EvaluationConfig(), str(outside), Settings(), store)
+        generate("a toy", tmp_path / "a.png", [0], EvaluationConfig(), str(outside), Settings())
 
 
 def test_judging_again_keeps_what_is_not_given() -> None:

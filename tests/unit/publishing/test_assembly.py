@@ -1,8 +1,13 @@
 """Assembly: the published files are those of the chosen step, and all that a manifest names is in the store."""
 
+import base64
+import io
+from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from safetensors.numpy import load
 
 from tests.builders import STEPS, judged
@@ -10,8 +15,10 @@ from ti_core import formats
 from ti_core.errors import NotFoundError
 from ti_core.publishing.assembly import assemble
 from ti_core.publishing.catalogue import blobs_of
+from ti_core.publishing.files import published_file
+from ti_core.publishing.transaction import keep
 from ti_core.records import Manifest, blob_key
-from ti_core.store import Store, get_blob
+from ti_core.store import Store, get_blob, put_blob
 from ti_core.store.folder import FolderStore
 
 
@@ -63,9 +70,41 @@ def test_it_says_where_it_was_trained_and_judged(store: FolderStore) -> None:
     assert "Trained on" not in get_blob(store, assembled(run, store, STEPS[0]).page).decode(), "an older manifest"
 
 
-def test_assembling_again_gives_the_same_files(store: FolderStore) -> None:
+def test_files_are_a_function_of_the_manifest(store: FolderStore) -> None:
+    made = assembled(judged(store), store, STEPS[0])
+    then = made.model_copy(update={"created": made.created - timedelta(days=1)})  # a torn off attempt of yesterday
+    files = tuple(
+        file.model_copy(update={"sha256": put_blob(store, published_file(store, then, file.layout))})
+        for file in made.files
+    )
+    assert files != made.files, "they tell the day"
+    keep(store, then.model_copy(update={"files": files}))
+    assert assembled(judged(store), store, STEPS[0]).files == files
+
+
+def test_files_explain_themselves(store: FolderStore) -> None:
     run = judged(store)
-    assert assembled(run, store, STEPS[0]).files == assembled(run, store, STEPS[0]).files
+    concept = run.plan.concept.model_copy(update={"license": "CC0; the owner agreed", "tags": "toy, cat"})
+    run = run.model_copy(update={"plan": run.plan.model_copy(update={"concept": concept})})
+    for file in assembled(run, store, STEPS[0]).files:
+        told = formats.about(get_blob(store, file.sha256), file.filename)
+        assert told["modelspec.sai_model_spec"] == "1.0.0"
+        assert told["modelspec.architecture"] == "pseudoword-miniature/textual-inversion"
+        assert told["modelspec.trigger_phrase"] == "<cat-toy>" and told["modelspec.title"] == "cat-toy"
+        assert (told["modelspec.license"], told["modelspec.tags"]) == ("CC0; the owner agreed", "toy, cat")
+        assert told["pseudoword.judge_key"] == run.plan.judge_key and told["pseudoword.step"] == str(STEPS[0])
+        body = load(get_blob(store, file.sha256))
+        assert (
+            told["modelspec.hash_sha256"] == f"0x{sha256(b''.join(one.tobytes() for one in body.values())).hexdigest()}"
+        )
+        kind, _, data = told["modelspec.thumbnail"].partition(",")
+        with Image.open(io.BytesIO(base64.b64decode(data))) as thumbnail:
+            assert (kind, thumbnail.size) == ("data:image/jpeg;base64", (256, 256))
+    hidden = run.plan.concept.model_copy(update={"show_pictures": False})
+    other = run.model_copy(update={"plan": run.plan.model_copy(update={"concept": hidden})})
+    assert published_file(store, other, "a1111") == published_file(store, run, "a1111"), (
+        "hiding pictures changes no file"
+    )
 
 
 def test_a_lost_checkpoint_is_told(store: FolderStore) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,13 +10,15 @@ import pytest
 
 from tests.builders import done, judged
 from ti_core.errors import ServiceError
-from ti_core.publishing.mirroring import drain, mirror
+from ti_core.publishing.forgetting import forget
+from ti_core.publishing.mirroring import compare, drain, mirror
+from ti_core.publishing.pointer import rollback, withdraw
 from ti_core.publishing.transaction import show_pictures
 from ti_core.records import OUTBOX, Manifest, Outcome, Plan
 from ti_core.settings import Settings
 from ti_core.store import Store, open_store
 
-NAME = "cat-toy"
+NAME, BASE = "cat-toy", "miniature"
 
 
 class MemoryRegistry:
@@ -29,6 +31,7 @@ class MemoryRegistry:
         self.aliases: dict[str, int] = {}
         self.mirrored: list[str] = []
         self.recorded: list[str] = []
+        self.forgotten: list[str] = []
         self.away = ""
 
     def _fail(self, method: str) -> None:
@@ -66,9 +69,21 @@ class MemoryRegistry:
         self._fail("set_alias")
         self.aliases[alias] = version
 
-    def record(self, run_id: str, outcome: Outcome) -> None:
+    def drop_alias(self, concept: str, base: str, alias: str) -> None:
+        self.aliases.pop(alias, None)
+
+    def alias_of(self, concept: str, base: str, alias: str) -> int | None:
+        return self.aliases.get(alias)
+
+    def doubled(self, concept: str, base: str, ended: Mapping[str, str], repair: bool) -> list[str]:
+        return []
+
+    def record(self, run_id: str, outcome: Outcome, withdrawn: str = "") -> None:
         self._fail("record")
-        self.recorded.append(outcome.status)
+        self.recorded.append(withdrawn or outcome.status)
+
+    def forget(self, concept: str, base: str) -> None:
+        self.forgotten.append(concept)
 
     def close_run(self, run_id: str, status: str) -> None:
         self._fail("close_run")
@@ -129,6 +144,56 @@ def test_drain_tells_in_the_order_of_the_ends_and_passes_what_is_damaged(
     assert drain(store, registry) == 2
     assert list(store.keys(OUTBOX)) == [f"{OUTBOX}broken"]
     assert "stays in the outbox" in caplog.text
+
+
+def test_aliases_follow_what_people_decide(store: Store, registry: MemoryRegistry) -> None:
+    for seed, score in ((0, 0.5), (1, 0.7)):
+        done(store, judged(store, seed=seed, score=score), "run")
+    drain(store, registry)
+    assert registry.aliases["champion"] == 2
+    rollback(store, NAME, BASE, None, "me", "")
+    drain(store, registry)
+    assert registry.aliases["champion"] == 1
+    withdraw(store, NAME, BASE, None, "me", "bad")  # nothing stands before version 1
+    drain(store, registry)
+    assert "champion" not in registry.aliases
+    assert any("me: bad" in one for one in registry.recorded)
+    forget(store, NAME, BASE, "me", "")
+    assert drain(store, registry) == 0 and registry.forgotten == [NAME]
+    assert not list(store.keys(OUTBOX))
+
+
+def test_an_alias_that_a_stopped_worker_has_left_wrong_is_found_and_set(store: Store, registry: MemoryRegistry) -> None:
+    for seed, score in ((0, 0.5), (1, 0.7)):
+        done(store, judged(store, seed=seed, score=score), "run")
+    drain(store, registry)
+    assert compare(store, registry, [(NAME, BASE)], repair=False) == []
+    registry.aliases["champion"] = 1
+    (found,) = compare(store, registry, [(NAME, BASE)], repair=True)
+    assert "names 1, and should name 2" in found.what and found.repaired
+    assert registry.aliases["champion"] == 2
+    registry.versions[NAME].clear()  # another database
+    (found,) = compare(store, registry, [(NAME, BASE)], repair=True)
+    assert "no version" in found.what and registry.aliases["champion"] == 1
+    assert compare(store, registry, [(NAME, BASE)], repair=True) == []
+
+
+def test_a_champion_that_moves_while_its_alias_is_set_is_followed(
+    store: Store, registry: MemoryRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = judged(store, score=0.5), judged(store, seed=1, score=0.7)
+    mirror(store, registry, second, done(store, second, "run"))
+    outcome = done(store, first, "run")
+    point = registry.set_alias
+
+    def slow(concept: str, base: str, alias: str, version: int) -> None:
+        monkeypatch.setattr(registry, "set_alias", point)
+        withdraw(store, NAME, BASE, None, "somebody faster", "")
+        point(concept, base, alias, version)
+
+    monkeypatch.setattr(registry, "set_alias", slow)
+    mirror(store, registry, first, outcome)
+    assert "champion" not in registry.aliases
 
 
 def test_two_workers_tell_of_one_run_once(store: Store, registry: MemoryRegistry) -> None:

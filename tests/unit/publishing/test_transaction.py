@@ -126,7 +126,7 @@ def test_approved_run_replaces_its_waiting_outcome(store: Store) -> None:
 
 def test_newer_champion_is_refused_in_a_sentence(store: Store) -> None:
     done(store, judged(store), "run-0")
-    newer = now_champion(store).model_copy(update={"schema_version": 2})
+    newer = now_champion(store).model_copy(update={"schema_version": Champion.SCHEMA + 1})
     store.put(champion_key(NAME, BASE), newer.to_bytes())
     with pytest.raises(IntegrityError, match="upgrade Pseudoword"):
         done(store, judged(store, seed=1), "run-1")

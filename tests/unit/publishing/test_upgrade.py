@@ -52,7 +52,7 @@ def today(manifest: Manifest, **evaluation: object) -> Plan:
 
 
 def test_it_is_read_and_fetched_from(store: Store, settings: Settings, tmp_path: Path) -> None:
-    assert client.concepts(store) == [(NAME, BASE)]
+    assert [(row.concept, row.base) for row in client.words(settings=settings)] == [(NAME, BASE)]
     outcomes = outcomes_of(store, NAME, BASE)
     assert sorted(str(one.status) for one in outcomes) == ["published"] * 3 + ["rejected"]
     assert sorted(one.verdict for one in manifests_of(store, NAME, BASE)) == ["accepted"] * 3 + ["rejected"]

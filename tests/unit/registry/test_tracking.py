@@ -173,7 +173,7 @@ def test_mirror_logs_one_ranked_model_per_checkpoint(
     assert first["clip_t"] == (wanted.clip_t.value, 20)
     assert first["score"] == (wanted.score, 20)
     files = {artifact.path for artifact in client.list_logged_model_artifacts(models[40])}
-    assert files == {"MLmodel", "mirrored.diffusers.safetensors", "mirrored.safetensors", "vectors.safetensors"}
+    assert files == {"MLmodel", "diffusers", "a1111", "vectors.safetensors"}
 
     run = client.get_run(run_id)
     assert {(output.model_id, output.step) for output in run.outputs.model_outputs} == {
@@ -201,7 +201,7 @@ def test_published_bytes_are_the_logged_ones(
     models = registry.mirror(registry.open_run(manifest.plan), manifest, read)
     logged = Path(mlflow.artifacts.download_artifacts(f"models:/{models[20]}", tracking_uri=settings.mlflow_uri))
     for file in manifest.files:
-        assert (logged / file.filename).read_bytes() == read(file.sha256)
+        assert (logged / file.layout / file.filename).read_bytes() == read(file.sha256)
 
 
 Everything = tuple[dict[str, int], dict[str, int], list[str], int, dict[str, str]]
@@ -256,8 +256,9 @@ def test_mirror_completes_a_broken_attempt(
     registry.mirror(run_id, manifest, read)
     assert {str(model.status) for model in models_of(client, run_id)} == {"READY"}
     metrics, models, images, outputs, _ = everything(client, run_id)
-    assert metrics == {"clip_i": 2, "clip_t": 2, "score": 2, "reported_score": 1, "reported_gain": 1}
-    assert sorted(models.values()) == [3, 5]  # the chosen one has the reported result too
+    once = {"chosen_step": 1, "chosen_score": 1, "reported_score": 1, "reported_gain": 1}
+    assert metrics == {"clip_i": 2, "clip_t": 2, "score": 2} | once
+    assert sorted(models.values()) == [3, 7]  # the chosen one has the result too
     assert len(images) == 2 * 4  # a picture and its thumbnail for class word, two steps, and the reported step
     assert outputs == 2
 
@@ -280,7 +281,7 @@ def test_one_version_per_judge_key(
     assert version.tags["judge_key"] == first.plan.judge_key
     assert version.run_id == run_id
     assert version.tags["store_version"] == "7"
-    assert version.description == first.report.reason
+    assert version.description == f"Step 20, score 0.600 on the reporting set. {first.report.reason}"
     assert registry.number_of("versioned", "miniature", first.plan.judge_key) == 1
     assert registry.number_of("versioned", "miniature", "0" * 32) is None
     assert len(client.search_model_versions("name = 'versioned.miniature'")) == 2
@@ -292,11 +293,51 @@ def test_alias_moves_and_its_model_loads(
     first, second = judged(store, name="aliased"), judged(store, name="aliased", seed=1)
     for manifest in (first, second):
         registry.set_alias("aliased", "miniature", "champion", register(registry, manifest, read)[1])
-    assert client.get_model_version_by_alias("aliased.miniature", "champion").version == 2
+    assert registry.alias_of("aliased", "miniature", "champion") == 2
+    assert registry.alias_of("aliased", "miniature", "challenger") is None
     table = mlflow.pyfunc.load_model("models:/aliased.miniature@champion").predict(None)
     stored = formats.read_checkpoint(read(second.checkpoints[0].vectors), "a checkpoint")
     assert list(table["encoder"]) == ["clip_l", "clip_l"]
     assert np.array_equal(np.array(table["vector"].tolist(), np.float32), stored["clip_l"])
+    registry.drop_alias("aliased", "miniature", "champion")
+    registry.drop_alias("nothing", "miniature", "champion")
+    assert registry.alias_of("aliased", "miniature", "champion") is None
+
+
+def test_what_is_there_twice_is_told_and_deleted(
+    registry: Registry, client: MlflowClient, store: Store, read: Callable[[str], bytes]
+) -> None:
+    manifest = judged(store, name="twice")
+    ours, _ = register(registry, manifest, read)
+    registry.close_run(ours, "FINISHED")
+    other, _ = register(registry, manifest, read)  # what is finished is not taken up: as a race leaves it
+    name, key = "twice.miniature", manifest.plan.judge_key
+    source = f"models:/{models_of(client, other)[0].model_id}"
+    client.create_model_version(name, source=source, run_id=other, tags={"judge_key": key})
+    ended = {key: other}
+    told = registry.doubled("twice", "miniature", ended, repair=False)
+    assert [one.split(" of twice")[0] for one in told] == [
+        "MLflow has a run",
+        f"MLflow's run {other}",
+        "MLflow has a run",
+    ]
+    assert registry.doubled("twice", "miniature", ended, repair=True) == told
+    assert registry.doubled("twice", "miniature", ended, repair=True) == []
+    assert registry.has_run(other) and not registry.has_run(ours)
+    assert len(client.search_model_versions(f"name = '{name}'")) == 1
+
+
+def test_a_forgotten_word_is_nowhere(
+    registry: Registry, client: MlflowClient, store: Store, read: Callable[[str], bytes]
+) -> None:
+    manifest, other = judged(store, name="forgotten"), judged(store, name="kept")
+    run_id, _ = register(registry, manifest, read)
+    stays, _ = register(registry, other, read)
+    for _ in range(2):
+        registry.forget("forgotten", "miniature")
+    assert not registry.has_run(run_id) and models_of(client, run_id) == []
+    assert client.search_registered_models("name = 'forgotten.miniature'") == []
+    assert registry.has_run(stays) and len(models_of(client, stays)) == 2
 
 
 def test_outcome_is_told_on_the_run(registry: Registry, client: MlflowClient, store: Store) -> None:

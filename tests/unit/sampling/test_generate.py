@@ -64,8 +64,13 @@ def test_several_words_in_one_prompt_and_several_seeds(
     words: dict[str, dict[str, np.ndarray]], settings: Settings, store: Store, tmp_path: Path
 ) -> None:
     prompt = "a <my-cat> on a <my-sky>, <my-cat>"
-    paths = generate(prompt, tmp_path / "new" / "cat.png", [3, 4], FEW, "miniature", settings, store)
+    paths = generate(prompt, tmp_path / "new" / "cat.png", [3, 4], FEW, "miniature", settings)
     assert [path.name for path in paths] == ["cat-1.png", "cat-2.png"]
+    with Image.open(paths[1]) as picture:
+        told = picture.text
+    assert (told["prompt"], told["seed"]) == (prompt, "4")
+    assert told["words"] == "<my-cat> version 1, step 20, <my-sky> version 1, step 20"
+    assert told["base_model"].startswith("miniature (") and told["sampler"] == "ddim, 4 steps, guidance 4"
     for path, seed in zip(paths, (3, 4), strict=True):
         assert np.abs(read(path) - expected(prompt, words, seed)).max() <= 2
     # The words are old words' own embeddings, so this is the same prompt in plain words.
@@ -75,21 +80,19 @@ def test_several_words_in_one_prompt_and_several_seeds(
 def test_one_seed_writes_the_file_itself(
     words: dict[str, dict[str, np.ndarray]], settings: Settings, store: Store, tmp_path: Path
 ) -> None:
-    assert generate("a <my-cat>", tmp_path / "cat.png", [3], FEW, "miniature", settings, store) == [
-        tmp_path / "cat.png"
-    ]
+    assert generate("a <my-cat>", tmp_path / "cat.png", [3], FEW, "miniature", settings) == [tmp_path / "cat.png"]
     assert np.abs(read(tmp_path / "cat.png") - expected("a <my-cat>", words, 3)).max() <= 2
 
 
 def test_capitals_do_not_hide_a_word(
     words: dict[str, dict[str, np.ndarray]], settings: Settings, store: Store, tmp_path: Path
 ) -> None:
-    (path,) = generate("A <My-Cat>", tmp_path / "cat.png", [3], FEW, "miniature", settings, store)
+    (path,) = generate("A <My-Cat>", tmp_path / "cat.png", [3], FEW, "miniature", settings)
     assert np.abs(read(path) - expected("a <my-cat>", words, 3)).max() <= 2
 
 
 def test_a_prompt_without_new_words_and_with_a_heart(settings: Settings, store: Store, tmp_path: Path) -> None:
-    (path,) = generate("i <3 a cat", tmp_path / "cat.png", [3], FEW, "miniature", settings, store)
+    (path,) = generate("i <3 a cat", tmp_path / "cat.png", [3], FEW, "miniature", settings)
     assert np.abs(read(path) - expected("i <3 a cat", {}, 3)).max() <= 2
 
 
@@ -97,7 +100,7 @@ def test_an_unknown_word_is_not_found_and_nothing_is_written(
     words: dict[str, dict[str, np.ndarray]], settings: Settings, store: Store, tmp_path: Path
 ) -> None:
     with pytest.raises(NotFoundError, match="my-dog"):
-        generate("a <my-cat> and a <my-dog>", tmp_path / "new" / "x.png", [3], FEW, "miniature", settings, store)
+        generate("a <my-cat> and a <my-dog>", tmp_path / "new" / "x.png", [3], FEW, "miniature", settings)
     assert not list(tmp_path.iterdir())
 
 
@@ -105,5 +108,5 @@ def test_a_prompt_that_is_too_long_is_an_input_error(
     words: dict[str, dict[str, np.ndarray]], settings: Settings, store: Store, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match="31 tokens"):
-        generate("a <my-cat>" + " a" * 29, tmp_path / "new" / "x.png", [3], FEW, "miniature", settings, store)
+        generate("a <my-cat>" + " a" * 29, tmp_path / "new" / "x.png", [3], FEW, "miniature", settings)
     assert not list(tmp_path.iterdir())

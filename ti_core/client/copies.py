@@ -1,0 +1,94 @@
+"""Copies of words in a reader's folder, and a note beside each.
+
+A file's name is the word, for those who read it from there; where words of several base models come together, each of
+them has a folder of its own. The note, `.<name>.json`, says which version it is: with it a copy can be verified, and served, while
+the store is away. Files without a note are somebody else's. This module knows no store.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from ti_core import formats
+from ti_core.errors import InputError, IntegrityError, NotFoundError
+from ti_core.publishing.catalogue import base_for
+from ti_core.records import Copy, Layout, Row
+from ti_core.settings import Settings
+
+
+def note_of(path: Path) -> Path:
+    """Where the note of a copy lies."""
+    return path.with_name(f".{path.stem}.json")
+
+
+def told(path: Path) -> Row | None:
+    """Which version of which word a copy is, by its note; None without one that can be read."""
+    try:
+        return Copy.from_bytes(note_of(path).read_bytes(), str(path)).word
+    except (IntegrityError, OSError):
+        return None
+
+
+def copies(folder: Path) -> dict[tuple[str, str], Row]:
+    """The copies that lie in the folders of their base models in a folder, by base model and name."""
+    found = {}
+    for note in sorted(folder.glob("*/.*.json")):
+        row = told(note.with_name(f"{note.stem[1:]}.safetensors"))
+        if row and note == note_of(folder / row.base / formats.filename(row.concept)):
+            found[row.base, row.concept] = row
+    return found
+
+
+def is_copied(path: Path, row: Row, layout: Layout) -> bool:
+    """Whether a copy is this version, whole."""
+    sha256 = sha256_of(path)
+    return told(path) == row and any(file.layout == layout and file.sha256 == sha256 for file in row.files)
+
+
+def copied(paths: Sequence[Path], concept: str, base: str | None, layout: Layout, settings: Settings) -> Path:
+    """The verified copy of a word among these. Raises NotFoundError when there is none."""
+    here = {row.base: (path, row) for path in paths if (row := told(path)) and row.concept == concept}
+    path, row = here.get(base_for(base or "", settings, list(here)), (None, None))
+    if path is None or row is None or not is_copied(path, row, layout):
+        where = paths[0].parent if paths else "this folder"
+        raise NotFoundError(
+            f"There is no verified copy of {concept} as {layout} in {where}: fetch it while the store is up."
+        )
+    return path
+
+
+def remove(path: Path) -> list[Path]:
+    """Remove a copy that has a note, and the note. Returns the paths of what was there."""
+    if not note_of(path).exists():
+        return []
+    try:
+        path.unlink(missing_ok=True)
+        note_of(path).unlink()
+    except OSError as error:
+        raise InputError(f"{path} is withdrawn and cannot be removed: {error.strerror}.") from error
+    return [path]
+
+
+def read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def sha256_of(path: Path) -> str:
+    return hashlib.sha256(read(path)).hexdigest()
+
+
+def write(path: Path, data: bytes) -> None:
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(data)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}.") from error

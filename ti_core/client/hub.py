@@ -1,0 +1,81 @@
+"""A word as a folder for the Hugging Face hub: `hf upload OWNER/NAME FOLDER` takes it as it is.
+
+`learned_embeds.safetensors` is the name under which diffusers finds a word in a repository. The card's metadata follows
+https://huggingface.co/docs/hub/model-cards.
+"""
+
+import re
+from pathlib import Path
+
+from ti_core.client.copies import write
+from ti_core.client.fetching import opened, pointer_for
+from ti_core.publishing.catalogue import manifest_at
+from ti_core.publishing.reading import best, file_of, read_file
+from ti_core.records import Champion, Manifest
+from ti_core.settings import Settings, load_settings
+from ti_core.store import get_blob
+
+WEIGHTS = "learned_embeds.safetensors"
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def hub_folder(
+    concept: str, base: str | None = None, out: Path | str = ".", settings: Settings | None = None, strict: bool = False
+) -> Path:
+    """Write `<out>/<concept>` with the champion's file, a card (README.md) and example pictures. Returns its path.
+
+    No training picture is in it. Arguments and errors are those of `get`.
+    """
+    settings = settings or load_settings()
+    store = opened(settings)
+
+    def read(one: Champion) -> tuple[bytes, Manifest, bytes]:
+        manifest = manifest_at(store, one.manifest)
+        return read_file(store, file_of(one, "diffusers")), manifest, get_blob(store, manifest.report.chosen.strip)
+
+    found, (weights, manifest, strip) = best(store, pointer_for(store, concept, base, settings), read, strict)
+    folder = Path(out).expanduser() / concept
+    write(folder / "examples.png", strip)
+    write(folder / "README.md", card(found, manifest).encode())
+    write(folder / WEIGHTS, weights)
+    return folder
+
+
+def card(champion: Champion, manifest: Manifest) -> str:
+    """The model card of a word, in Markdown with its metadata in YAML."""
+    plan, report = manifest.plan, manifest.report
+    concept, base, word = plan.concept, plan.base.name, champion.placeholder
+    tags = ["textual-inversion", "diffusers", "text-to-image", *(tag.strip() for tag in concept.tags.split(","))]
+    meta = [
+        "library_name: diffusers",
+        "pipeline_tag: text-to-image",
+        f'instance_prompt: "{word}"',
+        *([f"base_model: {base}"] if _HUB_NAME.fullmatch(base) else []),
+        *(["license: other", f"license_name: {_quoted(concept.license)}"] if concept.license else []),
+        "tags:",
+        *(f"- {_quoted(tag)}" for tag in tags if tag),
+    ]
+    gain = report.gain
+    lines = [
+        "---", *meta, "---",
+        f"# {word}",
+        f"A new word for {base}: a {concept.kind}, {concept.class_word}. Learned by textual inversion from "
+        f"{len(plan.images.pictures)} pictures, {plan.training.steps} steps; step {champion.step} was chosen.",
+        "![Pictures made with the word](examples.png)",
+        "```python\n"
+        f'pipeline.load_textual_inversion("OWNER/{champion.concept}", token="{word}")\n'
+        f'pipeline("a photo of {word}")\n'
+        "```" if plan.base.kind != "sdxl" else
+        f"`{WEIGHTS}` holds the vectors of both text encoders, `clip_l` and `clip_g`.",
+        f"On prompts and seeds that had no say in the choice it scores {report.score:.3f}; its pictures are nearer to "
+        f"the training pictures than those of “{concept.class_word}” by {gain.value:+.3f} CLIP-I ({gain.low:+.3f} to "
+        f"{gain.high:+.3f}).",
+        f"Version {champion.version}; run `{champion.judge_key}`; for weights `{champion.base_digest[:12]}`.",
+    ]  # fmt: skip
+    head = len(meta) + 2
+    return "\n".join(lines[:head]) + "\n\n" + "\n\n".join(lines[head:]) + "\n"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
