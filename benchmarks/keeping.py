@@ -1,0 +1,105 @@
+"""What reading costs as a store grows: fetch, sync, list, show, a misspelt name.
+
+    .venv/bin/python benchmarks/keeping.py --concepts 500 2000
+
+Each size is a folder store of that many concepts with five versions each, made of one judged run; documents are written
+without waiting for the disk, then read through the client's own doors. It trains and judges nothing.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.builders import done, judged
+from ti_core import client
+from ti_core.errors import NotFoundError
+from ti_core.publishing.catalogue import manifests_of, outcomes_of, pointer_of
+from ti_core.publishing.index import rebuild
+from ti_core.settings import Settings
+from ti_core.store import open_store
+
+VERSIONS = 5
+
+
+def build(settings: Settings, concepts: int) -> None:
+    """Fill the settings' store."""
+    store = open_store(settings)
+    for seed in range(VERSIONS):
+        done(store, judged(store, name="word-x", seed=seed, score=0.4 + seed / 10))
+    root = Path(store.uri)
+    prefix = root / "concepts" / "word-x"
+    documents = {path.relative_to(prefix): path.read_text() for path in prefix.rglob("*.json")}
+    for number in range(concepts):
+        name = f"word-{number}"
+        for relative, text in documents.items():
+            path = root / "concepts" / name / relative
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text.replace("word-x", name))
+    rebuild(store)
+
+
+def timed(work: Callable[[], object], times: int = 5) -> float:
+    """Median seconds."""
+    taken = []
+    for _ in range(times):
+        began = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - began)
+    return sorted(taken)[times // 2]
+
+
+def misspelt(settings: Settings) -> None:
+    """A name that is not there."""
+    try:
+        client.get("wrod-17", "miniature", settings=settings)
+    except NotFoundError:
+        return
+    raise AssertionError("it is there")
+
+
+def show(settings: Settings) -> None:
+    """What `ti show NAME` reads."""
+    store = open_store(settings)
+    outcomes_of(store, "word-17", "miniature")
+    manifests_of(store, "word-17", "miniature")
+    pointer_of(store, "word-17", "miniature")
+
+
+def measure(concepts: int) -> dict[str, float]:
+    """Milliseconds by what is done, in a store of this size."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(home=Path(folder) / "home")
+        build(settings, concepts)
+        out = Path(folder) / "words"
+        first = timed(lambda: client.sync(out, settings=settings), 1)
+        found = {
+            "fetch (base model named)": timed(lambda: client.get("word-17", "miniature", settings=settings)),
+            "fetch (found)": timed(lambda: client.get("word-17", settings=settings)),
+            "a misspelt name": timed(lambda: misspelt(settings)),
+            "show one": timed(lambda: show(settings)),
+            "list all": timed(lambda: client.words(settings=settings)),
+            "sync, nothing new": timed(lambda: client.sync(out, settings=settings), 3),
+            "sync, all new": first,
+        }
+    return {name: 1000 * seconds for name, seconds in found.items()}
+
+
+def main() -> None:
+    """Print a table of milliseconds."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--concepts", type=int, nargs="+", default=[500, 2000])
+    sizes = parser.parse_args().concepts
+    made = {size: measure(size) for size in sizes}
+    print(f"| milliseconds | {' | '.join(f'{size} concepts × {VERSIONS}' for size in sizes)} |")
+    print(f"|---|{'---|' * len(sizes)}")
+    for name in made[sizes[0]]:
+        print(f"| {name} | {' | '.join(f'{made[size][name]:.1f}' for size in sizes)} |")
+
+
+if __name__ == "__main__":
+    main()

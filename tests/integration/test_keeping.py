@@ -1,0 +1,153 @@
+"""The store under race and failure, on SeaweedFS: publishers, people who change their mind, a collector and readers at
+once. Nothing is lost, nothing doubled, nothing read unverified.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.builders import done, judged
+from tests.servers import S3Server, seaweedfs
+from ti_core import client
+from ti_core.errors import NotFoundError, PseudowordError, WithdrawnError
+from ti_core.publishing.audit import audit
+from ti_core.publishing.catalogue import outcome_of, pointer_of, versions_of
+from ti_core.publishing.collecting import collect
+from ti_core.publishing.index import words
+from ti_core.publishing.pointer import pin, rollback, withdraw
+from ti_core.settings import Settings, load_settings
+from ti_core.store import open_store
+
+pytestmark = pytest.mark.integration
+
+PUBLISHERS = 12
+SECONDS = 12.0
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as running:
+        yield running
+
+
+@pytest.fixture
+def settings(server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PSEUDOWORD_STORE", f"s3://{server.bucket}/{tmp_path.name}")
+    monkeypatch.setenv("PSEUDOWORD_HOME", str(tmp_path))
+    return load_settings()
+
+
+def test_twelve_publishers_people_a_collector_and_readers_at_once(settings: Settings, tmp_path: Path) -> None:
+    """Rounds of twelve newcomers to one word, until the time is over. Somebody withdraws, pins and rolls back all the
+    while, somebody collects, and two readers fetch and verify."""
+    store = open_store(settings)
+    done(store, judged(store, score=0.1))
+    at_work, reads, turns, runs = True, [0, 0], [0, 0], []
+    withdrawn: set[int] = set()
+
+    def publish(seed: int) -> None:
+        manifest = judged(store, seed=seed, score=(seed * 37 % 100) / 100)
+        runs.append(manifest)
+        done(store, manifest)
+
+    def decide() -> None:
+        while at_work:
+            for act in (
+                lambda: pin(store, "cat-toy", "miniature", "ann", ""),
+                lambda: rollback(store, "cat-toy", "miniature", None, "ann", ""),
+                lambda: withdrawn.add(_last_withdrawn(withdraw(store, "cat-toy", "miniature", None, "ann", ""))),
+            ):
+                try:
+                    act()
+                except (NotFoundError, WithdrawnError):
+                    pass  # nothing stands behind it, or somebody was faster
+                turns[0] += 1
+                time.sleep(0.05)
+
+    def sweep() -> None:
+        while at_work:
+            collect(store, timedelta(hours=1))
+            turns[1] += 1
+
+    def fetch(reader: int) -> None:
+        while at_work:
+            try:
+                client.get("cat-toy", "miniature", out=tmp_path / f"reader-{reader}", settings=settings, strict=True)
+            except WithdrawnError:
+                pass
+            reads[reader] += 1
+
+    with ThreadPoolExecutor(PUBLISHERS + 4) as threads:
+        others = [threads.submit(decide), threads.submit(sweep), threads.submit(fetch, 0), threads.submit(fetch, 1)]
+        until, seed = time.monotonic() + SECONDS, 1
+        while time.monotonic() < until:
+            list(threads.map(publish, range(seed, seed + PUBLISHERS)))
+            seed += PUBLISHERS
+        at_work = False
+        for other in others:
+            other.result()
+
+    told = [outcome_of(store, run.plan) for run in runs]
+    assert all(one and one.version for one in told), "every run ended"
+    assert len({one.version for one in told if one}) == len(runs) == len(versions_of(store, "cat-toy", "miniature")) - 1
+    pointer = pointer_of(store, "cat-toy", "miniature")
+    assert pointer and withdrawn <= {one.version for one in pointer.changes if one.action == "withdraw"}
+    assert {row.version for row in words(store)} == (set() if pointer.vacant else {pointer.version})
+    assert [one.what for one in audit(store) if one.kind not in {"untold", "unnamed"}] == []
+    assert min(reads) > 0 and min(turns) > 0
+    print(f"{len(runs)} runs, {sum(reads)} verified reads, {turns[0]} decisions, {turns[1]} collections")
+
+
+def _last_withdrawn(pointer: object) -> int:
+    changes = pointer.changes  # type: ignore[attr-defined]
+    return int(next(one.version for one in reversed(changes) if one.action == "withdraw"))
+
+
+def test_a_warm_get_costs_two_reads(settings: Settings, tmp_path: Path) -> None:
+    store = open_store(settings)
+    done(store, judged(store))
+    key, blob = "concepts/cat-toy/miniature/champion.json", client.champion("cat-toy", "miniature", settings)
+
+    def timed(work: object) -> float:
+        times = []
+        for number in range(30):
+            began = time.perf_counter()
+            work(number)  # type: ignore[operator]
+            times.append(time.perf_counter() - began)
+        return sorted(times)[15]
+
+    def bare(_: int) -> None:
+        store.get(key)
+        store.get(f"blobs/sha256/{blob.files[0].sha256[:2]}/{blob.files[0].sha256}")
+
+    def warm(number: int) -> None:
+        client.get("cat-toy", "miniature", out=tmp_path / str(number), settings=settings)
+
+    plain, ours = timed(bare), timed(warm)
+    print(f"two bare reads {plain * 1000:.1f} ms, get {ours * 1000:.1f} ms")
+    assert ours < 2 * plain + 0.005
+
+
+def test_a_store_that_stops_is_told_and_the_copy_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with seaweedfs(tmp_path / "own") as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("PSEUDOWORD_HOME", str(tmp_path / "home"))
+        settings = load_settings()
+        store = open_store(settings)
+        done(store, judged(store))
+        path = client.get("cat-toy", "miniature", settings=settings)
+    began = time.monotonic()
+    assert client.get("cat-toy", "miniature", settings=settings) == path
+    assert time.monotonic() - began < 10, "seconds, not minutes"
+    with pytest.raises(PseudowordError, match="does not answer"):
+        client.get("dog", "miniature", settings=settings)
