@@ -47,6 +47,7 @@ def train(
     if work.open:
         with interruptible():
             start_services(settings)
+            _warn_of_toys(works)
             from flows import console
             from flows.train_concept import train_concept
             from ti_core.stations import planned_already
@@ -91,6 +92,7 @@ def batch(
     if any(work.open for work in works):
         with interruptible():
             start_services(settings)
+            _warn_of_toys(works)
             from flows.train_batch import train_batch
             from ti_core.stations import planned_already
 
@@ -124,9 +126,13 @@ def _planned(items: "Sequence[BatchItem]", asked: "Asked", settings: "Settings")
         for warning in work.plan.images.warnings if work.plan else ():
             text = f"{work.name}: {warning}" if len(works) > 1 else warning
             typer.secho(f"Warning: {text}", fg="yellow", err=True)
+    return works if any(work.open for work in works) else pages_as_asked(works, settings, store)
+
+
+def _warn_of_toys(works: "Sequence[Work]") -> None:
+    """Tell, once for all, that what is about to be trained is the miniature."""
     if any(work.open and work.planned.base.kind == "miniature" for work in works):
         typer.secho(TOY_AHEAD, fg="yellow", err=True)
-    return works if any(work.open for work in works) else pages_as_asked(works, settings, store)
 
 
 def _tell(work: "Work", outcome: "Outcome", settings: "Settings", as_json: bool) -> None:

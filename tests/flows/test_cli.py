@@ -316,7 +316,7 @@ def test_the_base_model_of_the_environment_is_obeyed(shell: Shell) -> None:
     refused = shell.run("fetch", "cat-toy")
     assert refused.returncode == 1 and "No word cat-toy for base is published" in refused.stderr
     assert "No run of cat-toy on base was judged" in shell.run("judge", "cat-toy").stderr
-    assert "The base model other/base is neither" in shell.run("generate", "a <cat-toy>", "--out", "a.png").stderr
+    assert "The model other/base is neither" in shell.run("generate", "a <cat-toy>", "--out", "a.png").stderr
     assert shell.run("fetch", "cat-toy", "--base-model", "sd15").returncode == 0
 
 
@@ -511,6 +511,7 @@ def test_a_signal_ends_a_run_with_a_sentence_and_keeps_its_state(
     assert out.splitlines() and all(line.startswith("moss: ") for line in out.splitlines()), "progress, no result"
     assert err.strip().splitlines()[-1] == "Stopped. The same command goes on from where it was."
     assert "Traceback" not in err and "Error" not in err
+    assert err.count("This trains the miniature, a toy") == 1
     assert not list(states.glob("concepts/*/*/runs/*/outcome-*"))
 
 
