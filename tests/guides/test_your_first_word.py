@@ -74,7 +74,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     photos = home / "Pictures/cat-toy"
     photos.mkdir(parents=True)
     for file in (ROOT / "examples/concepts/moss").glob("*.png"):
-        Image.open(file).convert("RGB").save(photos / f"{file.stem}.jpg")
+        Image.open(file).convert("RGB").resize((600, 600)).save(photos / f"{file.stem}.jpg")
     save_sd2(home / "models/stable-diffusion-2-1")
     programs = home / "programs"
     programs.mkdir()
@@ -109,6 +109,7 @@ def test_every_command_of_the_guide_runs(desk: Path) -> None:
     assert "toy: the word belongs to the miniature" not in said
     for picture in ("beach.png", "sd15.png", "sdxl.png"):
         assert Image.open(desk / "pseudoword" / picture).size == (16, 16)
+    assert (desk / "pseudoword/pictures.html").is_file()
     pages = list((desk / "pseudoword/pseudoword-data/pages").rglob("*.html"))
     assert any(str(page) in "".join(said.split()) for page in pages), "the page is named and there"
 
