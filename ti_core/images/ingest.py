@@ -20,6 +20,7 @@ from ti_core import keys
 from ti_core.errors import InputError
 from ti_core.images.crop import Crop
 from ti_core.images.layout import arranged
+from ti_core.images.measures import Measures, measure
 from ti_core.images.names import PICTURES, shown
 from ti_core.images.opening import opened
 from ti_core.images.preprocess import Prepared, png, prepare
@@ -52,11 +53,13 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Read:
-    """A file that was read: the picture with what was made of it, or why it is left out."""
+    """A file that was read: the picture with what was measured of it, or why it is left out. `made` is there for who
+    wants to show it: a set's pictures together may be large."""
 
     entry: Entry
-    picture: Picture | None
-    made: Prepared | None
+    picture: Picture | None = None
+    measured: Measures | None = None
+    made: Prepared | None = None
     reason: str = ""
 
 
@@ -73,7 +76,7 @@ def ingest(source: str, wanted: Wanted, settings: Settings) -> ImageSet:
         note = _note(source, entries, wanted, settings)
         images = _noted(note)
         if images is None:
-            images = _checked(source, entries, wanted, settings)[0]
+            images, _ = _checked(source, entries, wanted, settings, showing=False)
             _write_down(images, note)
     return images
 
@@ -81,7 +84,7 @@ def ingest(source: str, wanted: Wanted, settings: Settings) -> ImageSet:
 def look(source: str, wanted: Wanted, settings: Settings) -> tuple[ImageSet, dict[str, Prepared]]:
     """What `ingest` says of a source, and the pictures by their digests as they would be trained on: for showing."""
     with opened(source, settings) as entries:
-        return _checked(source, entries, wanted, settings)
+        return _checked(source, entries, wanted, settings, showing=True)
 
 
 def keep_pictures(source: str, images: ImageSet, wanted: Wanted, settings: Settings, store: Store) -> None:
@@ -120,7 +123,7 @@ def _keep_again(
 
 
 def _checked(
-    source: str, entries: Sequence[Entry], wanted: Wanted, settings: Settings
+    source: str, entries: Sequence[Entry], wanted: Wanted, settings: Settings, *, showing: bool
 ) -> tuple[ImageSet, dict[str, Prepared]]:
     there = arranged(entries)
     if len(there.pictures) > MANY:
@@ -128,17 +131,19 @@ def _checked(
             f"{shown(source)} holds more than {MANY} pictures; textual inversion learns from three to five."
         )
     with ThreadPoolExecutor(READERS, "read") as threads:
-        reads = list(threads.map(lambda pair: _read(pair, wanted, settings), there.pictures))
+        reads = list(threads.map(lambda pair: _read(pair, wanted, settings, showing), there.pictures))
     findings, pictures = list(there.findings), dict[str, Picture]()
-    made = dict[str, Prepared]()
+    measured, made = dict[str, Measures](), dict[str, Prepared]()
     for read in reads:
-        if read.picture is None or read.made is None:
+        if read.picture is None or read.measured is None:
             findings.append(Finding(severity="problem", kind="unread", file=shown(read.entry.path), text=read.reason))
         elif (first := pictures.get(read.picture.sha256)) is not None:
             text = f"{read.picture.name} is the same file as {first.name}; it is used once."
             findings.append(Finding(severity="problem", kind="twice", file=read.picture.name, text=text))
         else:
-            pictures[read.picture.sha256], made[read.picture.sha256] = read.picture, read.made
+            pictures[read.picture.sha256], measured[read.picture.sha256] = read.picture, read.measured
+            if read.made:
+                made[read.picture.sha256] = read.made
     if not pictures:
         looked = ", ".join(sorted(PICTURES))
         reasons = f": {' '.join(one.text for one in findings)}" if findings else f"; looked for {looked} files."
@@ -146,12 +151,14 @@ def _checked(
     if len(pictures) < FEW:
         text = f"Only {len(pictures)} usable picture{'s' * (len(pictures) > 1)}; three to five work better."
         findings.append(Finding(severity="warning", kind="few", file="", text=text))
-    findings += findings_of([(one, made[one.sha256]) for one in pictures.values()], wanted.resolution, wanted.mirror)
+    findings += findings_of(
+        [(one, measured[one.sha256]) for one in pictures.values()], wanted.resolution, wanted.mirror
+    )
     chosen = tuple(pictures[sha256] for sha256 in sorted(pictures))
     return ImageSet(pictures=chosen, findings=tuple(findings)), made
 
 
-def _read(pair: tuple[Entry, Entry | None], wanted: Wanted, settings: Settings) -> Read:
+def _read(pair: tuple[Entry, Entry | None], wanted: Wanted, settings: Settings, showing: bool = False) -> Read:
     """Read, check and cut one picture. Raises TooMuchError where the whole source is to be refused."""
     entry, mask = pair
     try:
@@ -162,9 +169,9 @@ def _read(pair: tuple[Entry, Entry | None], wanted: Wanted, settings: Settings) 
     except TooMuchError:
         raise
     except InputError as error:
-        return Read(entry, None, None, str(error))
+        return Read(entry, reason=str(error))
     except MemoryError:
-        return Read(entry, None, None, f"{shown(entry.path)} is left out: this machine has too little memory for it.")
+        return Read(entry, reason=f"{shown(entry.path)} is left out: this machine has too little memory for it.")
     picture = Picture(
         name=shown(entry.path),
         sha256=hashlib.sha256(data).hexdigest(),
@@ -175,7 +182,7 @@ def _read(pair: tuple[Entry, Entry | None], wanted: Wanted, settings: Settings) 
         square=_squares.add(png(made.square)),
         shown=_squares.add(png(made.shown)) if made.shown else "",
     )
-    return Read(entry, picture, made)
+    return Read(entry, picture, measure(made), made if showing else None)
 
 
 class _Squares:

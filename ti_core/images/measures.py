@@ -3,11 +3,46 @@
 Pure functions of pixels; what they mean is said by `ti_core.images.quality`.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ti_core.images.preprocess import Prepared
+
 Grey = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What `quality` wants to know of a picture; kilobytes, where the picture itself may be megabytes."""
+
+    notes: tuple[tuple[str, str], ...]
+    """(kind of finding, what it says of the picture), noticed on the way."""
+    blur: float
+    brightest: float
+    """Where the brightest tenth begins, 0 to 255."""
+    darkest: float
+    """Where the darkest tenth ends."""
+    bars: float
+    masked: float | None
+    """Which share of the square a mask or the alpha channel shows; None without."""
+    small: NDArray[np.float64]
+    ground: NDArray[np.float64]
+
+
+def measure(made: Prepared) -> Measures:
+    """Measure a prepared picture."""
+    return Measures(
+        made.notes,
+        blur(made.square),
+        *light(made.whole),
+        bars(made.whole),
+        float((np.asarray(made.shown) > 127).mean()) if made.shown else None,
+        small(made.whole),
+        ground(made.whole),
+    )
 
 
 def grey(image: Image.Image, size: tuple[int, int]) -> Grey:

@@ -4,7 +4,9 @@ Change what this does to a pixel, and `keys.PREPROCESS_VERSION` must go up.
 """
 
 import io
+from contextlib import nullcontext
 from dataclasses import dataclass
+from threading import Lock
 
 from PIL import ExifTags, Image
 
@@ -19,6 +21,10 @@ SPARE = 2
 """A large picture is decoded to this many times the resolution along its shorter side: Lanczos halves it at the end."""
 WHOLE = 256
 """Pixels along the longer side at which the whole picture is looked at by checks and on pages."""
+
+LARGE = 24_000_000
+"""Pictures of more pixels are decoded one after the other, whoever asks: that bounds the memory."""
+_alone = Lock()
 
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -58,7 +64,8 @@ def prepare(
     """
     with open_picture(name, data, settings) as image:
         several = frames(image)
-        upright, (width, height) = _decoded(name, image, resolution)
+        with _alone if image.width * image.height > LARGE else nullcontext():
+            upright, (width, height) = _decoded(name, image, resolution)
     if min(width, height) * 2 < resolution:
         raise InputError(
             f"{shown(name)} is left out: {width}×{height} is too small, at least {resolution // 2} pixels a side are "
@@ -124,13 +131,9 @@ def _decoded(name: str, image: Image.Image, resolution: int) -> tuple[Image.Imag
         turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception as error:  # on damaged bytes Pillow's decoders raise nearly anything
         raise unreadable(name, error) from None
-    reduced = image.copy()
-    if (
-        (factor := min(image.size) // least) > 1
-        and not image.mode.startswith("I;")
-        and image.mode not in {"1", "P", "F"}
-    ):
-        reduced = image.reduce(factor)
+    factor = min(image.size) // least
+    mixes = not image.mode.startswith("I;") and image.mode not in {"1", "P", "F"}  # whose values have a mean
+    reduced = image.reduce(factor) if factor > 1 and mixes else image.copy()
     reduced.info = dict(image.info)
     if turn is None:
         return reduced, full

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ti_core.images import measures
-from ti_core.images.preprocess import Prepared
+from ti_core.images.measures import Measures, likeness
 from ti_core.records import Finding, Picture
 
 BLURRED = 0.5
@@ -26,7 +25,7 @@ CUT, LONG = 0.2, 2.0
 TINY = 0.05
 """Share of the square that a mask shows."""
 
-_Pair = tuple[Picture, Prepared]
+_Pair = tuple[Picture, Measures]
 
 
 def findings_of(pictures: Sequence[_Pair], resolution: int, mirror: bool) -> list[Finding]:
@@ -35,42 +34,38 @@ def findings_of(pictures: Sequence[_Pair], resolution: int, mirror: bool) -> lis
     return found + list(_of_pairs(pictures, mirror)) + list(_of_all(pictures))
 
 
-def _of_one(picture: Picture, made: Prepared, resolution: int) -> Iterator[Finding]:
+def _of_one(picture: Picture, measured: Measures, resolution: int) -> Iterator[Finding]:
     width, height = picture.width, picture.height
     if min(width, height) < resolution:
         yield _warning(picture, "small", f"is enlarged: {width}×{height} is under {resolution} pixels a side")
-    for kind, text in made.notes:
+    for kind, text in measured.notes:
         yield _finding("hint" if kind in {"frames", "depth"} else "warning", picture, kind, text)
     if picture.outside > CUT:
         lost = f"{picture.outside:.0%} of it lies outside of its square"
         text = f"is {width}×{height}, and {lost}: crop it yourself to what matters"
         yield _finding("warning" if max(width, height) > LONG * min(width, height) else "hint", picture, "cut", text)
-    if measures.blur(made.square) > BLURRED:
+    if measured.blur > BLURRED:
         yield _warning(picture, "blur", "is blurred all over: the word would learn that; take a sharp one")
-    dark, bright = measures.light(made.whole)
-    if dark < DARK:
+    if measured.brightest < DARK:
         yield _warning(picture, "dark", "is almost black: brighten it, or take another")
-    elif bright > BRIGHT:
+    elif measured.darkest > BRIGHT:
         yield _warning(picture, "bright", "is almost white all over, as if over-exposed: take another")
-    if measures.bars(made.whole) > BARS:
+    if measured.bars > BARS:
         yield _warning(picture, "bars", "has bars on two sides, which the word would learn: cut them off")
-    if made.shown:
-        share = float((np.asarray(made.shown) > 127).mean())
-        if share < TINY:
-            text = f"shows its subject on {share:.1%} of its square: crop it closer"
-            yield _warning(
-                picture, "tiny", text if share else "has a mask that shows nothing of it: make white what shows"
-            )
+    if measured.masked == 0:
+        yield _warning(picture, "tiny", "has a mask that shows nothing of it: make white what is to be learned")
+    elif measured.masked is not None and measured.masked < TINY:
+        yield _warning(picture, "tiny", f"shows its subject on {measured.masked:.1%} of its square: crop it closer")
 
 
 def _of_pairs(pictures: Sequence[_Pair], mirror: bool) -> Iterator[Finding]:
     """Pictures that are nearly the same. Each is told once, beside the first one that it is like."""
-    small = [measures.small(made.whole) for _, made in pictures]
+    small = [measured.small for _, measured in pictures]
     told = set[int]()
     for one, other in itertools.combinations(range(len(pictures)), 2):
         if one in told or other in told:
             continue
-        plain, mirrored = measures.likeness(small[one], small[other])
+        plain, mirrored = likeness(small[one], small[other])
         if max(plain, mirrored) > TWINS:
             told.add(other)
             first, second = pictures[one][0], pictures[other][0]
@@ -83,7 +78,7 @@ def _of_pairs(pictures: Sequence[_Pair], mirror: bool) -> Iterator[Finding]:
 def _of_all(pictures: Sequence[_Pair]) -> Iterator[Finding]:
     if len(pictures) < 3:
         return
-    grounds = np.stack([measures.ground(made.whole) for _, made in pictures])
+    grounds = np.stack([measured.ground for _, measured in pictures])
     if np.abs(grounds - grounds.mean(axis=0)).mean() < SETTING:
         text = (
             "All pictures have one setting, which the word will hold as if it were part of the thing: add some with "
