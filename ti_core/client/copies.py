@@ -1,8 +1,8 @@
 """Copies of words in a reader's folder, and a note beside each.
 
 A file's name is the word, for those who read it from there; where words of several base models come together, each of
-them has a folder of its own. The note, `.<name>.json`, says which version it is: with it a copy can be verified, and served, while
-the store is away. Files without a note are somebody else's. This module knows no store.
+them has a folder of its own. The note, `.<name>.json`, says which version it is: with it a copy can be verified, and
+served, while the store is away. Files without a note are somebody else's. This module knows no store.
 """
 
 import hashlib
