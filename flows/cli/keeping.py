@@ -61,7 +61,7 @@ def pin(
     home: Home = None,
     as_json: Json = False,
 ) -> int:
-    """Hold the champion in its place, however good the newcomers are."""
+    """Hold the present version in its place, however good the newcomers are."""
     from ti_core.publishing.pointer import pin as hold
 
     settings, store, base = _word(concept, base_model, home)
@@ -72,7 +72,8 @@ def withdraw(
     concept: Name,
     reason: Annotated[str, typer.Option("--reason", help=WHY, rich_help_panel=OUTPUT)],
     version: Annotated[
-        int, typer.Option("--version", min=0, help="Of which version (default: the champion).", rich_help_panel=OUTPUT)
+        int,
+        typer.Option("--version", min=0, help="Of which version (default: what readers get).", rich_help_panel=OUTPUT),
     ] = 0,
     who: Who = "",
     base_model: OfBase = "",
@@ -105,7 +106,7 @@ def forget(
     from ti_core.config import base_slug, check_slug
     from ti_core.errors import NotFoundError
     from ti_core.publishing import forgetting
-    from ti_core.publishing.catalogue import bases_of
+    from ti_core.publishing.catalogue import bases_of, manifests_of
     from ti_core.store import open_store
 
     settings = settings_of(home)
@@ -122,9 +123,9 @@ def forget(
         if as_json:
             raise UsageError("What is forgotten cannot be had again: say --yes.")
         typer.confirm(f"Remove all of {concept} on {', '.join(bases)} for good?", abort=True)
+    cached = [Path(one.prepared.latents) for base in bases for one in manifests_of(store, concept, base)]
     done = {base: forgetting.forget(store, concept, base, _who(who), reason) for base in bases}
-    for page in (settings.home / "pages").glob(f"{concept}.*.html"):
-        page.unlink(missing_ok=True)
+    _clear(settings, concept, bases, cached)
     _tell_tracking(settings, store)
     if as_json:
         typer.echo(json.dumps({base: asdict(one) for base, one in done.items()}))
@@ -213,6 +214,18 @@ def _word(concept: str, base_model: str, home: Path | None) -> "tuple[Settings, 
     store = open_store(settings)
     there = [base for _, base in published(store, check_slug(concept))]
     return settings, store, base_for(base_model, settings, there)
+
+
+def _clear(settings: "Settings", concept: str, bases: list[str], latents: list[Path]) -> None:
+    """Remove what this machine's data folder has of a forgotten word: pages, copies, and latents, which are made anew
+    where another word has the same pictures."""
+    home = settings.home.absolute()
+    found = [path for base in bases for path in (home / "pages").glob(f"{concept}.{base}.*.html")]
+    found += [path for base in bases for path in (home / "words").glob(f"*/{base}/*{concept}.*")
+              if path.name in {f"{concept}.safetensors", f".{concept}.json"}]  # fmt: skip
+    found += [path for path in latents if path.is_relative_to(home / "cache")]
+    for path in [*found, home / "pages" / "batch.html"]:  # it shows a training picture of each concept
+        path.unlink(missing_ok=True)
 
 
 def _who(given: str) -> str:

@@ -57,7 +57,7 @@ def fetch(
         bool,
         typer.Option(
             "--strict",
-            help="Fail where the champion is damaged, instead of taking the one before it.",
+            help="Fail where the best version is damaged, instead of taking the one before it.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,

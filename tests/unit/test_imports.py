@@ -62,10 +62,12 @@ def test_the_client_imports_no_boto3_for_a_folder(tmp_path: Path) -> None:
 
 
 PUBLIC = {
-    "ti_core.client": ("Synced champion get get_many hub_folder load_words noticed sync vectors words words_in"),
+    "ti_core.client": (
+        "Synced champion concepts get get_many hub_folder load_words noticed sync vectors words words_in"
+    ),
     "ti_core.config": (
-        "BackboneKind ConceptSpec DEFAULTS EvaluationConfig OwnPrompts PROTOCOLS Packing Prompts ProtocolName Sampler "
-        "SelectionRule Slug TrainingConfig base_slug check_slug given"
+        "BackboneKind ConceptSpec DEFAULTS EvaluationConfig OwnPrompts PROTOCOLS Packing Precision Prompts "
+        "ProtocolName Sampler SelectionRule Slug TrainingConfig base_slug check_slug given"
     ),
     "ti_core.errors": (
         "ConflictError InputError IntegrityError NotFoundError PausedError PseudowordError ServiceError TrainingError "

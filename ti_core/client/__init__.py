@@ -8,13 +8,14 @@ boto3 is imported only for a store in S3.
     load_words(pipeline, "a photo of <cat-toy>")        # all words of a prompt, in either kind of pipeline
 """
 
-from ti_core.client.fetching import Synced, champion, get, get_many, noticed, sync, vectors, words, words_in
+from ti_core.client.fetching import Synced, champion, concepts, get, get_many, noticed, sync, vectors, words, words_in
 from ti_core.client.hub import hub_folder
 from ti_core.client.loading import load_words
 
 __all__ = [
     "Synced",
     "champion",
+    "concepts",
     "get",
     "get_many",
     "hub_folder",

@@ -138,6 +138,11 @@ def words(base: str | None = None, min_score: float = 0.0, settings: Settings | 
     return [row for row in found if row.score >= min_score]
 
 
+def concepts(store: Store) -> list[tuple[str, str]]:
+    """All published words as (concept, base), sorted."""
+    return [(row.concept, row.base) for row in index.words(store)]
+
+
 def champion(concept: str, base: str | None = None, settings: Settings | None = None) -> Champion:
     """What readers of a concept get: step, score, version and files. Arguments and errors are those of `get`."""
     settings = settings or load_settings()

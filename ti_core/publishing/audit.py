@@ -110,7 +110,7 @@ def _pointer(store: Store, concept: str, base: str) -> Iterator[Fault]:
         instead = f"readers get version {whole.version} instead" if whole else "readers get nothing"
         yield Fault(
             kind="pointer",
-            what=f"Version {pointer.version}, the champion of {concept} on {base}, is not whole, {instead}: {reason}",
+            what=f"Version {pointer.version}, the best of {concept} on {base}, is not whole, {instead}: {reason}",
         )
 
 

@@ -75,7 +75,9 @@ def about_word(manifest: Manifest, vectors: formats.Vectors, strip: bytes) -> di
     named = {f"modelspec.{key}": value for key, value in spec.items()} | {
         f"pseudoword.{key}": value for key, value in ours.items()
     }
-    return {key: value for key, value in {"note": file_note(plan.base, concept), **named}.items() if value}
+    # Pictures may be hidden later (`show_pictures`), and the file stays what it was.
+    note = file_note(plan.base, concept.model_copy(update={"show_pictures": True}))
+    return {key: value for key, value in {"note": note, **named}.items() if value}
 
 
 def _thumbnail(strip: bytes) -> str:

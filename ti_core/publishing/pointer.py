@@ -157,7 +157,7 @@ def rollback(store: Store, concept: str, base: str, to: int | None, who: str, wh
         refuse_forgotten(current)
         target = _before(store, current) if to is None else _version(store, current, to)
         if current.judge_key == target.judge_key and not current.vacant:
-            raise InputError(f"Version {target.version} is the champion of {concept} on {base} already.")
+            raise InputError(f"Version {target.version} is what readers of {concept} on {base} get already.")
         return _moved(store, current, target, _change("rollback", target, who, why))
 
     return decided(store, concept, base, decide, recover=to is not None)
@@ -170,7 +170,7 @@ def pin(store: Store, concept: str, base: str, who: str, why: str, off: bool = F
     def decide(current: Champion) -> Champion:
         refuse_forgotten(current)
         if current.vacant:
-            raise NotFoundError(f"{concept} on {base} has no champion to be pinned.")
+            raise NotFoundError(f"{concept} on {base} has no version to be pinned.")
         if bool(current.pin) != off:
             return current
         change = _change("unpin" if off else "pin", current, who, why)
@@ -192,7 +192,7 @@ def withdraw(store: Store, concept: str, base: str, version: int | None, who: st
         if version is not None:
             judge_key, number = _judge_key(store, concept, base, version), version
         if not judge_key:
-            raise NotFoundError(f"{concept} on {base} has no champion to be withdrawn.")
+            raise NotFoundError(f"{concept} on {base} has no version to be withdrawn.")
         if gone := current.withdrawal(judge_key):
             raise WithdrawnError(f"Version {number} of {concept} on {base} was withdrawn already, {gone.told()}.")
         change = Change(action="withdraw", judge_key=judge_key, version=number, who=who, why=why)

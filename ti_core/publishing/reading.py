@@ -65,7 +65,7 @@ def best(store: Store, pointer: Champion, read: Callable[[Champion], _T], strict
             continue
         if first:
             log.warning(
-                "%s Version %d of %s, the champion before it, is given instead of version %d.",
+                "%s Version %d of %s, the best before it, is given instead of version %d.",
                 first, one.version, one.concept, pointer.version,
             )  # fmt: skip
         return one, found

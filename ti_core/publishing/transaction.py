@@ -188,9 +188,9 @@ def _compare(store: Store, rival: Champion, manifest: Manifest, version: int, du
     plan = manifest.plan
     if rival.vacant:
         gone = f", which takes the place of version {rival.version}: that was withdrawn" if rival.judge_key else ""
-        return _Place(True, f"Version {version} is the champion of {plan.concept.name} on {plan.base.slug}{gone}.")
+        return _Place(True, f"Version {version} is the best of {plan.concept.name} on {plan.base.slug}{gone}.")
     if rival.pin:
-        return _Place(False, f"Version {rival.version}, the champion, stays: it was pinned {rival.pin.told()}.")
+        return _Place(False, f"Version {rival.version} stays what readers get: it was pinned {rival.pin.told()}.")
     if rival.base_digest != plan.base.digest:
         return _Place(
             True,

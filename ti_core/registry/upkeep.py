@@ -4,6 +4,7 @@ What is deleted here MLflow only marks and hides; `mlflow gc` on its server remo
 store.
 """
 
+import time
 from collections.abc import Mapping
 
 from mlflow import MlflowClient
@@ -11,6 +12,9 @@ from mlflow.entities import LoggedModel, Run
 from mlflow.exceptions import MlflowException
 
 _MOST = 1000  # runs in one search
+STALE_DAYS = 7
+"""A run without an outcome that began so long ago counts as left behind. Closing it harms nobody: a later attempt at
+the same work takes it up again."""
 
 
 def models_of(client: MlflowClient, experiment: str, run_id: str) -> list[LoggedModel]:
@@ -37,6 +41,16 @@ def doubled(
     `repair` the surplus is deleted and what is open is closed."""
     found, where, name = [], f"{concept} on {base}", f"{concept}.{base}"
     runs = _runs(client, experiment, concept, base)
+    long_ago = (time.time() - STALE_DAYS * 86_400) * 1000
+    for run in runs:
+        if (
+            run.info.status == "RUNNING"
+            and run.data.tags.get("judge_key") not in ended
+            and run.info.start_time < long_ago
+        ):
+            found.append(f"MLflow's run {run.info.run_id} of {where} was left open over {STALE_DAYS} days ago.")
+            if repair:
+                client.set_terminated(run.info.run_id, "KILLED")
     for judge_key, told in ended.items():
         mine = [run for run in runs if run.data.tags.get("judge_key") == judge_key]
         # The run that the outcome names, or else the oldest, is the one that stays.

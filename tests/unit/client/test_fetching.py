@@ -187,7 +187,7 @@ def test_published_words_are_listed(store: Store, settings: Settings) -> None:
     published(store, name="cat", base="sd-b")
     assert publish(store, judged(store, name="poor", accepted=False), "run", {}).status == "rejected"
     there = [("cat", "sd-a"), ("cat", "sd-b"), ("dog", "miniature")]
-    assert [(row.concept, row.base) for row in client.words(settings=settings)] == there
+    assert [(row.concept, row.base) for row in client.words(settings=settings)] == client.concepts(store) == there
     assert [row.base for row in client.words("models/SD_B.safetensors", settings=settings)] == ["sd-b"]
     assert client.words(min_score=0.61, settings=settings) == []
 

@@ -53,7 +53,7 @@ def test_rollback_goes_one_back_or_to_a_version_and_says_who_and_why(store: Stor
         rollback(store, NAME, BASE, None, "ann", "")
     rollback(store, NAME, BASE, 3, "bob", "it was the lamp")
     assert version(store) == 3
-    with pytest.raises(InputError, match="Version 3 is the champion"):
+    with pytest.raises(InputError, match="Version 3 is what readers"):
         rollback(store, NAME, BASE, 3, "bob", "")
     with pytest.raises(NotFoundError, match="no version 7: there are 1, 2, 3"):
         rollback(store, NAME, BASE, 7, "bob", "")
@@ -75,7 +75,7 @@ def test_what_was_rolled_back_does_not_come_back_by_itself(store: Store, three: 
         assert done(store, run).version
     assert version(store) == 1
     outcome = outcome_of(store, three[2].plan)
-    assert outcome and "was the champion until version 1 took its place" in outcome.reason
+    assert outcome and "was the best until version 1 took its place" in outcome.reason
 
 
 def test_a_newcomer_meets_the_version_that_was_gone_back_to(store: Store, three: list[Manifest]) -> None:
@@ -129,7 +129,7 @@ def test_a_withdrawn_champion_gives_way_to_the_one_before_it(store: Store, three
         rollback(store, NAME, BASE, 2, "ann", "")
     withdraw(store, NAME, BASE, None, "ann", "")
     assert version(store) == 0 and pointer(store).withdrawn and words(store) == []
-    with pytest.raises(NotFoundError, match="no champion to be pinned"):
+    with pytest.raises(NotFoundError, match="no version to be pinned"):
         pin(store, NAME, BASE, "ann", "")
 
 

@@ -327,6 +327,18 @@ def test_what_is_there_twice_is_told_and_deleted(
     assert len(client.search_model_versions(f"name = '{name}'")) == 1
 
 
+def test_a_run_that_was_left_open_is_closed(registry: Registry, client: MlflowClient, store: Store) -> None:
+    plan = judged(store, name="left").plan
+    fresh = registry.open_run(plan)
+    experiment = client.get_run(fresh).info.experiment_id
+    tags = {"concept": "left", "base": "miniature", "judge_key": "0" * 32}
+    old = client.create_run(experiment, start_time=int((time.time() - 8 * 86_400) * 1000), tags=tags).info.run_id
+    (told,) = registry.doubled("left", "miniature", {}, repair=True)
+    assert old in told and client.get_run(old).info.status == "KILLED"
+    assert client.get_run(fresh).info.status == "RUNNING"
+    assert registry.doubled("left", "miniature", {}, repair=True) == []
+
+
 def test_a_forgotten_word_is_nowhere(
     registry: Registry, client: MlflowClient, store: Store, read: Callable[[str], bytes]
 ) -> None:
