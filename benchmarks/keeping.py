@@ -1,9 +1,11 @@
 """What reading costs as a store grows: fetch, sync, list, show, a misspelt name.
 
     .venv/bin/python benchmarks/keeping.py --concepts 500 2000
+    .venv/bin/python benchmarks/keeping.py --rows 20000
 
 Each size is a folder store of that many concepts with five versions each, made of one judged run; documents are written
-without waiting for the disk, then read through the client's own doors. It trains and judges nothing.
+without waiting for the disk, then read through the client's own doors. `--rows` makes pointers alone, and measures what
+reads the index. It trains and judges nothing.
 """
 
 import argparse
@@ -19,7 +21,7 @@ from tests.builders import done, judged
 from ti_core import client
 from ti_core.errors import NotFoundError
 from ti_core.publishing.catalogue import manifests_of, outcomes_of, pointer_of
-from ti_core.publishing.index import rebuild
+from ti_core.publishing.index import note, rebuild
 from ti_core.settings import Settings
 from ti_core.store import open_store
 
@@ -41,6 +43,28 @@ def build(settings: Settings, concepts: int) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text.replace("word-x", name))
     rebuild(store)
+
+
+def rows(count: int) -> dict[str, float]:
+    """Milliseconds of what reads the index, at so many words."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(home=Path(folder) / "home")
+        store = open_store(settings)
+        done(store, judged(store, name="word-x"))
+        root = Path(store.uri)
+        text = (root / "concepts/word-x/miniature/champion.json").read_text()
+        for number in range(count):
+            path = root / "concepts" / f"word-{number}" / "miniature" / "champion.json"
+            path.parent.mkdir(parents=True)
+            path.write_text(text.replace("word-x", f"word-{number}"))
+        made = timed(lambda: rebuild(store), 1)
+        found = {
+            "list all": timed(lambda: client.words(settings=settings)),
+            "a misspelt name": timed(lambda: misspelt(settings)),
+            "one more word into the index": timed(lambda: note(store, "word-17", "miniature")),
+            "the index made anew": made,
+        }
+    return {name: 1000 * seconds for name, seconds in found.items()}
 
 
 def timed(work: Callable[[], object], times: int = 5) -> float:
@@ -93,7 +117,13 @@ def main() -> None:
     """Print a table of milliseconds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--concepts", type=int, nargs="+", default=[500, 2000])
-    sizes = parser.parse_args().concepts
+    parser.add_argument("--rows", type=int, default=0)
+    arguments = parser.parse_args()
+    if arguments.rows:
+        for name, taken in rows(arguments.rows).items():
+            print(f"{name}: {taken:.1f} ms")
+        return
+    sizes = arguments.concepts
     made = {size: measure(size) for size in sizes}
     print(f"| milliseconds | {' | '.join(f'{size} concepts × {VERSIONS}' for size in sizes)} |")
     print(f"|---|{'---|' * len(sizes)}")

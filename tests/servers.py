@@ -109,7 +109,7 @@ def prefect_server(folder: Path) -> Iterator[str]:
     command = [_binary("prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     environment = plain_environment(folder) | {"PREFECT_HOME": str(folder), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     api = f"http://127.0.0.1:{port}/api"
-    with running(command, environment, folder / "prefect.log", partial(_answers, f"{api}/health"), seconds=120):
+    with running(command, environment, folder / "prefect.log", partial(answers, f"{api}/health"), seconds=120):
         yield api
 
 
@@ -128,7 +128,7 @@ def mlflow_server(folder: Path) -> Iterator[str]:
     # Its job queue would start nine more processes.
     environment = plain_environment(folder) | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     url = f"http://127.0.0.1:{port}"
-    with running(command, environment, folder / "mlflow.log", partial(_answers, f"{url}/health"), seconds=120):
+    with running(command, environment, folder / "mlflow.log", partial(answers, f"{url}/health"), seconds=120):
         yield url
 
 
@@ -141,7 +141,7 @@ def prefect_worker(folder: Path, api: str, pool: str, environment: Mapping[str, 
     """
     folder.mkdir(parents=True, exist_ok=True)
     command = [_binary("prefect"), "worker", "start", "--pool", pool, "--name", "the-worker", "--limit", "1"]
-    known = partial(_answers, f"{api}/work_pools/{pool}/workers/filter", {}, b"the-worker")
+    known = partial(answers, f"{api}/work_pools/{pool}/workers/filter", {}, b"the-worker")
     log = folder / "worker.log"
     with running(command, environment, log, known, seconds=120):
         yield log
@@ -152,7 +152,7 @@ def plain_environment(home: Path) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "HOME": str(home), "DO_NOT_TRACK": "true"}
 
 
-def _answers(url: str, question: object | None = None, expected: bytes = b"") -> bool:
+def answers(url: str, question: object | None = None, expected: bytes = b"") -> bool:
     data = None if question is None else json.dumps(question).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     try:

@@ -330,14 +330,13 @@ def test_brackets_in_a_path_are_shown(tmp_path: Path) -> None:
     assert told["files"]["page"] in shell.run("show", "cat-toy").stdout
 
 
-@pytest.mark.parametrize("command", ["train", "batch", "judge", "generate", "fetch", "show"])
+@pytest.mark.parametrize("command", [*typer.main.get_command(app).commands])  # type: ignore[attr-defined]
 def test_help_shows_every_word_of_every_option(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(typer.rich_utils, "MAX_WIDTH", 240)
     group: Any = typer.main.get_command(app)
     shown = CliRunner().invoke(app, [command, "--help"]).stdout
     words = [word for option in group.commands[command].params for word in (option.help or "").split()]
     assert [word for word in words if word not in shown] == []
-    assert set(group.commands) == {"train", "batch", "judge", "generate", "fetch", "show"}
 
 
 # --- judging again ----------------------------------------------------------------------------------------------------
