@@ -29,9 +29,8 @@ ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs/guides/your-first-word.md"
 MODELS = {"stable-diffusion-v1-5/stable-diffusion-v1-5": save_sd1,
           "stabilityai/stable-diffusion-xl-base-1.0": save_sdxl}  # fmt: skip
-SDXL = "stable-diffusion-xl-base-1-0"
-WIDTHS = {"stable-diffusion-v1-5": {"emb_params": 32}, SDXL: {"clip_l": 32, "clip_g": 48}}
-"""Tensors of the files fetched for each base model, and the widths of the tiny text encoders."""
+WIDTHS = {"sd15": {"emb_params": 32}, "sdxl": {"clip_l": 32, "clip_g": 48}}
+"""Tensors of the fetched files, and the widths of the tiny text encoders."""
 
 PRELUDE = f"""
 set -euo pipefail
@@ -199,4 +198,4 @@ def test_a1111_loads_the_word(words: Path, base: str, tmp_path: Path) -> None:
         "cat-toy", len(next(iter(expected.values()))), sum(WIDTHS[base].values()),
     )  # fmt: skip
     for key, rows in expected.items():
-        np.testing.assert_array_equal(word.vec[key] if base == SDXL else word.vec, rows)
+        np.testing.assert_array_equal(word.vec[key] if base == "sdxl" else word.vec, rows)
