@@ -20,7 +20,10 @@ from ti_core.works import Asked
 def train_batch(
     source: Annotated[
         str,
-        field("Source", "A folder or s3://bucket/prefix with one sub-folder per concept, or a CSV/Parquet table."),
+        field(
+            "Source",
+            "A folder or s3://bucket/prefix with one sub-folder per concept, or a table (CSV, Excel, JSON, YAML, Parquet).",
+        ),
     ],
     class_word: ClassWord = "object",
     training: Training = TrainingConfig(),
