@@ -22,7 +22,7 @@ def train_batch(
         str,
         field(
             "Source",
-            "A folder or s3://bucket/prefix with one sub-folder per concept, or a table (CSV, Excel, JSON, YAML, Parquet).",
+            "A folder or s3://bucket/prefix with one sub-folder per concept, or a table (CSV, Excel, …).",
         ),
     ],
     class_word: ClassWord = "object",
