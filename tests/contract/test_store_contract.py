@@ -119,6 +119,18 @@ def test_put_overwrites(store: Store) -> None:
     assert before.etag != after.etag
 
 
+def test_a_listing_tells_sizes_and_what_has_changed(store: Store) -> None:
+    store.put("a/1", b"abc")
+    store.put("a/2", b"")
+    store.put("b", b"elsewhere")
+    first = list(store.entries("a/"))
+    assert [(one.key, one.size) for one in first] == [("a/1", 3), ("a/2", 0)]
+    assert list(store.entries("a/")) == first
+    store.put("a/1", b"abd")
+    again = list(store.entries("a/"))
+    assert again[0] != first[0] and again[1] == first[1]
+
+
 def test_what_is_missing_is_missing(store: Store) -> None:
     store.put("there/object", b"x")
     for key in ("nowhere", "there", "there/object/below", "there/objec"):
