@@ -17,8 +17,8 @@ from ti_core.images.forms import frames, open_picture, unreadable
 from ti_core.images.names import shown
 from ti_core.settings import Settings
 
-SPARE = 2
-"""A large picture is decoded to this many times the resolution along its shorter side: Lanczos halves it at the end."""
+SPARE = 1.4
+"""A large picture is decoded to so many times the resolution along its shorter side, or more: Lanczos does the rest."""
 WHOLE = 256
 """Pixels along the longer side at which the whole picture is looked at by checks and on pages."""
 
@@ -119,7 +119,7 @@ def _decoded(name: str, image: Image.Image, resolution: int) -> tuple[Image.Imag
 
     `ImageOps.exif_transpose` would also write the other EXIF tags anew, and fails where one of them is malformed.
     """
-    full, least = image.size, SPARE * resolution
+    full, least = image.size, round(SPARE * resolution)
     try:
         if getattr(image, "is_animated", False):
             image.seek(0)
