@@ -28,7 +28,7 @@ from ti_core.store import open_store
 def nights(concepts: int) -> None:
     """Look at concepts in a bucket twice, and count."""
     with tempfile.TemporaryDirectory() as place, seaweedfs(Path(place)) as server:
-        os.environ.update(server.environment, PSEUDOWORD_HOME=f"{place}/home")
+        os.environ.update(server.environment, PSEUDOWORD_HOME=f"{place}/home", PSEUDOWORD_STORE=f"{place}/store")
         settings = load_settings()
         root = f"s3://{server.bucket}/batch"
         store = open_store(settings, root)

@@ -150,11 +150,17 @@ def _object(bucket: Store, key: str, size: int, budget: Budget) -> Callable[[], 
     return read
 
 
+OF_STORE = frozenset({"blobs", "concepts", "leases", "outbox"})
+"""What a store has at its top. Pictures may lie beside these where the store is a whole bucket."""
+
+
 def check_not_store(source: str, settings: Settings) -> None:
-    """Raise InputError for a source within the store itself: what is published there would be trained on again."""
-    source, store = source.rstrip("/") + "/", settings.store_uri.rstrip("/") + "/"
-    if source.startswith(store):
-        raise InputError(f"{source} lies in the store ({settings.store_uri}): name a prefix of pictures outside of it.")
+    """Raise InputError for a source that is the store, or one of its own folders: what is kept there would be trained
+    on again."""
+    store = settings.store_uri.rstrip("/")
+    inside = f"{source.rstrip('/')}/".removeprefix(f"{store}/")
+    if inside == "" or (source.startswith(f"{store}/") and inside.split("/")[0] in OF_STORE):
+        raise InputError(f"{source} lies in the store ({store}): name a prefix of pictures outside of it.")
 
 
 def concept_folders(source: str, settings: Settings) -> dict[str, str]:

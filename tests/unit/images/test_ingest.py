@@ -458,6 +458,7 @@ def test_the_store_itself_is_no_source(take, bucket: FolderStore, store: FolderS
             take(source, **mine)
     bucket.put("cats/0.png", picture(1))
     assert list(concept_folders("s3://bucket", Settings(**mine))) == ["cats"]
+    assert names(take("s3://bucket/cats", store="s3://bucket")) == {"0.png"}  # a store that is a whole bucket
 
 
 def test_a_bucket_without_pictures_is_refused(take, store: FolderStore, bucket: FolderStore) -> None:
