@@ -74,7 +74,8 @@ def fp32_copy(base: Path, folder: Path) -> None:
 
 
 def random_model(size: str, folder: Path, device: str) -> int:
-    """Write a randomly initialised model folder of `size` (a key of `FULL_SIZE`); returns its resolution in pixels."""
+    """Write a randomly initialised model folder of `size` (a key of `FULL_SIZE`); returns its resolution in pixels. On
+    the device `meta` it is left without weights."""
     told = FULL_SIZE[size]
     large = "text_2" in told
     torch.manual_seed(0)
@@ -101,6 +102,9 @@ def random_model(size: str, folder: Path, device: str) -> int:
     for kind, config, name in ((UNet2DConditionModel, unet, "unet"), (AutoencoderKL, vae, "vae")):
         with torch.device("meta"):
             part = kind(**config)
+        if device == "meta":
+            part.save_config(folder / name)
+            continue
         _filled(part, device).to(torch.bfloat16 if device == "cuda" else torch.float32).save_pretrained(folder / name)
         del part
     DDPMScheduler(
@@ -151,6 +155,9 @@ def _text(kind: Any, shape: dict[str, int], words: CLIPTokenizer, folder: Path, 
         projection_dim=shape["hidden_size"], bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id,
         pad_token_id=words.pad_token_id,
     )  # fmt: skip
+    if device == "meta":
+        config.save_pretrained(folder)
+        return
     _filled(kind(config), device).save_pretrained(folder)
 
 

@@ -17,7 +17,9 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor, nn
 
 from ti_core.backbone.conditioning import Conditioning, Tokens
+from ti_core.backbone.hollow import empty_parts
 from ti_core.backbone.loading import load_parts
+from ti_core.backbone.room import Residence, in_tiles_if_needed
 from ti_core.config import Precision, Sampler
 from ti_core.records import BaseModelInfo
 
@@ -65,13 +67,14 @@ class Backbone(ABC):
         """
         self.info, self.device = info, device
         self.unet_dtype = dtype or number_type(device, precision)
-        parts = load_parts(info, self.ENCODERS, dtype or torch.float32, self.unet_dtype)
+        made = empty_parts if device.type == "meta" else load_parts
+        parts = made(info, self.ENCODERS, dtype or torch.float32, self.unet_dtype)
         self.encoders, self.vae, self.unet, self.noise = parts.encoders, parts.vae, parts.unet, parts.noise
         self.index = parts.index
+        self.residence = Residence(self.parts, device)
         for part in self.parts.values():
             part.requires_grad_(False)
             part.eval()
-            part.to(device)
 
     @property
     def parts(self) -> dict[str, nn.Module]:
@@ -111,6 +114,7 @@ class Backbone(ABC):
 
         Differentiable in `vectors`. An empty mapping encodes plain prompts.
         """
+        self.residence.need(self.encoders)
         return self.condition(
             {
                 name: encoder.read(tokens.ids_BL[name], tokens.slots_BL[name], vectors.get(name), self.HIDDEN_STATES)
@@ -123,6 +127,7 @@ class Backbone(ABC):
 
         As many vectors as tokens take one each; fewer take the means of neighbouring tokens; more repeat in turn.
         """
+        self.residence.need(self.encoders)
         return {name: encoder.initial_vectors(phrase, count) for name, encoder in self.encoders.items()}
 
     # --- pictures -----------------------------------------------------------------------------------------------------
@@ -138,20 +143,26 @@ class Backbone(ABC):
 
     @torch.no_grad()
     def encode_pictures(self, pictures_B3HW: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures in [−1, 1] to the mean and standard deviation of their latents, each [B, C, h, w], scaled."""
-        posterior = self.vae.encode(pictures_B3HW.to(self.device, self.vae.dtype)).latent_dist
+        """Pictures in [−1, 1] to the mean and standard deviation of their latents, each [B, C, h, w], scaled; in tiles
+        where the device's memory does not hold a whole picture's work."""
+        self.residence.need(["vae"])
+        pixels_B3HW = pictures_B3HW.to(self.device, self.vae.dtype)
+        posterior = in_tiles_if_needed(self.vae, self.vae.encode, pixels_B3HW, pixels_B3HW.shape[-1]).latent_dist
         scale, shift = self.vae.config.scaling_factor, self.vae.config.shift_factor or 0.0
         return (posterior.mean - shift) * scale, posterior.std * scale
 
     @torch.no_grad()
     def decode(self, latents_BChw: Tensor) -> Tensor:
-        """Scaled latents to pictures: uint8 [B, H, W, 3] on the CPU, rounded as diffusers' image processor rounds."""
+        """Scaled latents to pictures: uint8 [B, H, W, 3] on the CPU, rounded as diffusers' image processor rounds; in
+        tiles where the device's memory does not hold a whole picture's work."""
+        self.residence.need(["vae"])
         scale, shift = self.vae.config.scaling_factor, self.vae.config.shift_factor or 0.0
         height, width = latents_BChw.shape[-2:]
         at_once = max(1, DECODED_AT_ONCE // (height * width * self.scale**2))
         pictures = []
         for part in latents_BChw.split(at_once):
-            picture = self.vae.decode(part.to(self.vae.dtype) / scale + shift).sample
+            unscaled = part.to(self.vae.dtype) / scale + shift
+            picture = in_tiles_if_needed(self.vae, self.vae.decode, unscaled, width * self.scale).sample
             pictures.append(((picture / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu())
         return torch.cat(pictures)
 
@@ -159,6 +170,7 @@ class Backbone(ABC):
 
     def denoise(self, noisy_BChw: Tensor, timesteps_B: Tensor, conditioning: Conditioning) -> Tensor:
         """The U-Net's raw prediction (noise, or v where the scheduler says so), [B, C, h, w] in `noisy_BChw`'s type."""
+        self.residence.need(["unet"])
         height, width = noisy_BChw.shape[-2:]
         out = self.unet(
             noisy_BChw.to(self.unet_dtype),
@@ -168,6 +180,16 @@ class Backbone(ABC):
             return_dict=False,
         )[0]
         return out.to(noisy_BChw.dtype)
+
+    def recompute(self, on: bool) -> None:
+        """Keep less of the U-Net's forward pass for its backward pass, and compute the rest anew there (gradient
+        checkpointing, arXiv 1604.06174): much less memory, about a forward pass more of time."""
+        (self.unet.enable_gradient_checkpointing if on else self.unet.disable_gradient_checkpointing)()
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether it does."""
+        return bool(self.unet.is_gradient_checkpointing)
 
     def target(self, latents_BChw: Tensor, noise_BChw: Tensor, timesteps_B: Tensor) -> Tensor:
         """What `denoise` is trained to say, by the scheduler's prediction type: noise, or v (arXiv 2202.00512)."""

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ti_core.backbone.base import Backbone
 from ti_core.backbone.conditioning import Conditioning
+from ti_core.backbone.room import naming_spent_memory
 from ti_core.config import Sampler
 from ti_core.records import Protocol
 
@@ -73,7 +74,8 @@ def sample_batch(
     """`sample` for at most `how.at_once` jobs, in the same U-Net calls, or in halves where the device's memory is too
     small for that. `empty` is the unconditional prompt."""
     try:
-        return _sample_together(model, prompts, empty, seeds, how)
+        with naming_spent_memory():
+            return _sample_together(model, prompts, empty, seeds, how)
     except torch.OutOfMemoryError:
         if len(seeds) == 1:
             raise
@@ -88,6 +90,7 @@ def sample_batch(
 def _sample_together(
     model: Backbone, prompts: Conditioning, empty: Conditioning, seeds: Sequence[int], how: Sampling
 ) -> NDArray[np.uint8]:
+    model.residence.rest(model.encoders)
     scheduler = model.sampler(how.sampler)
     scheduler.set_timesteps(how.steps, device=model.device)
     distinct = list(dict.fromkeys(seeds))

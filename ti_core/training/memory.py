@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ti_core.backbone.base import Backbone
+from ti_core.backbone.room import naming_spent_memory
 from ti_core.training.events import ConceptJob
 from ti_core.training.pack import losses_of
 from ti_core.training.slot import Slot
@@ -22,11 +23,20 @@ USED = 0.9
 
 
 def fitting_slots(job: ConceptJob, model: Backbone) -> int:
-    """Return how many concepts like `job` the free memory of the model's device holds at a time, at least 1.
+    """Return how many concepts like `job` the free memory of the model's device holds at a time, at least 1: also where
+    it does not even hold the looking, which ends nothing.
 
     Raises InputError when the concept cannot be trained on this model.
     """
-    return max(1, int(USED * free_bytes(model.device) / (HEADROOM * kept_bytes(Slot(job, model)))))
+    try:
+        with naming_spent_memory():
+            kept = kept_bytes(Slot(job, model))
+    except torch.OutOfMemoryError:
+        kept = 0
+    if not kept:  # not in the handler: there the error still holds what the pass had computed
+        torch.cuda.empty_cache()
+        return 1
+    return max(1, int(USED * free_bytes(model.device) / (HEADROOM * kept)))
 
 
 def kept_bytes(slot: Slot) -> int:

@@ -14,13 +14,19 @@ from torch import Tensor
 
 from ti_core.backbone.base import Backbone
 from ti_core.backbone.conditioning import Tokens
+from ti_core.backbone.room import naming_spent_memory
 from ti_core.training.draws import Draws
 from ti_core.training.slot import Slot
 
 
 def run_pass(pack: Sequence[Slot], model: Backbone, filler: int) -> None:
     """One forward and one backward pass; each slot receives its loss and takes its step when that is due. `filler`
-    inert samples keep the batch shape."""
+    inert samples keep the batch shape. Raises torch.OutOfMemoryError where the device does not hold it."""
+    with naming_spent_memory():
+        _run_pass(pack, model, filler)
+
+
+def _run_pass(pack: Sequence[Slot], model: Backbone, filler: int) -> None:
     losses = losses_of(pack, [slot.draws() for slot in pack], model, filler)
     # Summed over the pack: a slot's gradient must not depend on how many others there are.
     shares = [slot.share(loss) for slot, loss in zip(pack, losses, strict=True)]
@@ -33,7 +39,7 @@ def watch(slot: Slot, model: Backbone) -> None:
     """Look at the slot's fixed batch if that is due. It is evaluated alone, so that its batch shape and with it every
     digit are the same in any company."""
     if slot.is_to_watch:
-        with torch.no_grad():
+        with torch.no_grad(), naming_spent_memory():
             slot.watched(losses_of([slot], [slot.fixed_batch()], model)[0].item())
 
 

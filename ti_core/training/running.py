@@ -62,6 +62,7 @@ def prepare(plan: Plan, settings: Settings, store: Store) -> PreparedSet:
         if training.mirror:
             pixels_N3HW = torch.cat([pixels_N3HW, pixels_N3HW.flip(-1)])
         with resident(plan.base, settings.device, settings.precision) as model:
+            model.residence.rest(["unet", *model.encoders])
             # One at a time: memory stays that of one picture, and a picture's latent does not depend on its company.
             encoded = [model.encode_pictures(one.unsqueeze(0)) for one in pixels_N3HW]
         mean, std = (torch.cat(parts).cpu() for parts in zip(*encoded, strict=True))
@@ -118,6 +119,7 @@ def run_training(
         ThreadPoolExecutor(1, "states") as thread,
         noting_signals(pause),
     ):
+        model.residence.rest(["vae"])
         for plan, prepared in work:
             if run_key(plan) not in concepts:
                 concepts[run_key(plan)] = _begun(plan, prepared, store, thread, place)
@@ -226,7 +228,7 @@ def _slots(concepts: Sequence[_Concept], packing: Packing, model: Backbone, say:
         try:
             fitting = fitting_slots(concept_job(one.plan, one.prepared, None), model)
             break
-        except (InputError, torch.OutOfMemoryError):
+        except InputError:
             continue
     slots = min(fitting, len(concepts))
     say(f"training {slots} of {len(concepts)} concepts at a time (memory holds {fitting})")

@@ -27,10 +27,15 @@ REPORT_EVERY = 10
 
 
 class Slot:
-    """A concept in training. Raises InputError when it cannot be trained on this model."""
+    """A concept in training, `samples` at a time: its batch size, or the largest part of it that is no more than
+    `at_once`. Raises InputError when it cannot be trained on this model."""
 
-    def __init__(self, job: ConceptJob, model: Backbone) -> None:
+    def __init__(self, job: ConceptJob, model: Backbone, at_once: int = 0) -> None:
         self.job, self.model = job, model
+        batch = job.config.batch_size
+        self.samples = next(n for n in range(min(batch, at_once or batch), 0, -1) if batch % n == 0)
+        self.passes = job.config.accumulation * batch // self.samples
+        """Passes of a step. Its samples are drawn at once, so they are the same in any number of passes."""
         self.done = False
         self.tokens = model.tokens(
             [text.format(job.placeholder) for text in job.templates], {job.placeholder: job.vectors}
@@ -77,7 +82,7 @@ class Slot:
         """Whether `watched` is due before that."""
         self._settled = False
         self._pass = 0
-        """Passes done of the step in progress; accumulation takes several."""
+        """Passes done of the step in progress."""
         self._losses = list[Tensor]()
         """On the device, of steps whose loss was not fetched yet."""
         self._pass_losses = list[Tensor]()
@@ -90,9 +95,9 @@ class Slot:
 
     def draws(self) -> Draws:
         """The samples of the next pass: a part of the step's, which are drawn at once."""
-        b, config = self.job.config.batch_size, self.job.config
+        b = self.samples
         if self._drawn is None:
-            self._drawn = draw(config.seed, self.step, b * config.accumulation, *self._draw_sizes())
+            self._drawn = draw(self.job.config.seed, self.step, b * self.passes, *self._draw_sizes())
         return self._drawn.part(slice(self._pass * b, (self._pass + 1) * b))
 
     def fixed_batch(self) -> Draws:
@@ -101,16 +106,15 @@ class Slot:
 
     def share(self, loss: Tensor) -> Tensor:
         """The pass's part of what is differentiated for the step, which `take` expects in the rows' gradients."""
-        part = loss / self.job.config.accumulation
+        part = loss / self.passes
         return part * self._scale.value if self._scale else part
 
     def take(self, loss: Tensor) -> None:
         """Receive the loss of the pass, and step if it was the last one of the step. Where the device's memory is spent
         (torch.OutOfMemoryError) no step was taken."""
-        config = self.job.config
         self._pass_losses.append(loss.detach())
         self._pass += 1
-        if self._pass < config.accumulation or (self._scale and not self._unscaled(self._scale)):
+        if self._pass < self.passes or (self._scale and not self._unscaled(self._scale)):
             return
         changed = [*self.rows.values(), *(one for kept in self._optimizer.state.values() for one in kept.values())]
         with torch.no_grad():
@@ -179,7 +183,7 @@ class Slot:
             yield self.fail(reason)
             return
         elapsed, self._reported = time.perf_counter() - self._reported, time.perf_counter()
-        rate = len(losses) * config.batch_size * config.accumulation / elapsed
+        rate = len(losses) * self.samples * self.passes / elapsed
         loss_since_checkpoint = _mean(self._since_checkpoint)
         if at_checkpoint:
             self._since_checkpoint.clear()
@@ -240,7 +244,7 @@ class Slot:
 
     @property
     def _watched_every(self) -> int:
-        return early_stop.evaluate_every(self.job.config.batch_size * self.job.config.accumulation)
+        return early_stop.evaluate_every(self.samples * self.passes)
 
     def _norm(self) -> float:
         return sum(rows.detach().norm(dim=-1).mean().item() for rows in self.rows.values()) / len(self.rows)

@@ -17,6 +17,7 @@ from dataclasses import replace
 import torch
 
 from ti_core.backbone.base import Backbone
+from ti_core.backbone.room import naming_spent_memory
 from ti_core.errors import InputError
 from ti_core.training.events import ConceptJob, Event, Failed, Finished, Paused
 from ti_core.training.pack import run_pass, watch
@@ -45,10 +46,19 @@ def train(
     first trained concept's batch size, rounded up to `SHAPE_MULTIPLE`. `should_stop` is asked before every pass; once
     it says yes, each concept in training tells its state and nothing more is trained.
 
-    Where the device's memory does not hold the pack, half of it waits, and a kept shape is given up; a concept that it
-    does not hold alone fails.
+    Where the device's memory does not hold the pack, half of it waits, and a kept shape is given up. A concept that it
+    does not hold alone is trained in more passes of fewer samples, then with the U-Net's forward pass computed again in
+    the backward pass (`Backbone.recompute`); one that it does not hold then either fails. None of this changes what is
+    learned, but for rounding.
     """
     pack = _Pack(concepts, model, slots, keep_shape)
+    try:
+        yield from _trained(pack, model, should_stop)
+    finally:
+        pack.as_asked()
+
+
+def _trained(pack: "_Pack", model: Backbone, should_stop: Callable[[], bool]) -> Iterator[Event]:
     while True:
         yield from pack.tell()
         yield from pack.fill()
@@ -76,6 +86,8 @@ class _Pack:
         self._model, self._rest, self._sent_back = model, iter(concepts), deque[ConceptJob]()
         self._asked = self._room = slots
         self._keeps_shape, self._shape = keep_shape, 0
+        self._at_once = 0
+        """Most samples of a concept in one pass; 0 is its batch size."""
 
     @property
     def filler(self) -> int:
@@ -84,7 +96,7 @@ class _Pack:
 
     @property
     def _samples(self) -> int:
-        return sum(slot.job.config.batch_size for slot in self.slots)
+        return sum(slot.samples for slot in self.slots)
 
     def tell(self) -> Iterator[Event]:
         """What the steps just done have to tell; who is done leaves."""
@@ -108,7 +120,8 @@ class _Pack:
                 yield Finished(job.key, step)
                 continue
             try:
-                slot = self._enter(job)
+                with naming_spent_memory():
+                    slot = self._enter(job)
             except InputError as error:
                 yield Failed(job.key, step, str(error))
                 continue
@@ -124,7 +137,8 @@ class _Pack:
 
     def make_room(self) -> Iterator[Event]:
         """After a pass that the memory did not hold: give up a kept shape, and send the later half of the pack back to
-        wait, with its state; the others do their pass again. A concept that was alone, without filler, fails."""
+        wait, with its state; the others do their pass again. A concept that was alone, without filler, enters again in
+        smaller passes; where they could not be smaller, it fails."""
         before, alone = len(self.slots), len(self.slots) == 1 and not self.filler
         stepped = any(slot.has_news for slot in self.slots)
         yield from self.tell()  # of the steps that were done: a slot that is sent back forgets them
@@ -132,8 +146,12 @@ class _Pack:
             slot.forget_pass()
         if alone and not stepped:
             slot = self.slots.pop()
-            yield slot.fail(_too_large(slot.job))
-            self._room = self._asked  # the others may fit as before
+            if self._makes_passes_smaller(slot):
+                self._room = 1
+                self._sent_back.appendleft(replace(slot.job, resume=slot.state()))
+            else:
+                yield slot.fail(_too_large(slot.job))
+                self.as_asked()  # the others may fit as before
         else:
             self._room = max(1, before // 2)
             for slot in reversed(self.slots[self._room :]):
@@ -145,13 +163,34 @@ class _Pack:
             log.warning("The shape of the pack is not kept any more: its vectors are those of another rounding.")
         torch.cuda.empty_cache()
 
+    def as_asked(self) -> None:
+        """As many concepts at a time as asked for, in passes of their batch size, nothing computed twice."""
+        self._room, self._at_once = self._asked, 0
+        if self._model.recomputes:
+            self._model.recompute(False)
+
+    def _makes_passes_smaller(self, slot: Slot) -> bool:
+        """Half as many samples in a pass, or less kept of one sample; whether either was possible."""
+        if slot.samples > 1:
+            self._at_once = slot.samples // 2
+            log.warning(
+                "The memory of the device does not hold so many samples: a step is done in more passes of fewer."
+            )
+        elif not self._model.recomputes:
+            self._model.recompute(True)
+            log.warning("The memory of the device does not hold one sample: its forward pass is kept in part (slower).")
+        else:
+            return False
+        return True
+
     def _next(self) -> ConceptJob | None:
         return self._sent_back.popleft() if self._sent_back else next(self._rest, None)
 
     def _enter(self, job: ConceptJob) -> Slot | None:
         """Make the concept's slot; None where it has to wait for places in the kept shape. Raises InputError when it
         cannot be trained, or not in this pack."""
-        slot, own = Slot(job, self._model), job.config.batch_size
+        slot = Slot(job, self._model, self._at_once)
+        own = slot.samples
         if self.slots and slot.mean.shape[1:] != self.slots[0].mean.shape[1:]:
             first = self.slots[0].job.name
             raise InputError(f"{job.name} has another resolution than {first}: train them in two packs.")
@@ -169,6 +208,6 @@ class _Pack:
 
 def _too_large(job: ConceptJob) -> str:
     return (
-        f"the memory of the device does not hold {job.name} alone: lower the pictures per step (and raise the "
-        "accumulation for the same samples), or the resolution."
+        f"the memory of the device does not hold {job.name} alone, one sample at a time: lower the resolution "
+        "(--resolution), or take a larger card."
     )

@@ -1,5 +1,6 @@
 """How many concepts fit: what autograd keeps is counted, and the free memory divided by it."""
 
+import pytest
 import torch
 
 from tests.tiny import job, tiny_sd1
@@ -27,6 +28,29 @@ def test_the_free_memory_decides(monkeypatch) -> None:  # type: ignore[no-untype
         assert fitting_slots(wanted, model) == slots
     monkeypatch.setattr(memory, "free_bytes", lambda device: 0)
     assert fitting_slots(wanted, model) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("MPS backend out of memory"),
+              RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate")],
+)  # fmt: skip
+def test_where_there_is_no_room_to_look_one_is_trained_at_a_time(
+    error: RuntimeError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(memory, "losses_of", full)
+    assert fitting_slots(job(tiny_sd1()), tiny_sd1()) == 1
+
+
+def test_another_failure_of_the_look_is_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(memory, "losses_of", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        fitting_slots(job(tiny_sd1()), tiny_sd1())
 
 
 def test_this_machine_has_some() -> None:

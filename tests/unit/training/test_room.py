@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.tiny import job, tiny_sd1
+from tests.tiny import job, last_vectors, tiny_sd1
 from ti_core.backbone.base import Backbone
 from ti_core.backbone.sd1 import ENCODER
 from ti_core.training import trainer
@@ -31,13 +31,14 @@ def finished(events: Iterable[Event]) -> list[str]:
     return [event.key for event in events if isinstance(event, Finished)]
 
 
-def holding(monkeypatch: pytest.MonkeyPatch, samples: int) -> list[int]:
-    """A device that holds passes of so many samples; returns the sizes of those that it did."""
+def holding(monkeypatch: pytest.MonkeyPatch, samples: float) -> list[int]:
+    """A device that holds passes of so many samples, three times as many where the forward pass is kept in part, and
+    never the concept called huge; returns the sizes of those that it did."""
     sizes = list[int]()
 
     def limited(pack: Sequence[Slot], model: Backbone, filler: int) -> None:
-        size = sum(slot.job.config.batch_size for slot in pack) + filler
-        if size > samples:
+        size = sum(slot.samples for slot in pack) + filler
+        if size > samples * (3 if model.recomputes else 1) or any(slot.job.name == "huge" for slot in pack):
             raise SMALL
         sizes.append(size)
         run_pass(pack, model, filler)
@@ -61,20 +62,69 @@ def test_a_concept_that_the_memory_does_not_hold_fails_alone_and_the_others_have
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = tiny_sd1()
-    jobs = [job(model, "large", batch_size=9), *(job(model, name, seed=seed) for seed, name in enumerate("abcd"))]
+    jobs = [job(model, "huge", batch_size=3), *(job(model, name, seed=seed) for seed, name in enumerate("abcd"))]
     sizes = holding(monkeypatch, samples=8)
     events = list(train(jobs, model, slots=4))
     (failed,) = [event for event in events if isinstance(event, Failed)]
-    assert (failed.key, failed.step) == ("large", 0)
-    assert "does not hold large alone: lower the pictures per step" in failed.reason
+    assert (failed.key, failed.step) == ("huge", 0)
+    assert "does not hold huge alone, one sample at a time: lower the resolution" in failed.reason
     assert finished(events) == ["a", "b", "c", "d"]
-    assert set(sizes) == {8}, "four at a time again, once the large one has left"
+    assert set(sizes) == {8}, "four at a time again, once the huge one has left"
+    assert not model.recomputes
 
 
 def test_each_that_does_not_fit_fails_and_the_pack_comes_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    holding(monkeypatch, samples=1)
+    holding(monkeypatch, samples=0)
     events = list(train([job(tiny_sd1(), name) for name in "abc"], tiny_sd1(), slots=2))
     assert [event.key for event in events if isinstance(event, Failed)] == ["a", "b", "c"] and len(events) == 3
+
+
+@pytest.mark.parametrize(("samples", "passes"), [(4, {4}), (2, {2}), (1, {1}), (0.4, {1})])
+def test_a_concept_too_large_for_one_pass_is_trained_in_more_of_fewer_samples(
+    samples: float, passes: set[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Steps, samples and checkpoints stay the same; below one sample, the forward pass is kept in part, only then."""
+    model = tiny_sd1()
+    wanted = job(model, batch_size=4, steps=3, checkpoint_every=3, vectors=2)
+    whole = last_vectors(train([wanted], model))
+    sizes = holding(monkeypatch, samples)
+    events = list(train([wanted], model))
+    assert set(sizes) == passes and len(sizes) == 3 * 4 / max(passes)
+    start = model.initial_vectors("toy", 2)[ENCODER]
+    assert (last_vectors(events) - whole).norm() < 1e-2 * (whole - start).norm()
+    assert ("forward pass is kept in part" in caplog.text) == (samples < 1)
+    assert not model.recomputes, "the next that uses the model has it as it was"
+
+
+def test_memory_that_ends_in_the_middle_of_a_run_loses_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_sd1()
+    wanted = job(model, batch_size=3, steps=4, checkpoint_every=1)
+    whole = checkpoints(train([wanted], model))
+    passes = iter(range(100))
+
+    def full_from_the_third(pack: Sequence[Slot], model: Backbone, filler: int) -> None:
+        if next(passes) >= 2 and pack[0].samples > 1:
+            raise SMALL
+        run_pass(pack, model, filler)
+
+    monkeypatch.setattr(trainer, "run_pass", full_from_the_third)
+    made = checkpoints(train([wanted], model))
+    assert made.keys() == whole.keys()
+    assert all(torch.equal(made["cat-toy", step], whole["cat-toy", step]) for step in (1, 2)), "done before"
+
+
+def test_computing_the_forward_pass_again_changes_no_bit() -> None:
+    model = tiny_sd1()
+    made = []
+    for recompute in (False, True):
+        slot = Slot(job(model), model)
+        model.recompute(recompute)
+        try:
+            run_pass([slot], model, 0)
+        finally:
+            model.recompute(False)
+        made.append(slot.rows[ENCODER].detach())
+    assert torch.equal(*made)
 
 
 @pytest.mark.parametrize("step", [1, 3])
@@ -145,10 +195,10 @@ def test_who_finds_no_place_in_the_kept_shape_waits_for_one() -> None:
 def test_without_room_to_enter_a_concept_waits_and_alone_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     model, stock, there = tiny_sd1(), Slot.__init__, list[str]()
 
-    def enter(slot: Slot, wanted, model) -> None:  # type: ignore[no-untyped-def]
+    def enter(slot: Slot, wanted, model, at_once) -> None:  # type: ignore[no-untyped-def]
         if wanted.name == "never" or (wanted.name == "later" and "a" in there):
             raise SMALL
-        stock(slot, wanted, model)
+        stock(slot, wanted, model, at_once)
         there.append(wanted.name)
 
     monkeypatch.setattr(Slot, "__init__", enter)
