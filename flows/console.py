@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ti_core.choosing.comparing import differences
-from ti_core.progress import Event, Judged, Lines, Stage, Trained, listening
+from ti_core.forecast import Forecast
+from ti_core.progress import Event, Judged, Lines, Stage, Trained, duration, listening
 from ti_core.records import BatchRow, Champion, Manifest, Outcome, Row, blob_key
 from ti_core.reporting.figures import averages, caveats, figures
 from ti_core.reporting.words import TOY, command_of, in_words, real_lines
@@ -89,6 +90,51 @@ class _Bars:
         if bar not in self._long:
             self._long[bar] = self._bars.add_task("", note="")
         self._bars.update(self._long[bar], description=text, completed=event.done, total=event.total, note=note)
+
+
+def show_forecast(ahead: Forecast) -> None:
+    """Tell what a command would take."""
+    many = f"{len(ahead.concepts)} concepts" if len(ahead.concepts) > 1 else "".join(ahead.concepts)
+    out.print(f"Plan of {many or 'nothing'}{f' on {ahead.base}' if ahead.base else ''} (nothing is written)")
+    effort, memory, rates = ahead.effort, ahead.memory, ahead.rates
+    lines = dict[str, str]()
+    if effort:
+        lines["training"] = (
+            f"{effort.steps:,} steps, {effort.samples:,} samples: as many passes of the U-Net forward and back; "
+            f"{effort.checkpoints} checkpoints"
+        )
+        lines["judging"] = (
+            f"{effort.pictures:,} pictures, {effort.judging_passes:,} passes of the U-Net: "
+            f"{effort.judging_passes / effort.training_passes:.1f} times the training"
+        )
+    if rates and ahead.training_seconds is not None and ahead.judging_seconds is not None:
+        whole = duration(ahead.training_seconds + ahead.judging_seconds)
+        lines["time"] = (
+            f"{whole}: training {duration(ahead.training_seconds)}, judging {duration(ahead.judging_seconds)}, at "
+            f"{rates.samples_per_second:.3g} samples and {rates.pictures_per_second:.3g} pictures a second, measured "
+            f"now on {rates.device} in {rates.dtype}{', one concept at a time' if len(ahead.concepts) > 1 else ''}"
+        )
+    if memory:
+        fits = f"{memory.samples:,} samples fit in a pass" if memory.samples else "not one sample fits as it is"
+        lines["memory"] = (
+            f"weights {_size(memory.weights)}, a sample's training pass {_size(memory.sample)}, a picture's U-Net call "
+            f"{_size(memory.picture)} (counted); {_size(memory.free)} are free: {fits}"
+        )
+    if ahead.disk:
+        lines["disk"] = f"at most {_size(ahead.disk)}; {_size(ahead.disk_free)} are free"
+    lines["download"] = f"{_size(ahead.download)}, the base model" if ahead.download else "no base model"
+    for name, text in lines.items():
+        out.print(f"  {name:<10}{text}", soft_wrap=True, highlight=False)
+    if ahead.download:
+        out.print("  Memory and time can be told once it is here.")
+    for name in ahead.known:
+        out.print(f"  {name} has its outcome already and is not done again.")
+    for name, reason in ahead.failed:
+        out.print(f"  {name} cannot be done: {reason}", soft_wrap=True)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"
 
 
 def show_outcome(outcome: Outcome, manifest: Manifest, page: str, earlier: str = "") -> None:

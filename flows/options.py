@@ -93,6 +93,10 @@ Clip = _both(
 Home = Annotated[
     Path | None, typer.Option("--home", help="Data folder (default: ./pseudoword-data).", rich_help_panel=WHERE)
 ]
+PlanOnly = Annotated[
+    bool,
+    typer.Option("--plan", help="Tell what it will take, and do nothing: nothing is written.", rich_help_panel=OUTPUT),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON value on stdout, errors too.", rich_help_panel=OUTPUT)
 ]

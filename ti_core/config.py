@@ -249,7 +249,10 @@ class EvaluationConfig(_Config):
     )
 
     halving: bool = _field(
-        False, "Successive halving", "Judge all steps on few seeds and only the better ones on all: fewer pictures.", 3
+        False,
+        "Successive halving",
+        "Judge all steps on few seeds and only the better ones on all: fewer pictures. SDXL's default.",
+        3,
     )
     sampler: Literal["", "ddim", "dpmsolver++"] = _field(
         "",
@@ -339,21 +342,32 @@ DEFAULTS: dict[BackboneKind, dict[str, dict[str, Any]]] = {
     },
     # Not measured here. Training: the diffusers textual-inversion example (3000 steps, batch 1 × accumulation 4,
     # 5e-4 scaled by 4 = 2e-3). Judging: guidance of the paper (arXiv 2208.01618, section 4.3), and the fast sampler
-    # with the steps that diffusers' documentation gives for it (20 to 30).
+    # with the steps that diffusers' documentation gives for it (20 to 30). A checkpoint costs 2,400 U-Net passes to
+    # judge, a fifth of the training's 12,000 forward: with six of them judging costs about what training does
+    # (docs/decisions/0018). diffusers saves every 500 steps, too.
     "sd1": {
-        "training": {"steps": 3000, "batch_size": 4, "learning_rate": 2e-3, "checkpoint_every": 250},
+        "training": {"steps": 3000, "batch_size": 4, "learning_rate": 2e-3, "checkpoint_every": 500},
         "evaluation": {"seeds": 4, "sampler": "dpmsolver++", "sampler_steps": 25, "guidance": 5.0},
     },
     # Not measured here. The same script serves Stable Diffusion 2.x, with the same example; judging as for sd1.
     "sd2": {
-        "training": {"steps": 3000, "batch_size": 4, "learning_rate": 2e-3, "checkpoint_every": 250},
+        "training": {"steps": 3000, "batch_size": 4, "learning_rate": 2e-3, "checkpoint_every": 500},
         "evaluation": {"seeds": 4, "sampler": "dpmsolver++", "sampler_steps": 25, "guidance": 5.0},
     },
     # Not measured here. Training: the diffusers SDXL textual-inversion example (README_sdxl: 500 steps, batch 1 ×
-    # accumulation 4, 5e-4 scaled by 4 = 2e-3). Judging as for sd1.
+    # accumulation 4, 5e-4 scaled by 4 = 2e-3). Its batch of 1 is for memory; here the same 4 samples of a step go
+    # through in as many passes as the card needs (docs/decisions/0017). Judging as for sd1, but training is so
+    # short (2,000 forward passes) that a checkpoint in full would cost more than all of it: five checkpoints, and
+    # halving (docs/decisions/0018).
     "sdxl": {
-        "training": {"steps": 500, "batch_size": 4, "learning_rate": 2e-3, "checkpoint_every": 50},
-        "evaluation": {"seeds": 4, "sampler": "dpmsolver++", "sampler_steps": 25, "guidance": 5.0},
+        "training": {"steps": 500, "batch_size": 4, "learning_rate": 2e-3, "checkpoint_every": 100},
+        "evaluation": {
+            "seeds": 4,
+            "sampler": "dpmsolver++",
+            "sampler_steps": 25,
+            "guidance": 5.0,
+            "halving": True,
+        },
     },
 }
 

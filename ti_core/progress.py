@@ -124,10 +124,11 @@ class Lines:
         if event.done in {done_then, event.total}:
             return share
         left = (now - then) / (event.done - done_then) * (event.total - event.done)
-        return f"{share}, {_duration(left)} left"
+        return f"{share}, {duration(left)} left"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in words, roughly."""
     if seconds < 90:
         return f"about {max(1, round(seconds))} s"
     minutes = round(seconds / 60)

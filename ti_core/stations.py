@@ -24,6 +24,7 @@ from ti_core.known import pages_as_asked
 from ti_core.nouns import NEUTRAL
 from ti_core.planning.batch import BatchItem
 from ti_core.planning.plan import make_plan, wanted_of
+from ti_core.planning.protocols import NEUTRAL_SEEDS
 from ti_core.publishing.catalogue import champion_of, duel_of, known, manifest_of
 from ti_core.publishing.pointer import forgotten
 from ti_core.records import Champion, Duel, JudgeRequest, Manifest, Plan, Scores, Split
@@ -39,9 +40,6 @@ log = logging.getLogger(__name__)
 
 WRITERS = 4
 """Concepts that are published at the same time: it is waiting for servers."""
-
-NEUTRAL_SEEDS = 5
-"""Seeds per prompt of the neutral baseline, at most: it is only shown, so a protocol of 64 seeds need not pay 64."""
 
 _planned: ContextVar[Sequence[Work]] = ContextVar("planned", default=())
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.ending import code_of
-from flows.cli.starting import interruptible, settings_of, start_services
-from flows.options import BaseModel, ClassWord, Home, Json, Renew, options_of
+from flows.cli.ending import Code, code_of
+from flows.cli.starting import interruptible, quiet_libraries, settings_of, start_services
+from flows.options import BaseModel, ClassWord, Home, Json, PlanOnly, Renew, options_of
 from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def train(
     base_model: BaseModel = "",
     home: Home = None,
     renew: Renew = False,
+    plan_only: PlanOnly = False,
     as_json: Json = False,
 ) -> int:
     """Train, judge and publish one new word. Work that has an outcome is told, not done again."""
@@ -43,6 +44,8 @@ def train(
 
     settings = settings_of(home)
     asked = Asked(training, evaluation, rule, base_model, renew)
+    if plan_only:
+        return _look_ahead([BatchItem(concept.name, concept)], asked, settings, as_json)
     (work,) = works = _planned([BatchItem(concept.name, concept)], asked, settings)
     if work.open:
         with interruptible():
@@ -74,6 +77,7 @@ def batch(
     base_model: BaseModel = "",
     home: Home = None,
     renew: Renew = False,
+    plan_only: PlanOnly = False,
     as_json: Json = False,
 ) -> int:
     """Train many concepts together; what fails stops nobody, what is done is skipped."""
@@ -86,6 +90,8 @@ def batch(
     settings = settings_of(home)
     items = read_batch(source, class_word, settings)  # a wrong source is told before any server starts
     asked = Asked(training, with_data(evaluation, source, settings), rule, base_model, renew)
+    if plan_only:
+        return _look_ahead(items, asked, settings, as_json)
     works = _planned(items, asked, settings)
     from flows import console
 
@@ -112,6 +118,29 @@ def batch(
     else:
         console.show_batch(rows, settings.home.absolute() / "pages" / "batch.html")
     return code_of(row.outcome or row.status for row in rows)
+
+
+def _look_ahead(items: "Sequence[BatchItem]", asked: "Asked", settings: "Settings", as_json: bool) -> int:
+    """Tell what the items will take. Fails as the run would where none of them can be planned."""
+    from flows import console
+    from ti_core.forecast import forecast, forecast_from_afar, still_to_come
+    from ti_core.stations import plan
+    from ti_core.store import open_store
+
+    quiet_libraries()
+    to_come = still_to_come(asked.base_model or settings.base_model)
+    if to_come:
+        found = forecast_from_afar(items, asked, *to_come, settings)
+    else:
+        works = plan(items, asked, settings, open_store(settings))
+        if all(work.error for work in works):
+            raise works[0].error or AssertionError("It has failed.")
+        found = forecast(works, settings)
+    if as_json:
+        typer.echo(json.dumps(found.as_json()))
+    else:
+        console.show_forecast(found)
+    return Code.DONE
 
 
 def _planned(items: "Sequence[BatchItem]", asked: "Asked", settings: "Settings") -> "list[Work]":

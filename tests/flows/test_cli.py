@@ -339,6 +339,16 @@ def test_help_shows_every_word_of_every_option(command: str, monkeypatch: pytest
     assert [word for word in words if word not in shown] == []
 
 
+def test_a_plan_tells_what_it_takes_and_writes_nothing(shell: Shell) -> None:
+    short = ["--steps", "4", "--batch-size", "2", "--checkpoint-every", "2", "--seeds", "2", "--sampler-steps", "2"]
+    told = shell.run("train", *GOOD, *short, "--plan")
+    assert told.returncode == 0 and not told.stderr
+    assert "4 steps, 8 samples" in told.stdout and "2 checkpoints" in told.stdout
+    assert "measured now on cpu in float32" in told.stdout and "samples fit in a pass" in told.stdout
+    assert list(shell.folder.iterdir()) == [], "nothing was written, no data folder made"
+    assert "Unknown class word" in shell.refuses("train", *GOOD[:-1], "xyzzy", "--plan")
+
+
 # --- judging again ----------------------------------------------------------------------------------------------------
 
 

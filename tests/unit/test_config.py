@@ -92,9 +92,8 @@ def test_zeros_become_the_defaults_of_the_kind(kind: str) -> None:
            "stop_early": False, "crop": "auto"}  # fmt: skip
     assert training.model_dump() == DEFAULTS[kind]["training"] | {"resolution": 512, "mirror": True, "seed": 0} | off
     evaluation = EvaluationConfig().resolved(kind)
-    assert evaluation.model_dump() == DEFAULTS[kind]["evaluation"] | {
-        "halving": False, "protocol": "standard", "data": "", "prompts": OwnPrompts().model_dump()
-    }  # fmt: skip
+    others = {"halving": False, "protocol": "standard", "data": "", "prompts": OwnPrompts().model_dump()}
+    assert evaluation.model_dump() == others | DEFAULTS[kind]["evaluation"]
     assert evaluation.seeds > 0 and evaluation.sampler_steps > 0 and evaluation.guidance > 0 and evaluation.sampler
     assert all(value > 0 for name, value in training if name in DEFAULTS[kind]["training"])
 
@@ -105,10 +104,15 @@ def test_what_was_said_is_kept(kind: str) -> None:
         steps=7, batch_size=3, learning_rate=1e-4, checkpoint_every=5, resolution=64, mirror=False, seed=9
     )
     assert said.resolved(kind, 512) == said
-    judging = EvaluationConfig(seeds=1, sampler="ddim", sampler_steps=2, guidance=3.5, protocol="quick")
+    judging = EvaluationConfig(seeds=1, sampler="ddim", sampler_steps=2, guidance=3.5, halving=False, protocol="quick")
     assert judging.resolved(kind) == judging
     assert EvaluationConfig(protocol="textual-inversion-paper", guidance=3.5).resolved(kind) == EvaluationConfig(
-        protocol="textual-inversion-paper", guidance=3.5, seeds=64, sampler="ddim", sampler_steps=50
+        protocol="textual-inversion-paper",
+        guidance=3.5,
+        seeds=64,
+        sampler="ddim",
+        sampler_steps=50,
+        halving=kind == "sdxl",
     )
 
 

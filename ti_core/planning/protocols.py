@@ -20,6 +20,8 @@ CLIP = "ViT-B-32/openai"
 """The judge of both published protocols (arXiv 2208.01618, section 5; 2208.12242, section 4.2)."""
 REPORT_SEEDS = 4
 """Seeds per prompt that every reporting set has at least."""
+NEUTRAL_SEEDS = 5
+"""Seeds per prompt of the neutral baseline, at most: it is only shown, so a protocol of 64 seeds need not pay 64."""
 REPORT_PROMPTS = 4
 """Plain prompts that every reporting set has at least. With fewer of either a verdict would pass words that learned
 nothing too often (docs/decisions/0012)."""

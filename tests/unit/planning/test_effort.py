@@ -1,0 +1,43 @@
+"""What a run will do is counted as the line does it."""
+
+from pathlib import Path
+
+from ti_core.config import ConceptSpec, EvaluationConfig, TrainingConfig
+from ti_core.planning.effort import Effort
+from ti_core.planning.protocols import sets_of
+from ti_core.records import PromptSet
+from ti_core.settings import Settings
+
+SELECT = PromptSet(plain=("a {}", "the {}"), edit=("a red {}",), seeds=(0, 1, 2, 3))
+REPORT = PromptSet(plain=("my {}", "one {}", "this {}", "that {}"), edit=("a blue {}",), seeds=(10, 11, 12, 13))
+
+
+def effort(kind: str, *, halving: bool | None = None, **training: int) -> Effort:
+    said = {} if halving is None else {"halving": halving}
+    evaluation = EvaluationConfig(**said).resolved(kind)  # type: ignore[arg-type]
+    return Effort.of(TrainingConfig(**training).resolved(kind, 64), evaluation, SELECT, REPORT)  # type: ignore[arg-type]
+
+
+def test_counted_by_hand() -> None:
+    made = effort("sd1", steps=10, batch_size=2, accumulation=3, checkpoint_every=4)
+    assert (made.steps, made.samples, made.checkpoints) == (10, 60, 3)
+    choosing, reporting, neutral = (1 + 3) * 3 * 4, 2 * 5 * 4, 4 * 4
+    assert made.pictures == choosing + reporting + neutral
+    assert made.judging_passes == 2 * 25 * made.pictures and made.training_passes == 2 * 60
+
+
+def test_halving_judges_fewer_seeds_of_fewer_steps() -> None:
+    """Rungs of 1, 1 and 2 seeds; 8, 4 and 2 steps."""
+    made, full = (effort("sd1", steps=8, checkpoint_every=1, halving=one) for one in (True, False))
+    assert full.pictures - made.pictures == 3 * (8 * 4 - (8 * 1 + 4 * 1 + 2 * 2))
+
+
+def test_the_defaults_keep_judging_in_proportion(tmp_path: Path) -> None:
+    """By the prompts that are judged by default; before decision 0018 it was 7.8 and 1.5."""
+    shares, concept = {}, ConceptSpec(name="cat-toy", pictures="pictures", class_word="toy")
+    for kind in ("sd1", "sd2", "sdxl"):
+        training, evaluation = TrainingConfig().resolved(kind, 512), EvaluationConfig().resolved(kind)
+        made = Effort.of(training, evaluation, *sets_of(evaluation, kind, concept, Settings(home=tmp_path)))
+        shares[kind] = made.judging_passes / made.training_passes
+    assert shares["sd1"] == shares["sd2"] < 1.0
+    assert shares["sdxl"] < 4.0

@@ -1,0 +1,56 @@
+"""What a run will do, counted before anything is done: steps, samples, pictures, passes of the U-Net. No torch."""
+
+from dataclasses import dataclass
+from math import ceil
+
+from ti_core.choosing.halving import Rung, ladder
+from ti_core.config import EvaluationConfig, TrainingConfig
+from ti_core.planning.protocols import NEUTRAL_SEEDS
+from ti_core.records import PromptSet
+
+TILE_BYTES = 3 * 160**2
+"""Of a picture on a contact sheet, at most."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What is counted of one run that starts from nothing. A duel with a champion, which a run that is accepted may
+    have to win, comes on top: as many pictures as the reporting set has, twice."""
+
+    steps: int
+    samples: int
+    """Of all steps: each is one pass of the U-Net forward and one back."""
+    checkpoints: int
+    pictures: int
+    """That are made and judged."""
+    judging_passes: int
+    """Of the U-Net, for all pictures: two for each step of the sampler, with the prompt and without it."""
+
+    @property
+    def training_passes(self) -> int:
+        """Of the U-Net, forward and back; a pass back costs about one forward (866 of 803 GFLOP for SD 1.5)."""
+        return 2 * self.samples
+
+    @classmethod
+    def of(
+        cls, training: TrainingConfig, evaluation: EvaluationConfig, select: PromptSet, report: PromptSet
+    ) -> "Effort":
+        """Count; both configurations are resolved."""
+        checkpoints = ceil(training.steps / training.checkpoint_every)
+        in_full = Rung(select.seeds, 0)
+        rungs = ladder(select.seeds, checkpoints) if evaluation.halving else (in_full,)
+        alive, of_steps = checkpoints, 0
+        for rung in rungs:
+            of_steps += alive * len(rung.seeds)
+            alive = rung.keep
+        class_word = len(select.seeds)
+        pictures = (class_word + of_steps) * (len(select.plain) + len(select.edit))
+        pictures += 2 * len(report.seeds) * (len(report.plain) + len(report.edit))
+        pictures += len(report.plain) * min(NEUTRAL_SEEDS, len(report.seeds))
+        return cls(
+            steps=training.steps,
+            samples=training.steps * training.batch_size * training.accumulation,
+            checkpoints=checkpoints,
+            pictures=pictures,
+            judging_passes=2 * pictures * evaluation.sampler_steps,
+        )
