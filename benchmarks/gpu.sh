@@ -3,6 +3,8 @@
 #
 #     EXAMPLES=PATH/examples/textual_inversion OUT=folder benchmarks/gpu.sh training
 #     OUT=folder benchmarks/gpu.sh judging
+#     OUT=folder benchmarks/gpu.sh test            # the suite of tests/gpu, a step after the other
+#     OUT=folder benchmarks/gpu.sh test types      # one of its steps: types, packs, memory, kill, pictures, sd15, sdxl
 #
 # EXAMPLES holds diffusers' textual_inversion.py and textual_inversion_sdxl.py. PYTHON names an interpreter with torch
 # (python3); where packages are missing, WHEELS names a folder of wheels for them. Writes tables, plots, raw figures
@@ -10,7 +12,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
-what=${1:?name what to measure: training or judging}
+what=${1:?name what to do: training, judging or test}
 : "${OUT:?name the folder for the results}"
 export PYTHONPATH=$PWD:$PWD/miniature/package HF_HUB_OFFLINE=1
 if [ -n "${WHEELS:-}" ]; then
@@ -18,6 +20,21 @@ if [ -n "${WHEELS:-}" ]; then
 fi
 "$PYTHON" -c 'import boto3, diffusers, open_clip, pydantic_settings, transformers' || exit 1
 
+if [ "$what" = test ]; then
+    # Each step is a process of its own with a limit of its own, so that a card lent for ten minutes at a time serves.
+    declare -A chosen=(
+        [types]="bf16" [packs]="a_pack" [memory]="memory" [kill]="killed" [pictures]="pictures"
+        [sd15]="whole_run and sd15" [sdxl]="whole_run and sdxl"
+    )
+    failed=0
+    for step in ${2:-types packs memory kill pictures sd15 sdxl}; do
+        echo "== $step: ${chosen[$step]:?no such step}"
+        timeout "${STEP_SECONDS:-540}" "$PYTHON" -m pytest tests/gpu -m gpu -k "${chosen[$step]}" -q --durations=0 \
+            --basetemp "$OUT/tmp-$step" 2>&1 | tee "$OUT/test-$step.log" || failed=1
+        rm -rf "$OUT/tmp-$step"
+    done
+    exit $failed
+fi
 if [ "$what" = judging ]; then
     timeout "${JUDGING_SECONDS:-570}" "$PYTHON" benchmarks/judging.py --full-size "${SIZE:-sd15}" --only fox \
         --checkpoints 2 --seeds "${SEEDS:-2}" --repeats 1 2>&1 | tee "$OUT/judging.log"
