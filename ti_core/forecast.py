@@ -5,16 +5,20 @@ Where the base model is not on this machine yet, only what its kind says and the
 """
 
 import logging
+import re
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ti_core.backbone.folder import PARTS, PIPELINES
+from ti_core.backbone.folder import PARTS
+from ti_core.backbone.hub import hub_name
+from ti_core.backbone.supported import kinds_of
+from ti_core.backbone.weights import choose
 from ti_core.config import BackboneKind
-from ti_core.errors import InputError, PseudowordError, ServiceError
+from ti_core.errors import InputError, PseudowordError
 from ti_core.planning.batch import BatchItem
 from ti_core.planning.effort import TILE_BYTES, Effort
 from ti_core.planning.prompts import templates
@@ -96,34 +100,29 @@ def still_to_come(name: str) -> tuple[BackboneKind, int] | None:
     """Kind and bytes of a base model that a run would first bring from the hub; None for one that is here, or is no hub
     name. Only asks: nothing is brought.
 
-    Raises ServiceError where the hub does not say.
+    Raises InputError for a model that is not supported, and UnreachableError where the hub does not say.
     """
-    repository, _, revision = name.partition("@")
-    if Path(name).expanduser().exists() or repository.count("/") != 1 or name.startswith((".", "/", "~")):
+    repository = None if Path(name).expanduser().exists() else hub_name(name)
+    if repository is None or repository.cached(["model_index.json"]):
         return None
-    from huggingface_hub import HfApi, snapshot_download
-
-    index, of = "model_index.json", revision or None
-    try:
-        cached = snapshot_download(repository, revision=of, allow_patterns=[index], local_files_only=True)
-        if (Path(cached) / index).exists():
-            return None
-    except (OSError, ValueError):
-        pass
-    try:
-        told = HfApi().model_info(repository, revision=of, files_metadata=True)
-    except (OSError, ValueError) as error:
-        raise ServiceError(
-            f"The base model {name} is not here, and the hub does not say how large it is ({type(error).__name__}): "
-            "name a folder, or try again with a network."
-        ) from None
-    named = ((told.config or {}).get("diffusers") or {}).get("_class_name")
-    kinds = PIPELINES.get(str(named))
-    if kinds is None:
-        raise InputError(f"{name} holds a {named}, which is not supported: name a Stable Diffusion 1.x, 2.x or XL.")
-    wanted = {f"{part}/{weights}" for part, weights in PARTS[kinds[0]].items()}
-    files = {one.rfilename: one.size or 0 for one in told.siblings or ()}
+    pipeline, files = repository.described()
+    kinds = kinds_of(pipeline)
+    if isinstance(kinds, str):
+        what = f"{pipeline}: {kinds}" if kinds else pipeline or "model that names no pipeline"
+        raise InputError(f"{name} holds a {what}. That is not supported here; Stable Diffusion 1.x, 2.x and XL are.")
+    wanted = {file for part in PARTS[kinds[0]] for file in _weights_of(part, files)}
     return kinds[0], sum(size for file, size in files.items() if file in wanted or file.endswith((".json", ".txt")))
+
+
+def _weights_of(part: str, files: Collection[str]) -> list[str]:
+    """The files of a repository that a part's weights would be read from."""
+    found = choose(part, lambda name: f"{part}/{name}" in files)
+    if found is None:
+        return []
+    if not found.sharded:
+        return [f"{part}/{found.first}"]
+    shards = re.compile(rf"{part}/.*-\d+-of-\d+.*\.safetensors")
+    return [file for file in files if shards.fullmatch(file) and ("fp16" in file) == bool(found.variant)]
 
 
 def forecast_from_afar(

@@ -10,8 +10,9 @@ import pytest
 
 from tests.tiny import save_sd1
 from ti_core.backbone.folder import MINIATURE
+from ti_core.backbone.hub import UnreachableError
 from ti_core.config import ConceptSpec, EvaluationConfig, TrainingConfig
-from ti_core.errors import InputError, ServiceError
+from ti_core.errors import InputError
 from ti_core.forecast import forecast, forecast_from_afar, still_to_come
 from ti_core.planning.batch import BatchItem
 from ti_core.settings import Settings
@@ -57,7 +58,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         sizes = {
             "model_index.json": 600, "unet/diffusion_pytorch_model.safetensors": 5 * GB, "vae/config.json": 400,
             "vae/diffusion_pytorch_model.safetensors": GB, "text_encoder/model.safetensors": GB,
-            "text_encoder_2/model.safetensors": 2 * GB, "sd_xl_base_1.0.safetensors": 7 * GB, "picture.png": 10**6,
+            "text_encoder_2/model.safetensors.index.json": 0, "text_encoder_2/model-00001-of-00002.safetensors": GB,
+            "text_encoder_2/model-00002-of-00002.safetensors": GB, "text_encoder_2/model.fp16.safetensors": GB,
+            "sd_xl_base_1.0.safetensors": 7 * GB, "picture.png": 10**6,
         }  # fmt: skip
 
         def model_info(_: object, repository: str, revision: str | None, files_metadata: bool) -> Any:
@@ -100,8 +103,11 @@ def test_what_is_here_is_not_asked_for(hub: Callable[..., None], tmp_path: Path)
 
 def test_a_hub_that_does_not_say_and_a_model_of_another_kind_are_told(hub: Callable[..., None]) -> None:
     hub(error=OSError("no route"))
-    with pytest.raises(ServiceError, match="owner/model is not here, and the hub does not say"):
+    with pytest.raises(UnreachableError, match="owner/model is neither a folder here nor to be had from the hub"):
         still_to_come("owner/model")
     hub("FluxPipeline")
-    with pytest.raises(InputError, match="FluxPipeline, which is not supported"):
+    with pytest.raises(InputError, match="FluxPipeline: a FLUX model"):
+        still_to_come("owner/model")
+    hub("")
+    with pytest.raises(InputError, match="a model that names no pipeline"):
         still_to_come("owner/model")

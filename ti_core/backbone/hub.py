@@ -57,6 +57,20 @@ class HubName:
         except (OSError, ValueError) as error:
             raise self._unreachable(error) from None
 
+    def described(self) -> tuple[str, dict[str, int]]:
+        """diffusers' class of the repository ("" if it has none), and its files with their bytes. Brings nothing.
+
+        Raises UnreachableError when the hub cannot be reached.
+        """
+        from huggingface_hub import HfApi
+
+        try:
+            told = HfApi().model_info(self.repository, revision=self.revision or None, files_metadata=True)
+        except (OSError, ValueError) as error:
+            raise self._unreachable(error) from None
+        pipeline = ((told.config or {}).get("diffusers") or {}).get("_class_name") or ""
+        return pipeline, {one.rfilename: one.size or 0 for one in told.siblings or ()}
+
     def _unreachable(self, error: Exception) -> UnreachableError:
         whole = f"{self.repository}@{self.revision}" if self.revision else self.repository
         return UnreachableError(

@@ -210,8 +210,11 @@ _squares = _Squares()
 
 
 def _note(source: str, entries: Sequence[Entry], wanted: Wanted, settings: Settings) -> Path | None:
-    """Where it is written down what a listing's pictures came to; None where a listing does not show every change."""
+    """Where it is written down what a listing's pictures came to; None where a listing does not show every change, and
+    where there is no data folder yet: looking ahead makes none."""
     if not all(entry.stamp for entry in entries) or "://" in source.removeprefix("s3://"):
+        return None
+    if not settings.home.is_dir():
         return None
     listing = {
         "source": source.encode("utf-8", "surrogateescape").hex(),
