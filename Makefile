@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CONCEPT ?= siren
+CONCEPT ?= goldie
 CLASS_WORD ?= robot
 
 export HF_HUB_OFFLINE ?= 1
