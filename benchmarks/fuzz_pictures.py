@@ -51,7 +51,7 @@ def seeds_of(folders: list[Path], most_bytes: int = 300_000) -> list[tuple[str, 
                 archive.writestr(name, data)
         for mode, suffix in (("w", "tar"), ("w:gz", "tar.gz")):
             tarred = io.BytesIO()
-            with tarfile.open(fileobj=tarred, mode=mode) as tar:  # type: ignore[call-overload]
+            with tarfile.open(fileobj=tarred, mode=mode) as tar:
                 for name, data in few:
                     info = tarfile.TarInfo(name)
                     info.size = len(data)

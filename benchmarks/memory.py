@@ -16,17 +16,15 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.folders import random_model
+from ti_core.backbone import footprint
+from ti_core.backbone.base import Backbone
+from ti_core.backbone.folder import find_base
+from ti_core.backbone.resident import load
+from ti_core.backbone.room import SHORT
+from ti_core.records import BaseModelInfo
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.folders import random_model  # noqa: E402  # found by the line above
-from ti_core.backbone import footprint  # noqa: E402
-from ti_core.backbone.base import Backbone  # noqa: E402
-from ti_core.backbone.folder import find_base  # noqa: E402
-from ti_core.backbone.resident import load  # noqa: E402
-from ti_core.backbone.room import SHORT  # noqa: E402
-from ti_core.records import BaseModelInfo  # noqa: E402
-
 CARDS = (6, 8, 12, 16, 24, 48, 80)
 """GiB."""
 SAMPLES = 4

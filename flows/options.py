@@ -72,6 +72,9 @@ OfBase = _both(
     str, "--base-model", "Base model",
     "Of the word: its name, folder or file. Empty: PSEUDOWORD_BASE_MODEL, or the only one that there is.", WHERE,
 )  # fmt: skip
+OnlyBase = Annotated[
+    str, typer.Option("--base-model", help="Only the words of this one (default: of all).", rich_help_panel=WHERE)
+]
 Renew = _both(
     bool, "--renew", "Renew",
     "Do anew what an earlier version of Pseudoword did by its own rules; otherwise its outcome stays known.", OUTPUT,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ti_core.backbone.folder import PARTS
 from ti_core.backbone.hub import hub_name
 from ti_core.backbone.supported import kinds_of
-from ti_core.backbone.weights import choose
+from ti_core.backbone.weights import choose_listed
 from ti_core.config import BackboneKind
 from ti_core.errors import InputError, PseudowordError
 from ti_core.planning.batch import BatchItem
@@ -116,7 +116,7 @@ def still_to_come(name: str) -> tuple[BackboneKind, int] | None:
 
 def _weights_of(part: str, files: Collection[str]) -> list[str]:
     """The files of a repository that a part's weights would be read from."""
-    found = choose(part, lambda name: f"{part}/{name}" in files)
+    found = choose_listed(part, files)
     if found is None:
         return []
     if not found.sharded:

@@ -18,7 +18,7 @@ import typer
 
 from flows.cli.ending import Code
 from flows.cli.starting import quiet_libraries, settings_of
-from flows.options import OUTPUT, WHERE, Home, Json, OfBase, UsageError
+from flows.options import OUTPUT, Home, Json, OfBase, OnlyBase, UsageError
 from ti_core.errors import ServiceError
 
 if TYPE_CHECKING:
@@ -95,9 +95,7 @@ def forget(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.", rich_help_panel=OUTPUT)] = False,
     who: Who = "",
-    base_model: Annotated[
-        str, typer.Option("--base-model", help="Only on this one (default: on all).", rich_help_panel=WHERE)
-    ] = "",
+    base_model: OnlyBase = "",
     home: Home = None,
     as_json: Json = False,
 ) -> int:

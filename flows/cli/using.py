@@ -9,7 +9,7 @@ import typer
 
 from flows.cli.ending import Code
 from flows.cli.starting import quiet_libraries, settings_of
-from flows.options import OUTPUT, WHERE, BaseModel, Home, Json, OfBase, Only, UsageError, options_of
+from flows.options import OUTPUT, BaseModel, Home, Json, OfBase, Only, OnlyBase, UsageError, options_of
 from ti_core.config import EvaluationConfig
 from ti_core.errors import NotFoundError
 from ti_core.records import Layout
@@ -110,9 +110,7 @@ def fetch(
 def sync(
     out: Annotated[Path, typer.Argument(help="Folder; each base model has one of its own in it.")],
     layout: Layout_ = "diffusers",
-    base_model: Annotated[
-        str, typer.Option("--base-model", help="Only the words of this one (default: of all).", rich_help_panel=WHERE)
-    ] = "",
+    base_model: OnlyBase = "",
     home: Home = None,
     as_json: Json = False,
 ) -> int:
@@ -135,9 +133,7 @@ def sync(
 
 
 def list_(
-    base_model: Annotated[
-        str, typer.Option("--base-model", help="Only the words of this one (default: of all).", rich_help_panel=WHERE)
-    ] = "",
+    base_model: OnlyBase = "",
     min_score: Annotated[
         float,
         typer.Option("--min-score", min=0, max=1, help="Only words of at least this score.", rich_help_panel=OUTPUT),
@@ -168,9 +164,7 @@ def show(
     concept: Annotated[
         str, typer.Argument(help="Name of the concept, or a .safetensors file of one; none lists all.")
     ] = "",
-    base_model: Annotated[
-        str, typer.Option("--base-model", help="Only the words of this one (default: of all).", rich_help_panel=WHERE)
-    ] = "",
+    base_model: OnlyBase = "",
     home: Home = None,
     as_json: Json = False,
 ) -> int:

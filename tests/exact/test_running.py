@@ -341,7 +341,7 @@ def test_a_write_that_fails_once_is_made_again(
     """Three checkpoints, each with a state: six writes, any of which may fail."""
     run = line(tmp_path)
     prepared, kept = run.prepare(), run.store
-    run.store = Failing(kept, lambda number: number == write)  # type: ignore[assignment]
+    run.store = Failing(kept, lambda number: number == write)
     assert run.train(prepared) == whole[2]
     run.store = kept
     state, steps = state_of(run)
@@ -354,7 +354,7 @@ def test_a_store_that_stays_away_ends_the_concept_with_a_reason_and_no_false_sta
 ) -> None:
     run = line(tmp_path)
     prepared, kept = run.prepare(), run.store
-    run.store = Failing(kept, lambda number: number >= first)  # type: ignore[assignment]
+    run.store = Failing(kept, lambda number: number >= first)
     made = run.result(prepared)
     assert made.unkept and not made.paused and made.checkpoints == ()
     assert made.reason.startswith("What moss learned is not all in the store (The store is away): run it again")
@@ -375,6 +375,6 @@ def test_a_concept_that_the_store_does_not_take_stops_no_other(tmp_path: Path) -
                 raise ServiceError("The store is away.")
             super().put(key, data)
 
-    run.store = Partly(run.store, lambda number: False)  # type: ignore[assignment]
+    run.store = Partly(run.store, lambda number: False)
     lost, whole = trained(run, work, slots=2)
     assert lost.unkept and not whole.unkept and [one.step for one in whole.checkpoints] == [2, 4, 6]

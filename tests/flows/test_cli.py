@@ -330,7 +330,7 @@ def test_brackets_in_a_path_are_shown(tmp_path: Path) -> None:
     assert told["files"]["page"] in shell.run("show", "cat-toy").stdout
 
 
-@pytest.mark.parametrize("command", [*typer.main.get_command(app).commands])  # type: ignore[attr-defined]
+@pytest.mark.parametrize("command", [*typer.main.get_command(app).commands])
 def test_help_shows_every_word_of_every_option(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(typer.rich_utils, "MAX_WIDTH", 240)
     group: Any = typer.main.get_command(app)

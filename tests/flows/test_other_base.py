@@ -45,5 +45,5 @@ def test_the_whole_line_on_a_stable_diffusion_folder(
     (tmp_path / file.filename).write_bytes(get_blob(store, file.sha256))
     pipeline = stock_pipeline(folder)
     encoders = {"sd1": ["clip_l"], "sd2": ["clip_h"], "sdxl": ["clip_l", "clip_g"]}[kind]
-    exec(formats.diffusers_lines(encoders, str(tmp_path / file.filename), "<moss>"), {"pipeline": pipeline})  # noqa: S102
+    exec(formats.diffusers_lines(encoders, str(tmp_path / file.filename), "<moss>"), {"pipeline": pipeline})  # noqa: S102  # our own lines, as a person would run them
     assert "<moss>_1" in pipeline.tokenizer.get_vocab()

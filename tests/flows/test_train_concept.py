@@ -218,7 +218,7 @@ def test_a_stopped_training_goes_on_from_its_last_checkpoint(prefect_api: None, 
 
 @pytest.mark.parametrize("flow", [train_concept, train_batch, reevaluate])
 def test_every_parameter_of_the_form_has_a_title_a_description_and_its_own_place(flow: object) -> None:
-    schema = flow.parameters.model_dump()  # type: ignore[attr-defined]
+    schema = flow.parameters.model_dump()
     for properties in (schema["properties"], *(one["properties"] for one in schema["definitions"].values())):
         for name, shown in properties.items():
             # What a form says of a nested model, it takes from the model where the parameter says nothing else.

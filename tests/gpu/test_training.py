@@ -62,7 +62,7 @@ def less_memory(model: Backbone, samples: float, patch: pytest.MonkeyPatch) -> I
         return
     stock = pack.losses_of
 
-    def limited(slots, drawn, *rest):  # type: ignore[no-untyped-def]
+    def limited(slots, drawn, *rest):
         if sum(slot.samples for slot in slots) > samples * (2 if model.recomputes else 1):
             raise torch.OutOfMemoryError("forced")
         return stock(slots, drawn, *rest)

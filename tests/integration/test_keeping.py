@@ -108,7 +108,7 @@ def test_twelve_publishers_people_a_collector_and_readers_at_once(settings: Sett
 
 
 def _last_withdrawn(pointer: object) -> int:
-    changes = pointer.changes  # type: ignore[attr-defined]
+    changes = pointer.changes
     return int(next(one.version for one in reversed(changes) if one.action == "withdraw"))
 
 
@@ -121,7 +121,7 @@ def test_a_warm_get_costs_two_reads(settings: Settings, tmp_path: Path) -> None:
         times = []
         for number in range(30):
             began = time.perf_counter()
-            work(number)  # type: ignore[operator]
+            work(number)
             times.append(time.perf_counter() - began)
         return sorted(times)[15]
 

@@ -56,9 +56,9 @@ def test_a_word_of_two_encoders_is_one_file_by_encoder(layout: formats.Layout) -
 def test_other_types_and_strides_are_written_as_they_read() -> None:
     turned = np.asfortranarray(ROWS.astype(np.float64))[:, ::2]
     for layout in formats.LAYOUTS:
-        (tensor,) = load(formats.write({"clip_l": turned}, "<x>", layout)).values()  # type: ignore[dict-item]
+        (tensor,) = load(formats.write({"clip_l": turned}, "<x>", layout)).values()
         np.testing.assert_array_equal(tensor, ROWS[:, ::2])
-    checkpoint = formats.read_checkpoint(formats.write_checkpoint({"clip_l": turned}), "here")  # type: ignore[dict-item]
+    checkpoint = formats.read_checkpoint(formats.write_checkpoint({"clip_l": turned}), "here")
     np.testing.assert_array_equal(checkpoint["clip_l"], ROWS[:, ::2])
 
 

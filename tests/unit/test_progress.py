@@ -32,7 +32,7 @@ def step(step: int, *, concept: str = "fox", done: int | None = None, total: int
 
 def judged(done: int, total: int, step: int = 40) -> Judged:
     what = f"step {step}" if step else "“animal”"
-    return Judged("fox", what, SimpleNamespace(step=step), done, total)  # type: ignore[arg-type]
+    return Judged("fox", what, SimpleNamespace(step=step), done, total)
 
 
 def test_a_line_says_concept_station_step_share_and_time_left() -> None:

@@ -120,7 +120,7 @@ def test_wrong_types_are_damage(documents: list[Document]) -> None:
 
 def test_records_cannot_be_changed(manifest: Manifest) -> None:
     with pytest.raises(ValidationError):
-        manifest.page = "other"  # type: ignore[misc]
+        manifest.page = "other"
 
 
 def test_the_mean_is_over_all_cells() -> None:

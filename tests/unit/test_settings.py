@@ -80,7 +80,7 @@ def test_a_wrong_variable_is_named_with_its_value(monkeypatch: pytest.MonkeyPatc
 
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(Exception, match="frozen"):
-        Settings().home = Path("/")  # type: ignore[misc]
+        Settings().home = Path("/")
 
 
 def test_a_database_uri_spells_what_would_end_or_change_the_path(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from ti_core.backbone.checkpoint import configuration, configuration_of_file
 from ti_core.backbone.digests import digest_files
 from ti_core.backbone.hub import HubName, UnreachableError, hub_name
 from ti_core.backbone.supported import kinds_of, refused
-from ti_core.backbone.weights import check_safetensors, checked, choose, files_of
+from ti_core.backbone.weights import check_safetensors, checked, choose_listed, files_of
 from ti_core.config import BackboneKind, base_slug
 from ti_core.errors import InputError
 from ti_core.nouns import everyday
@@ -210,7 +210,7 @@ def _weights_listed(kind: BackboneKind, folder: Path, listing: Collection[str]) 
     """The files of a repository that hold the weights; the indices of sharded ones lie in `folder` already."""
     names = []
     for part in PARTS[kind]:
-        found = choose(part, lambda name, part=part: f"{part}/{name}" in listing)  # type: ignore[misc]
+        found = choose_listed(part, listing)
         if found:  # what is missing is told by whoever reads it
             names += [f"{part}/{name}" for name in files_of(found, folder / part)]
     return names

@@ -4,7 +4,7 @@ It knows names and headers, as diffusers and transformers write them, and no ten
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,11 @@ def choose(part: str, there: Callable[[str], bool]) -> PartWeights | None:
             if there(name):
                 return PartWeights(name, variant)
     return None
+
+
+def choose_listed(part: str, listing: Collection[str]) -> PartWeights | None:
+    """`choose` for a part of a repository whose files are `listing`."""
+    return choose(part, lambda name: f"{part}/{name}" in listing)
 
 
 def weights_in(folder: Path) -> PartWeights:

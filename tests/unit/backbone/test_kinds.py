@@ -50,7 +50,7 @@ def published(model: Backbone, words: Mapping[str, Rows], layout: Any, folder: P
         file = folder / f"{layout}-{formats.filename(word.strip('<>'))}"
         file.write_bytes(formats.write(rows, word, layout))
         done = formats.diffusers_lines(list(rows), str(file), word)
-        exec(done, {"pipeline": pipeline})  # noqa: S102
+        exec(done, {"pipeline": pipeline})  # noqa: S102  # our own lines, as a person would run them
     return pipeline, done
 
 
@@ -133,10 +133,10 @@ def test_the_target_is_v_where_the_scheduler_says_so(tmp_path: Path) -> None:
 def test_sdxl_is_told_the_size_a_picture_had(tmp_path: Path) -> None:
     model = load(find_base(str(save_sdxl(tmp_path / "sdxl"))), CPU)
     told = encode(model, ["a photo of a cat", "a red toy"], {})
-    ids = model.added(told, 16, 24)["time_ids"]  # type: ignore[index]
+    ids = model.added(told, 16, 24)["time_ids"]
     assert ids.tolist() == [[16, 24, 0, 0, 16, 24]] * 2
     small = Conditioning(told.hidden_BLD, told.pooled_BD, torch.tensor([[5, 6], [7, 8]]))
-    assert model.added(small.take(torch.tensor([1])), 16, 16)["time_ids"].tolist() == [[7, 8, 0, 0, 16, 16]]  # type: ignore[index]
+    assert model.added(small.take(torch.tensor([1])), 16, 16)["time_ids"].tolist() == [[7, 8, 0, 0, 16, 16]]
     noisy, times = torch.randn((2, 4, 8, 8), generator=torch.Generator().manual_seed(0)), torch.tensor([10, 900])
     with torch.no_grad():
         assert not torch.allclose(model.denoise(noisy, times, told), model.denoise(noisy, times, small), atol=1e-4)
@@ -183,5 +183,5 @@ def test_whole_prompts_are_cut_repeated_and_joined(model: Backbone) -> None:
     doubled = told.repeat_interleave(2)
     assert len(doubled) == 4 and torch.equal(doubled.hidden_BLD[1], told.hidden_BLD[0])
     if model.info.kind == "sdxl":
-        assert torch.equal(again.pooled_BD, told.pooled_BD) and torch.equal(doubled.pooled_BD[2], told.pooled_BD[1])  # type: ignore[arg-type,index]
+        assert torch.equal(again.pooled_BD, told.pooled_BD) and torch.equal(doubled.pooled_BD[2], told.pooled_BD[1])
         assert not model.unconditional().hidden_BLD.any()

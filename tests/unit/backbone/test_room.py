@@ -18,7 +18,7 @@ class Part(nn.Linear):
         super().__init__(8, 8)
         self.sent = list[str]()
 
-    def to(self, place):  # type: ignore[no-untyped-def, override]
+    def to(self, place):
         self.sent.append(str(place))
         return self
 
@@ -71,7 +71,7 @@ def test_a_vae_without_room_for_a_whole_picture_works_in_tiles_from_then_on(
     whole, _ = model.encode_pictures(picture)
     seen = model.decode(whole).int()
 
-    def small(forward, most):  # type: ignore[no-untyped-def]
+    def small(forward, most):
         def limited(given: torch.Tensor, *rest: object) -> torch.Tensor:
             if given.shape[-1] > most:
                 raise torch.OutOfMemoryError("CUDA out of memory")

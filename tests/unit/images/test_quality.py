@@ -71,7 +71,7 @@ def on_white(image: Image.Image) -> Image.Image:
     ids=["blurred", "blurred ground", "dark", "bright", "white ground", "bars", "long", "small"],
 )
 def test_a_fault_is_found_and_named(tmp_path: Path, spoil: object, kind: str) -> None:
-    made = findings(tmp_path, spoil(scene(0)), *map(scene, range(1, 4)))  # type: ignore[operator]
+    made = findings(tmp_path, spoil(scene(0)), *map(scene, range(1, 4)))
     assert made == ([(kind, "0.png")] if kind else [])
 
 
@@ -92,7 +92,7 @@ def encoded_again(image: Image.Image) -> Image.Image:
     ids=["encoded again", "mirrored", "brighter", "cropped"],
 )
 def test_twins_are_found(tmp_path: Path, change: object) -> None:
-    twin = change(scene(0))  # type: ignore[operator]
+    twin = change(scene(0))
     assert findings(tmp_path, scene(0), scene(1), scene(2), twin, mirror=True) == [("twins", "3.png")]
 
 

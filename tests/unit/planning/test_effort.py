@@ -14,8 +14,8 @@ REPORT = PromptSet(plain=("my {}", "one {}", "this {}", "that {}"), edit=("a blu
 
 def effort(kind: str, *, halving: bool | None = None, **training: int) -> Effort:
     said = {} if halving is None else {"halving": halving}
-    evaluation = EvaluationConfig(**said).resolved(kind)  # type: ignore[arg-type]
-    return Effort.of(TrainingConfig(**training).resolved(kind, 64), evaluation, SELECT, REPORT)  # type: ignore[arg-type]
+    evaluation = EvaluationConfig(**said).resolved(kind)
+    return Effort.of(TrainingConfig(**training).resolved(kind, 64), evaluation, SELECT, REPORT)
 
 
 def test_counted_by_hand() -> None:

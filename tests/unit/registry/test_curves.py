@@ -241,7 +241,7 @@ def test_the_training_station_leaves_curves_by_run_also_when_it_is_cancelled(
     prepared = judged(store).prepared
     works = [Work(place, plan.concept.name, plan, prepared) for place, plan in enumerate(plans)]
 
-    def trained(pairs, packing, settings, store, on_progress, say):  # type: ignore[no-untyped-def]
+    def trained(pairs, packing, settings, store, on_progress, say):
         for step in (10, 20):
             for place, plan in enumerate(plans):
                 on_progress(Trained(run_key(plan), plan.concept.name, step, 20, place + step, 0.4, 9.0, 2 * step, 40))

@@ -18,7 +18,7 @@ def test_what_is_kept_grows_with_the_samples_and_nothing_else() -> None:
     assert abs(kept_bytes(Slot(job(model, batch_size=4, accumulation=3), model)) - four) < 0.01 * four
 
 
-def test_the_free_memory_decides(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_the_free_memory_decides(monkeypatch) -> None:
     model = tiny_sd1()
     wanted = job(model)
     kept = kept_bytes(Slot(wanted, model))

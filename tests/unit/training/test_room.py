@@ -195,7 +195,7 @@ def test_who_finds_no_place_in_the_kept_shape_waits_for_one() -> None:
 def test_without_room_to_enter_a_concept_waits_and_alone_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     model, stock, there = tiny_sd1(), Slot.__init__, list[str]()
 
-    def enter(slot: Slot, wanted, model, at_once) -> None:  # type: ignore[no-untyped-def]
+    def enter(slot: Slot, wanted, model, at_once) -> None:
         if wanted.name == "never" or (wanted.name == "later" and "a" in there):
             raise SMALL
         stock(slot, wanted, model, at_once)

@@ -24,7 +24,7 @@ def fp16() -> Backbone:
 
 
 def wanted(**config: object) -> ConceptJob:
-    return job(fp16(), **{"steps": 5, "checkpoint_every": 5, "batch_size": 1} | config)  # type: ignore[arg-type]
+    return job(fp16(), **{"steps": 5, "checkpoint_every": 5, "batch_size": 1} | config)
 
 
 def start() -> torch.Tensor:
