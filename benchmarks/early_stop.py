@@ -57,7 +57,7 @@ def losses_by_step(
 ) -> dict[int, float]:
     """Loss on the fixed batch at every step at which it would have been evaluated."""
     losses = dict[int, float]()
-    with resident(plan.base, settings.device, settings.precision) as model:
+    with resident(plan.base, settings.device, precision=settings.precision) as model:
         for checkpoint in trained.checkpoints:
             if checkpoint.step % EVERY:
                 continue

@@ -91,7 +91,7 @@ def drawn(
     protocol, word = work.planned.protocol, work.planned.concept.placeholder
     vectors = formats.read_checkpoint(get_blob(store, checkpoint.vectors), work.name)
     how = Sampling(protocol.sampler, steps or protocol.sampler_steps, protocol.guidance, protocol.resolution)
-    with resident(work.planned.base, settings.device, settings.precision) as model:
+    with resident(work.planned.base, settings.device, precision=settings.precision) as model:
         told = encode(model, [prompt.format(word) for prompt in prompts for _ in seeds], {word: vectors})
         return sample(model, told, list(seeds) * len(prompts), how)
 

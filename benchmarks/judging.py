@@ -52,7 +52,7 @@ def requests_of(
         evaluation = EvaluationConfig(seeds=seeds)
         plan = make_plan(concept, TrainingConfig(), evaluation, SelectionRule(), base_model, settings, store)
         prepared = prepare(plan, settings, store)
-        with resident(plan.base, settings.device, settings.precision) as model:
+        with resident(plan.base, settings.device, precision=settings.precision) as model:
             start = model.initial_vectors("cat", 1)
         for step in range(1, checkpoints + 1):
             noise = np.random.default_rng((len(made), step))

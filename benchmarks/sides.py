@@ -100,7 +100,7 @@ def ours(task: dict[str, Any]) -> dict[str, Any]:
             return next(passes, True) and window.boundary()
 
         paused = 0
-        with resident(work[0][0].base, settings.device, settings.precision) as model:
+        with resident(work[0][0].base, settings.device, precision=settings.precision) as model:
             for event in train(jobs, model, len(jobs), should_stop=stop):
                 if isinstance(event, Failed):
                     raise SystemExit(event.reason)

@@ -121,7 +121,7 @@ def show_forecast(ahead: Forecast) -> None:
             f"{_size(memory.picture)} (counted); {_size(memory.free)} are free: {fits}"
         )
     if ahead.disk:
-        lines["disk"] = f"at most {_size(ahead.disk)}; {_size(ahead.disk_free)} are free"
+        lines["disk"] = f"about {_size(ahead.disk)}; {_size(ahead.disk_free)} are free"
     lines["download"] = f"{_size(ahead.download)}, the base model" if ahead.download else "no base model"
     for name, text in lines.items():
         out.print(f"  {name:<10}{text}", soft_wrap=True, highlight=False)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ti_core.backbone.folder import PARTS
+from ti_core.backbone.folder import PARTS, is_whole
 from ti_core.backbone.hub import hub_name
 from ti_core.backbone.supported import kinds_of
 from ti_core.backbone.weights import choose_listed
@@ -29,6 +29,7 @@ from ti_core.works import Asked, Work
 
 if TYPE_CHECKING:
     from ti_core.backbone.base import Backbone
+    from ti_core.training.slot import Slot
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class Memory:
 @dataclass(frozen=True)
 class Forecast:
     """What is to be done for the `concepts` that are open; `known` have an outcome already, `failed` cannot be
-    planned. Bytes of `disk` are an upper bound."""
+    planned. Bytes of `disk` are about what it writes."""
 
     concepts: tuple[str, ...]
     known: tuple[str, ...]
@@ -103,13 +104,11 @@ def still_to_come(name: str) -> tuple[BackboneKind, int] | None:
     Raises InputError for a model that is not supported, and UnreachableError where the hub does not say.
     """
     repository = None if Path(name).expanduser().exists() else hub_name(name)
-    if repository is None or repository.cached(["model_index.json"]):
+    there = repository and repository.cached(["model_index.json"])
+    if repository is None or (there and is_whole(name, there)):
         return None
     pipeline, files = repository.described()
-    kinds = kinds_of(pipeline)
-    if isinstance(kinds, str):
-        what = f"{pipeline}: {kinds}" if kinds else pipeline or "model that names no pipeline"
-        raise InputError(f"{name} holds a {what}. That is not supported here; Stable Diffusion 1.x, 2.x and XL are.")
+    kinds = kinds_of(pipeline, name)
     wanted = {file for part in PARTS[kinds[0]] for file in _weights_of(part, files)}
     return kinds[0], sum(size for file, size in files.items() if file in wanted or file.endswith((".json", ".txt")))
 
@@ -179,10 +178,12 @@ def _sum(efforts: Sequence[Effort]) -> Effort | None:
 
 
 def _disk(plan: Plan) -> int:
-    """Bytes that a run writes, at most: picture files, squares, latents, strips, and the page with all of them."""
+    """Bytes that a run writes, about: squares of 3 bytes a pixel, latents, strips of uncompressed tiles, and as much
+    again for the page. Files that the store keeps on request are not in it."""
     pictures, side = len(plan.images.pictures), plan.training.resolution
     squares = pictures * 3 * side**2
-    latents = 2 * 2 * pictures * 4 * 16 * (side // 4) ** 2 // 4
+    # Mean and deviation of each picture and its mirror image, at most 6 channels in fp32 at a quarter of the side.
+    latents = 2 * 2 * pictures * 6 * 4 * (side // 4) ** 2
     prompts = len(plan.protocol.select.plain) + len(plan.protocol.select.edit)
     strips = (_effort(plan).checkpoints + 4) * prompts * TILE_BYTES
     return squares + latents + 2 * strips
@@ -219,7 +220,7 @@ def _rates(plan: Plan, settings: Settings) -> Rates | None:
     from ti_core.backbone.resident import place_of_work, resident
 
     try:
-        with resident(plan.base, settings.device, settings.precision) as model:
+        with resident(plan.base, settings.device, precision=settings.precision) as model:
             trained, judged = _samples_per_second(plan, model), _pictures_per_second(plan, model)
     except (PseudowordError, RuntimeError) as error:
         log.warning("The probe did not run (%s): no time is estimated.", str(error).splitlines()[0])
@@ -230,8 +231,8 @@ def _rates(plan: Plan, settings: Settings) -> Rates | None:
 def _samples_per_second(plan: Plan, model: "Backbone") -> float:
     import torch
 
+    from ti_core.backbone.room import naming_spent_memory
     from ti_core.training.events import ConceptJob
-    from ti_core.training.pack import run_pass
     from ti_core.training.slot import Slot
 
     grey = torch.zeros((1, *model.latent_shape(plan.training.resolution)))
@@ -239,7 +240,28 @@ def _samples_per_second(plan: Plan, model: "Backbone") -> float:
         "probe", plan.concept.name, plan.concept.placeholder, plan.concept.start_phrase, plan.concept.vectors,
         templates(plan.concept.kind), plan.training, grey, grey + 1,
     )  # fmt: skip
-    slot = Slot(job, model)
+    model.residence.rest(["vae"])
+    at_once, recomputed = plan.training.batch_size, False
+    try:
+        while True:  # smaller passes where these do not fit, as in training
+            try:
+                with naming_spent_memory():
+                    return _rate_of_passes(Slot(job, model, at_once), model)
+            except torch.OutOfMemoryError:
+                if recomputed:
+                    raise
+            if at_once > 1:
+                at_once //= 2
+            else:
+                recomputed = True
+                model.recompute(True)
+            torch.cuda.empty_cache()
+    finally:
+        model.recompute(False)
+
+
+def _rate_of_passes(slot: "Slot", model: "Backbone") -> float:
+    from ti_core.training.pack import run_pass
 
     def one_pass() -> None:
         run_pass([slot], model, 0)
@@ -251,6 +273,7 @@ def _samples_per_second(plan: Plan, model: "Backbone") -> float:
 def _pictures_per_second(plan: Plan, model: "Backbone") -> float:
     import torch
 
+    from ti_core.backbone.room import naming_spent_memory
     from ti_core.sampling.sampler import Sampling
     from ti_core.sampling.words import encode
 
@@ -261,7 +284,8 @@ def _pictures_per_second(plan: Plan, model: "Backbone") -> float:
         told = encode(model, [prompt.format(word) for prompt in plan.protocol.select.plain[:1] * (2 * count)], {})
         noise = torch.zeros((2 * count, *model.latent_shape(how.resolution)), device=model.device)
         when = torch.zeros(2 * count, dtype=torch.long, device=model.device)
-        with torch.no_grad():
+        model.residence.rest(model.encoders)
+        with torch.no_grad(), naming_spent_memory():
             step = _seconds(lambda: model.denoise(noise, when, told).cpu())
             return how.steps * step + _seconds(lambda: model.decode(noise[:count]))
 

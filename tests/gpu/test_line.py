@@ -28,6 +28,7 @@ from ti_core.sampling.sampler import Sampling, sample
 from ti_core.sampling.words import encode
 from ti_core.settings import Settings
 from ti_core.store import get_blob, open_store
+from ti_core.training import slot
 from ti_core.training.running import prepare, run_training
 from ti_core.works import Asked
 
@@ -65,8 +66,8 @@ def test_pictures_are_a_stock_pipelines(
         assert difference.mean() < 1 and 10 * difference.mean() < np.abs(made[0] - made[1]).mean()
 
 
-def trained(home: Path, model: Path) -> Trained:
-    """Train one concept over a folder store."""
+def trained(home: Path, model: Path) -> tuple[Trained, list[int]]:
+    """Train one concept over a folder store; also the steps that were told, one after the other."""
     settings = settings_of(home, model)
     store = open_store(settings)
     concept = ConceptSpec(name="moss", pictures="examples/concepts/moss", class_word="toy")
@@ -75,13 +76,18 @@ def trained(home: Path, model: Path) -> Trained:
         concept, training, EvaluationConfig(seeds=2, prompts=PROMPTS), SelectionRule(), str(model), settings, store
     )
     work = [(plan, prepare(plan, settings, store))]
-    (made,) = run_training(work, Packing(), settings, store, lambda event: None, lambda text: None)
-    return made
+    steps = list[int]()
+    (made,) = run_training(work, Packing(), settings, store, lambda event: steps.append(event.step), lambda text: None)
+    return made, steps
 
 
-def test_a_killed_training_goes_on_and_ends_the_same(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
-    model = folder_of("sd15")
-    whole, home = trained(tmp_path / "whole", model), tmp_path / "killed"
+def test_a_killed_training_goes_on_and_ends_the_same(
+    folder_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slot, "REPORT_EVERY", 1)
+    model, home = folder_of("sd15"), tmp_path / "killed"
+    whole, steps = trained(tmp_path / "whole", model)
+    assert steps[0] == 1
     script = (
         "import sys; from pathlib import Path; from ti_core.training import keeping, slot; "
         "keeping.STATE_SECONDS = 0.0; slot.REPORT_EVERY = 1; from tests.gpu.test_line import trained; "
@@ -92,12 +98,15 @@ def test_a_killed_training_goes_on_and_ends_the_same(folder_of: Callable[[str], 
     )
     states = home / "store" / "concepts"
     until = time.monotonic() + 400
-    while not list(states.rglob("training-*.safetensors")):
-        assert process.poll() is None and time.monotonic() < until
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    made = trained(home, model)
+    try:
+        while not list(states.rglob("training-*.safetensors")):
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.02)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    made, steps = trained(home, model)
+    assert steps[0] > 1, "it began anew"
     assert [one.step for one in made.checkpoints] == [4, 8, 12]
     store = open_store(settings_of(home, model))
     ours = formats.read_checkpoint(get_blob(store, made.checkpoints[-1].vectors), "killed")["clip_l"]

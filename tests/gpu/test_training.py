@@ -57,8 +57,10 @@ def less_memory(model: Backbone, samples: float, patch: pytest.MonkeyPatch) -> I
         one = footprint.training_bytes(load(model.info, torch.device("meta"), precision="bf16"), model.info.resolution)
         whole = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_allocated() + 1.3 * samples * one) / whole)
-        yield
-        torch.cuda.set_per_process_memory_fraction(1.0)
+        try:
+            yield
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0)
         return
     stock = pack.losses_of
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+from huggingface_hub.errors import HfHubHTTPError
 
 from tests.tiny import save_sd1
 from ti_core.backbone.folder import MINIATURE
 from ti_core.backbone.hub import UnreachableError
+from ti_core.backbone.resident import resident
 from ti_core.config import ConceptSpec, EvaluationConfig, TrainingConfig
 from ti_core.errors import InputError
 from ti_core.forecast import forecast, forecast_from_afar, still_to_come
@@ -18,6 +20,7 @@ from ti_core.planning.batch import BatchItem
 from ti_core.settings import Settings
 from ti_core.stations import plan
 from ti_core.store import open_store
+from ti_core.training import pack
 from ti_core.works import Asked
 
 MOSS = ConceptSpec(name="moss", pictures="examples/concepts/moss", class_word="toy")
@@ -94,17 +97,54 @@ def test_of_a_hub_model_that_is_not_here_the_download_is_told(hub: Callable[...,
 
 
 def test_what_is_here_is_not_asked_for(hub: Callable[..., None], tmp_path: Path) -> None:
-    (tmp_path / "model_index.json").write_text("{}")
-    hub(error=AssertionError("asked"), cached=tmp_path)
+    hub(error=AssertionError("asked"), cached=save_sd1(tmp_path / "snapshot"))
     assert [still_to_come(name) for name in ("miniature", str(tmp_path), "./model.safetensors", "owner/model")] == [
         None, None, None, None,
     ]  # fmt: skip
 
 
+def test_a_snapshot_that_lacks_its_weights_is_still_to_come(hub: Callable[..., None], tmp_path: Path) -> None:
+    """Configurations come first: where a download was stopped then, looking ahead must not go on with it."""
+    begun = save_sd1(tmp_path / "snapshot")
+    (begun / "unet/diffusion_pytorch_model.safetensors").unlink()
+    hub("StableDiffusionPipeline", cached=begun)
+    assert still_to_come("owner/model") == ("sd1", 7 * GB + 1000)
+
+
+def test_the_probe_makes_passes_smaller_where_they_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that holds one sample, recomputed: the time is told all the same, and the model is left as it was."""
+    settings = Settings(
+        home=tmp_path / "home", device="cpu", clip=str(MINIATURE / "mini-clip"), allowed_roots=(Path.cwd(), tmp_path)
+    )
+    asked = Asked(
+        TrainingConfig(steps=4, batch_size=4), EvaluationConfig(seeds=2, sampler_steps=2),
+        base_model=str(save_sd1(tmp_path / "models" / "tiny")),
+    )  # fmt: skip
+    stock, tried = pack.losses_of, list[tuple[int, bool]]()
+
+    def small(slots: Any, drawn: Any, model: Any, *rest: Any) -> Any:
+        tried.append((slots[0].samples, model.recomputes))
+        if tried[-1] != (1, True):
+            raise RuntimeError("MPS backend out of memory")
+        return stock(slots, drawn, model, *rest)
+
+    monkeypatch.setattr(pack, "losses_of", small)
+    works = plan([BatchItem("moss", MOSS)], asked, settings, open_store(settings))
+    found = forecast(works, settings)
+    assert found.rates and found.rates.samples_per_second > 0
+    assert tried[:4] == [(4, False), (2, False), (1, False), (1, True)]
+    with resident(works[0].planned.base, "cpu", precision="") as model:
+        assert not model.recomputes
+
+
 def test_a_hub_that_does_not_say_and_a_model_of_another_kind_are_told(hub: Callable[..., None]) -> None:
-    hub(error=OSError("no route"))
-    with pytest.raises(UnreachableError, match="owner/model is neither a folder here nor to be had from the hub"):
-        still_to_come("owner/model")
+    library = HfHubHTTPError.__bases__[0]
+    kinds = {one for one in library.__subclasses__() if not issubclass(one, OSError)}
+    assert kinds
+    for error in (OSError("no route"), *(kind.__new__(kind) for kind in kinds)):  # of which connecting fails with one
+        hub(error=error)
+        with pytest.raises(UnreachableError, match="owner/model is neither a folder here nor to be had from the hub"):
+            still_to_come("owner/model")
     hub("FluxPipeline")
     with pytest.raises(InputError, match="FluxPipeline: a FLUX model"):
         still_to_come("owner/model")

@@ -9,7 +9,7 @@ C latent channels, H×W pixels, h×w latents.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ti_core.backbone.conditioning import Conditioning, Tokens
 from ti_core.backbone.hollow import empty_parts
 from ti_core.backbone.loading import load_parts
-from ti_core.backbone.room import Residence, in_tiles_if_needed
+from ti_core.backbone.room import Residence, in_tiles_if_needed, naming_spent_memory
 from ti_core.config import Precision, Sampler
 from ti_core.records import BaseModelInfo
 
@@ -89,6 +89,7 @@ class Backbone(ABC):
 
     def unconditional(self) -> Conditioning:
         """The side of classifier-free guidance without a prompt, one row."""
+        self.residence.rest(["unet"])
         return self.encode_prompts(self.tokens([""], {}), {})
 
     def added(self, conditioning: Conditioning, height: int, width: int) -> dict[str, Tensor] | None:
@@ -161,10 +162,21 @@ class Backbone(ABC):
         at_once = max(1, DECODED_AT_ONCE // (height * width * self.scale**2))
         pictures = []
         for part in latents_BChw.split(at_once):
-            unscaled = part.to(self.vae.dtype) / scale + shift
-            picture = in_tiles_if_needed(self.vae, self.vae.decode, unscaled, width * self.scale).sample
+            picture = self._decoded(part.to(self.vae.dtype) / scale + shift)
             pictures.append(((picture / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu())
         return torch.cat(pictures)
+
+    def _decoded(self, unscaled_BChw: Tensor) -> Tensor:
+        """What the VAE makes of latents, one by one before in tiles where memory is short: those change pictures."""
+        if len(unscaled_BChw) > 1:
+            with suppress(torch.OutOfMemoryError), naming_spent_memory():
+                made: Tensor = self.vae.decode(unscaled_BChw).sample
+                return made
+            torch.cuda.empty_cache()
+            return torch.cat([self._decoded(one) for one in unscaled_BChw.split(1)])
+        side = unscaled_BChw.shape[-1] * self.scale
+        single: Tensor = in_tiles_if_needed(self.vae, self.vae.decode, unscaled_BChw, side).sample
+        return single
 
     # --- denoising ----------------------------------------------------------------------------------------------------
 

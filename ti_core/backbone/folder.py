@@ -79,14 +79,7 @@ def find_base(name: str) -> BaseModelInfo:
 def _kind(folder: Path) -> BackboneKind:
     """The kind of a diffusers folder. The U-Net of SD 2.x projects with linear layers around its attention, that of
     1.x with convolutions: the weights have other shapes, so this setting can be relied on."""
-    pipeline = str(_json(folder / "model_index.json").get("_class_name"))
-    kinds = kinds_of(pipeline)
-    if isinstance(kinds, str):
-        what = f"{pipeline}: {kinds}" if kinds else pipeline
-        raise InputError(
-            f"{folder} holds a {what}. That is not supported here; Stable Diffusion 1.x, 2.x "
-            "(StableDiffusionPipeline) and XL (StableDiffusionXLPipeline) are."
-        )
+    kinds = kinds_of(str(_json(folder / "model_index.json").get("_class_name")), folder)
     if "sd2" in kinds and _json(folder / "unet/config.json").get("use_linear_projection"):
         return "sd2"
     return kinds[0]
@@ -183,7 +176,7 @@ def _folder(name: str) -> Path:
 def _from_hub(name: str, repository: HubName) -> Path:
     """The folder of a hub's model: from the cache if that holds all of it, else what is missing is downloaded."""
     there = repository.cached(["model_index.json"])
-    if there and _whole(name, there):
+    if there and is_whole(name, there):
         return there
     try:
         folder = repository.download(CONFIGURATION)
@@ -196,7 +189,8 @@ def _from_hub(name: str, repository: HubName) -> Path:
         return there  # which file it lacks is told by whoever reads it
 
 
-def _whole(name: str, folder: Path) -> bool:
+def is_whole(name: str, folder: Path) -> bool:
+    """Whether the snapshot `folder` of the hub's model `name` holds all that a run reads of it."""
     try:
         kind = _kind(folder)
         _checked_configs(name, folder, kind)

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ti_core.backbone.base import Backbone
 from ti_core.backbone.conditioning import Conditioning
+from ti_core.backbone.room import bytes_of
 
 SLACK = 1.15
 """Memory of a pass over what is counted."""
@@ -42,7 +43,7 @@ class Weights:
 def weights(model: Backbone) -> Weights:
     """Bytes of the weights of `model`, in the types that it has."""
     return Weights(
-        _size(encoder.module for encoder in model.encoders.values()), _size([model.vae]), _size([model.unet])
+        bytes_of(encoder.module for encoder in model.encoders.values()), bytes_of([model.vae]), bytes_of([model.unet])
     )
 
 
@@ -102,10 +103,6 @@ def _prompts(model: Backbone, count: int) -> Conditioning:
 
 def _timesteps(count: int) -> Tensor:
     return torch.zeros(count, dtype=torch.long, device="meta")
-
-
-def _size(parts: Iterable[nn.Module]) -> int:
-    return sum(one.numel() * one.element_size() for part in parts for one in part.parameters())
 
 
 class _Alive(TorchDispatchMode):

@@ -32,7 +32,7 @@ class HubName:
         wanted, revision = list(files), self.revision or None
         try:
             found = snapshot_download(self.repository, revision=revision, allow_patterns=wanted, local_files_only=True)
-        except (OSError, ValueError):
+        except _failures():
             return None
         return Path(found) if all((Path(found) / file).exists() for file in wanted) else None
 
@@ -45,7 +45,7 @@ class HubName:
 
         try:
             return Path(snapshot_download(self.repository, revision=self.revision or None, allow_patterns=patterns))
-        except (OSError, ValueError) as error:
+        except _failures() as error:
             raise self._unreachable(error) from None
 
     def listing(self) -> list[str]:
@@ -54,7 +54,7 @@ class HubName:
 
         try:
             return HfApi().list_repo_files(self.repository, revision=self.revision or None)
-        except (OSError, ValueError) as error:
+        except _failures() as error:
             raise self._unreachable(error) from None
 
     def described(self) -> tuple[str, dict[str, int]]:
@@ -66,7 +66,7 @@ class HubName:
 
         try:
             told = HfApi().model_info(self.repository, revision=self.revision or None, files_metadata=True)
-        except (OSError, ValueError) as error:
+        except _failures() as error:
             raise self._unreachable(error) from None
         pipeline = ((told.config or {}).get("diffusers") or {}).get("_class_name") or ""
         return pipeline, {one.rfilename: one.size or 0 for one in told.siblings or ()}
@@ -82,6 +82,14 @@ def hub_name(name: str) -> HubName | None:
     """`name` as a hub name; None where it is none."""
     found = _NAME.fullmatch(name)
     return HubName(found[1], found[2] or "") if found and not name.startswith(".") else None
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What the hub's client raises when it does not get what it asks for: errors of its own, and its HTTP library's,
+    of which some are no OSError. Which library that is has changed; the client's error is made of its base class."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return OSError, ValueError, HfHubHTTPError.__bases__[0]
 
 
 def _reason(error: Exception) -> str:

@@ -48,23 +48,23 @@ Model = TypeVar("Model")
 class Resident(Generic[Info, Model]):
     """The one loaded model of its kind (base model, CLIP, DINO) in this process; `load` loads it anew."""
 
-    def __init__(self, load: Callable[[Info, torch.device, Precision], Model]) -> None:
+    def __init__(self, load: Callable[..., Model]) -> None:
         self._load = load
-        self._loaded: dict[tuple[str, str, Precision], Model] = {}
+        self._loaded: dict[tuple[object, ...], Model] = {}
 
     @contextmanager
-    def __call__(self, info: Info, device: str, precision: Precision = "") -> Iterator[Model]:
+    def __call__(self, info: Info, device: str, **how: str) -> Iterator[Model]:
         """Lend the model to this thread for the body of the `with`, from memory if its digest is there already; other
-        threads wait. A thread that has one resident may ask for more. `device` and `precision` are the settings'.
-        Raises InputError if it does not load."""
+        threads wait. A thread that has one resident may ask for more. `device` is the settings'; `how` is what else
+        `load` is told, such as the base model's precision. Raises InputError if it does not load."""
         with _one_thread:
             place = choose_device(device)
-            key = (info.digest, str(place), precision)
+            key = (info.digest, str(place), *sorted(how.items()))
             if key not in self._loaded:
                 if place.type == "cpu":
                     keep_blocks()
                 self._loaded.clear()
-                self._loaded[key] = self._load(info, place, precision)
+                self._loaded[key] = self._load(info, place, **how)
             yield self._loaded[key]
 
 
@@ -97,7 +97,5 @@ def load(
     return KINDS[info.kind](info, device, dtype, precision)
 
 
-resident: Resident[BaseModelInfo, Backbone] = Resident(
-    lambda info, device, precision: load(info, device, precision=precision)
-)
+resident: Resident[BaseModelInfo, Backbone] = Resident(load)
 """The base model of this process."""

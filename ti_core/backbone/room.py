@@ -29,7 +29,7 @@ class Residence:
 
     def __init__(self, parts: Mapping[str, nn.Module], device: torch.device) -> None:
         self._parts, self._device = parts, device
-        self.short = _bytes_of(parts.values()) > SHORT * _memory(device)
+        self.short = bytes_of(parts.values()) > SHORT * _memory(device)
         self._away = set(parts)
         if not self.short:
             self.need(parts)
@@ -57,7 +57,8 @@ def in_tiles_if_needed(vae: Any, work: Callable[[Tensor], Made], given: Tensor, 
     Raises torch.OutOfMemoryError where tiles do not help.
     """
     try:
-        return work(given)
+        with naming_spent_memory():
+            return work(given)
     except torch.OutOfMemoryError:
         if vae.use_tiling or side < 2 * LEAST_TILE:
             raise
@@ -68,7 +69,8 @@ def in_tiles_if_needed(vae: Any, work: Callable[[Tensor], Made], given: Tensor, 
     vae.enable_tiling()
     vae.tile_sample_min_size = side // 2
     vae.tile_latent_min_size = side // 2 ** len(vae.config.block_out_channels)
-    return work(given)
+    with naming_spent_memory():
+        return work(given)
 
 
 @contextmanager
@@ -82,7 +84,8 @@ def naming_spent_memory() -> Iterator[None]:
         raise torch.OutOfMemoryError(str(error)) from None
 
 
-def _bytes_of(parts: Iterable[nn.Module]) -> int:
+def bytes_of(parts: Iterable[nn.Module]) -> int:
+    """Of all weights of these modules."""
     return sum(one.numel() * one.element_size() for part in parts for one in part.parameters())
 
 

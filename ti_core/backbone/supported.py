@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ti_core.config import BackboneKind
+from ti_core.errors import InputError
 
 PIPELINES: dict[str, tuple[BackboneKind, ...]] = {
     "StableDiffusionPipeline": ("sd1", "sd2", "miniature"),
@@ -45,11 +46,18 @@ _OF_FEW_STEPS = frozenset({"LCMScheduler", "TCDScheduler"})
 _NAMED_SO = frozenset({"lcm", "turbo", "lightning", "hyper"})
 
 
-def kinds_of(pipeline: str) -> tuple[BackboneKind, ...] | str:
-    """The kinds that diffusers' class of this name may be, or what it is instead, in words."""
+def kinds_of(pipeline: str, model: object) -> tuple[BackboneKind, ...]:
+    """The kinds that diffusers' class of this name may be; `model` is what a person calls the model.
+
+    Raises InputError, which says what it is instead, when it is none that can be trained.
+    """
     if pipeline in PIPELINES:
         return PIPELINES[pipeline]
-    return next((words for pattern, words in _OTHERS if re.fullmatch(pattern, pipeline)), "")
+    words = next((f": {words}" for pattern, words in _OTHERS if re.fullmatch(pattern, pipeline)), "")
+    raise InputError(
+        f"{model} holds a {pipeline or 'model that names no pipeline'}{words}. That is not supported here; Stable "
+        "Diffusion 1.x, 2.x (StableDiffusionPipeline) and XL (StableDiffusionXLPipeline) are."
+    )
 
 
 def refused(name: str, scheduler: Mapping[str, Any], unet: Mapping[str, Any], vae: Mapping[str, Any]) -> str:

@@ -63,5 +63,5 @@ class Clip:
         return features
 
 
-resident_clip: Resident[JudgeInfo, Clip] = Resident(lambda info, device, _precision: Clip(info, device))
+resident_clip: Resident[JudgeInfo, Clip] = Resident(Clip)
 """The judge of this process."""

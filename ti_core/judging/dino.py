@@ -47,5 +47,5 @@ class Dino:
         return np.concatenate(parts)
 
 
-resident_dino: Resident[OpinionInfo, Dino] = Resident(lambda info, device, _precision: Dino(info, device))
+resident_dino: Resident[OpinionInfo, Dino] = Resident(Dino)
 """The second opinion of this process."""

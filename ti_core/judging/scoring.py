@@ -126,7 +126,7 @@ def judge_round(
         plan = alike[0].plan
         words = [_vectors(one, store) for one in alike]  # a checkpoint that cannot be read is told before any picture
         with ExitStack() as lent:
-            model = lent.enter_context(resident(plan.base, settings.device, settings.precision))
+            model = lent.enter_context(resident(plan.base, settings.device, precision=settings.precision))
             clip = lent.enter_context(resident_clip(plan.judge, settings.device))
             eyes: list[Eye] = [clip]
             if plan.opinion:

@@ -55,7 +55,7 @@ def generate(
             )
     resolved = config.resolved(base.kind)
     how = Sampling(resolved.sampler or "ddim", resolved.sampler_steps, resolved.guidance, base.resolution)
-    with resident(base, settings.device, settings.precision) as model:
+    with resident(base, settings.device, precision=settings.precision) as model:
         jobs = encode(model, [prompt], words).repeat_interleave(len(seeds))
         pictures = sample(model, jobs, list(seeds), how)
     paths = [out] if len(seeds) == 1 else [out.with_stem(f"{out.stem}-{n + 1}") for n in range(len(seeds))]

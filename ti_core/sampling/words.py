@@ -18,5 +18,6 @@ def encode(model: Backbone, prompts: Sequence[str], words: Mapping[str, Vectors]
     for encoder in {name for vectors in words.values() for name in vectors}:
         table_VD = torch.from_numpy(np.concatenate([vectors[encoder] for vectors in words.values()]))
         rows[encoder] = table_VD.to(model.device).expand(len(prompts), -1, -1)
+    model.residence.rest(["unet"])  # beside it the encoders may not fit; no picture is being made
     with torch.no_grad():
         return model.encode_prompts(tokens, rows)

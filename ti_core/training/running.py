@@ -61,7 +61,7 @@ def prepare(plan: Plan, settings: Settings, store: Store) -> PreparedSet:
         pixels_N3HW = torch.stack([_pixels(picture) for picture in pictures])
         if training.mirror:
             pixels_N3HW = torch.cat([pixels_N3HW, pixels_N3HW.flip(-1)])
-        with resident(plan.base, settings.device, settings.precision) as model:
+        with resident(plan.base, settings.device, precision=settings.precision) as model:
             model.residence.rest(["unet", *model.encoders])
             # One at a time: memory stays that of one picture, and a picture's latent does not depend on its company.
             encoded = [model.encode_pictures(one.unsqueeze(0)) for one in pixels_N3HW]
@@ -115,7 +115,7 @@ def run_training(
     pause = Pause(60 * packing.minutes)
     place = place_of_work(settings.device, settings.precision)
     with (
-        resident(work[0][0].base, settings.device, settings.precision) as model,
+        resident(work[0][0].base, settings.device, precision=settings.precision) as model,
         ThreadPoolExecutor(1, "states") as thread,
         noting_signals(pause),
     ):

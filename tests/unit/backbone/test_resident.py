@@ -72,8 +72,8 @@ def test_two_threads_that_make_pictures_make_the_ones_that_one_makes(tmp_path: P
 
 def test_a_resident_is_one_threads_until_it_gives_it_back() -> None:
     loaded = list[str]()
-    one = Resident(lambda info, place, precision: loaded.append(info.digest) or object())
-    other = Resident(lambda info, place, precision: object())
+    one = Resident(lambda info, place: loaded.append(info.digest) or object())
+    other = Resident(lambda info, place: object())
     lent, free, order = threading.Event(), threading.Event(), list[str]()
 
     def hold() -> None:
@@ -102,7 +102,7 @@ def test_a_resident_is_one_threads_until_it_gives_it_back() -> None:
 
 
 def test_a_thread_that_fails_gives_it_back() -> None:
-    one = Resident(lambda info, place, precision: object())
+    one = Resident(lambda info, place: object())
     with pytest.raises(ValueError, match="torn out"), one(Named("a"), "cpu"):
         raise ValueError("torn out")
     with ThreadPoolExecutor(1) as thread:
@@ -111,7 +111,7 @@ def test_a_thread_that_fails_gives_it_back() -> None:
 
 def test_another_number_type_is_another_model(tmp_path: Path) -> None:
     base = find_base(str(save_sd1(tmp_path / "sd1")))
-    with resident(base, "cpu", "bf16") as asked:
+    with resident(base, "cpu", precision="bf16") as asked:
         assert asked.unet_dtype == next(asked.unet.parameters()).dtype == torch.bfloat16
         assert {part.dtype for name, part in asked.parts.items() if name != "unet"} == {torch.float32}
     with resident(base, "cpu") as own:

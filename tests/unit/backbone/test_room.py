@@ -7,6 +7,7 @@ from torch import nn
 from tests.tiny import miniature, tiny_sd1
 from ti_core.backbone import room
 from ti_core.backbone.room import Residence, in_tiles_if_needed, naming_spent_memory
+from ti_core.sampling.words import encode
 
 CPU = torch.device("cpu")
 
@@ -88,6 +89,52 @@ def test_a_vae_without_room_for_a_whole_picture_works_in_tiles_from_then_on(
         assert caplog.text.count("in tiles from here") == 1
     finally:
         vae.disable_tiling()
+
+
+def test_pictures_that_do_not_fit_together_are_decoded_one_by_one_before_any_tile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = miniature()
+    latents = torch.linspace(-1, 1, 3 * 6 * 16 * 16).view(3, 6, 16, 16)
+    whole, stock, sizes = model.decode(latents), model.vae.decode, list[int]()
+
+    def small(given: torch.Tensor) -> object:
+        sizes.append(len(given))
+        if len(given) > 1:
+            raise RuntimeError("CUDNN_STATUS_ALLOC_FAILED")
+        return stock(given)
+
+    monkeypatch.setattr(model.vae, "decode", small)
+    assert (model.decode(latents).int() - whole.int()).abs().max() <= 1  # rounding of another batch shape
+    assert sizes == [3, 1, 1, 1] and not model.vae.use_tiling
+
+
+def test_memory_that_a_library_names_in_its_own_way_leads_to_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    vae, tried = tiny_sd1().vae, list[bool]()
+
+    def small(_: object) -> str:
+        tried.append(vae.use_tiling)
+        if not vae.use_tiling:
+            raise RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)")
+        return "made"
+
+    try:
+        assert in_tiles_if_needed(vae, small, torch.zeros(1), 256) == "made" and tried == [False, True]
+    finally:
+        vae.disable_tiling()
+
+
+def test_words_are_read_while_the_unet_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a small card the text encoders and the U-Net never are on it together while pictures are made."""
+    model, there = tiny_sd1(), parts()
+    monkeypatch.setattr(room, "_memory", lambda device: 3 * 288)
+    monkeypatch.setattr(model, "residence", Residence(there, torch.device("cuda")))
+    model.residence.need(["unet"])
+    encode(model, ["a toy"], {})
+    assert there["unet"].sent == ["cuda", "cpu"] and there["clip_l"].sent == ["cuda"]
+    model.residence.need(["unet"])
+    model.unconditional()
+    assert there["unet"].sent[-1] == "cpu"
 
 
 def test_where_tiles_do_not_help_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
