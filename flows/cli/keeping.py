@@ -105,18 +105,24 @@ def forget(
     from ti_core.errors import NotFoundError
     from ti_core.publishing import forgetting
     from ti_core.publishing.catalogue import bases_of, manifests_of
+    from ti_core.publishing.index import published
     from ti_core.store import open_store
 
     settings = settings_of(home)
     store = open_store(settings)
-    bases = [base_slug(base_model)] if base_model else bases_of(store, check_slug(concept))
-    if not bases:
-        raise NotFoundError(f"The store {store.uri} holds nothing of {concept}.")
+    check_slug(concept)
     if allow_again:
+        there = [(concept, base_slug(base_model))] if base_model else published(store, concept)
+        bases = [base for _, base in forgetting.forgotten_words(store, there)]
+        if not bases:
+            raise NotFoundError(f"{concept} was not forgotten{f' on {base_model}' if base_model else ''}.")
         for base in bases:
             forgetting.allow(store, concept, base, _who(who), reason)
         typer.echo(json.dumps({"allowed": bases}) if as_json else f"{concept} may be trained again.")
         return Code.DONE
+    bases = [base_slug(base_model)] if base_model else bases_of(store, concept)
+    if not bases:
+        raise NotFoundError(f"The store {store.uri} holds nothing of {concept}.")
     if not yes:
         if as_json:
             raise UsageError("What is forgotten cannot be had again: say --yes.")
@@ -205,13 +211,15 @@ def gc(
 def _word(concept: str, base_model: str, home: Path | None) -> "tuple[Settings, Store, str]":
     from ti_core.config import check_slug
     from ti_core.publishing.catalogue import base_for
+    from ti_core.publishing.forgetting import forgotten_words
     from ti_core.publishing.index import published
     from ti_core.store import open_store
 
     settings = settings_of(home)
     store = open_store(settings)
-    there = [base for _, base in published(store, check_slug(concept))]
-    return settings, store, base_for(base_model, settings, there)
+    there = published(store, check_slug(concept))
+    gone = forgotten_words(store, there)
+    return settings, store, base_for(base_model, settings, [one[1] for one in there if one not in gone])
 
 
 def _clear(settings: "Settings", concept: str, bases: list[str], latents: list[Path]) -> None:

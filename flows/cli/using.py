@@ -138,6 +138,7 @@ def list_(
         float,
         typer.Option("--min-score", min=0, max=1, help="Only words of at least this score.", rich_help_panel=OUTPUT),
     ] = 0,
+    tag: Annotated[str, typer.Option("--tag", help="Only words with this tag.", rich_help_panel=OUTPUT)] = "",
     home: Home = None,
     as_json: Json = False,
 ) -> int:
@@ -145,7 +146,7 @@ def list_(
     from flows import console
     from ti_core import client
 
-    console.show_words(client.words(base_model or None, min_score, settings_of(home)), as_json)
+    console.show_words(client.words(base_model or None, min_score, settings_of(home), tag=tag), as_json)
     return Code.DONE
 
 
@@ -178,7 +179,7 @@ def show(
     if concept.endswith(".safetensors"):
         return _show_file(Path(concept), as_json)
     if not concept:
-        return list_(base_model, 0, home, as_json)
+        return list_(base_model, 0, "", home, as_json)
     store = open_store(settings_of(home))
     only = base_slug(base_model) if base_model else ""
     check_slug(concept)

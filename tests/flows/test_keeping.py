@@ -42,6 +42,7 @@ def ti(store: Store, capsys: pytest.CaptureFixture[str]) -> Ti:
 def test_words_are_listed_and_many_fetched(ti: Ti, tmp_path: Path) -> None:
     code, told = ti("list", "--json", "--min-score", "0.5")
     assert (code, [(row["concept"], row["version"]) for row in json.loads(told)]) == (0, [("cat-toy", 2)])
+    assert ti("list", "--tag", "mascot", "--json") == (0, "[]\n")
     code, told = ti("fetch", "cat-toy", "dog", "--out", "words", "--format", "a1111")
     assert (code, told.split()) == (0, ["words/miniature/cat-toy.safetensors", "words/miniature/dog.safetensors"])
     code, told = ti("fetch", "--all", "--json")
@@ -81,4 +82,6 @@ def test_a_word_is_forgotten_and_the_store_looked_after(ti: Ti, store: Store) ->
     code, told = ti("audit", "--json")
     assert code == 1 and [one["kind"] for one in json.loads(told)] == ["untold", "mirror"]  # it does not answer
     assert list(store.keys(OUTBOX))
+    code, told = ti("forget", "cat-toy", "--allow-again")
+    assert code == 1 and "cat-toy was not forgotten" in told
     assert "may be trained again" in ti("forget", "dog", "--allow-again")[1]

@@ -10,11 +10,12 @@ import pytest
 from tests.builders import done, judged
 from ti_core.errors import InputError, WithdrawnError
 from ti_core.publishing.audit import audit
-from ti_core.publishing.catalogue import pointer_of
+from ti_core.publishing.catalogue import changes_of, pointer_of
 from ti_core.publishing.forgetting import forget
-from ti_core.publishing.pointer import rollback, withdraw
+from ti_core.publishing.index import words
+from ti_core.publishing.pointer import pin, rollback, withdraw
 from ti_core.publishing.reading import best, file_of, read_file
-from ti_core.records import OUTBOX, Manifest
+from ti_core.records import FORGET, OUTBOX, Manifest
 from ti_core.store import Store
 from ti_core.store.folder import FolderStore
 
@@ -62,12 +63,26 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
     store = FolderStore(folder)
     for seed, score in enumerate((0.4, 0.5)):
         done(store, judged(store, seed=seed, score=score))
+    for key in list(store.keys(OUTBOX)):
+        store.delete(key)
     return folder, judged(store, seed=2, score=0.6)
+
+
+def everything_followed(store: Store, after: int) -> None:
+    """Index, records and outbox say what the pointer says, without an audit."""
+    pointer = pointer_of(store, NAME, BASE)
+    assert pointer
+    assert [row.version for row in words(store)] == ([after] if after else [])
+    assert changes_of(store, NAME, BASE) == ([] if pointer.forgotten else list(pointer.changes))
+    told = list(store.keys(OUTBOX))
+    assert any(key.endswith(f"-{pointer.judge_key}.json" if after else FORGET) for key in told)
+    assert all(any(one.judge_key in key for key in told) for one in pointer.changes)
 
 
 ACTS: dict[str, tuple[Callable[[Store, Manifest], object], int]] = {
     "publish": (done, 3),
     "rollback": (lambda store, _: rollback(store, NAME, BASE, 1, "ann", ""), 1),
+    "pin": (lambda store, _: pin(store, NAME, BASE, "ann", ""), 2),
     "withdraw": (lambda store, _: withdraw(store, NAME, BASE, 2, "ann", ""), 1),
     "forget": (lambda store, _: forget(store, NAME, BASE, "ann", ""), 0),
 }
@@ -91,6 +106,7 @@ def test_dying_at_every_request(name: str, before: tuple[Path, Manifest], tmp_pa
         except InputError as error:
             assert name == "rollback" and "already" in str(error)
         assert read(store) == after
+        everything_followed(store, after)
         found = audit(store, repair=True)
         assert all(one.repaired or one.kind in {"unnamed", "untold"} for one in found), found
     else:

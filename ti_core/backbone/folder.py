@@ -73,6 +73,7 @@ def find_base(name: str) -> BaseModelInfo:
         digest=digest,
         resolution=_setting(folder / "unet/config.json", "sample_size", int) * 2 ** (blocks - 1),
         variant=variant,
+        prediction=_json(folder / "scheduler/scheduler_config.json").get("prediction_type", "epsilon"),
     )
 
 

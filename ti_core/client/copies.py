@@ -58,6 +58,12 @@ def copied(paths: Sequence[Path], concept: str, base: str | None, layout: Layout
     return path
 
 
+def refuse_foreign(path: Path) -> None:
+    """Raise InputError where a file lies that has no note: somebody else's is kept."""
+    if path.exists() and not note_of(path).exists():
+        raise InputError(f"{path} was not written by Pseudoword and is kept: move it away, or name another folder.")
+
+
 def remove(path: Path) -> list[Path]:
     """Remove a copy that has a note, and the note. Returns the paths of what was there."""
     if not note_of(path).exists():
@@ -79,6 +85,24 @@ def read(path: Path) -> bytes:
 
 def sha256_of(path: Path) -> str:
     return hashlib.sha256(read(path)).hexdigest()
+
+
+def keep_copy(path: Path, row: Row, data: bytes | None) -> None:
+    """Write a copy and its note, or the note alone where the bytes are there. A first copy gets its note first: from
+    then on the file is known to be one."""
+    note = Copy(word=row).to_bytes()
+    first = data is not None and not note_of(path).exists()
+    if first:
+        write(note_of(path), note)
+    if data is not None:
+        try:
+            write(path, data)
+        except InputError:
+            if first:
+                note_of(path).unlink()
+            raise
+    if read(note_of(path)) != note:
+        write(note_of(path), note)
 
 
 def write(path: Path, data: bytes) -> None:

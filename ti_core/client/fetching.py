@@ -8,16 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
+from heapq import nlargest
 from pathlib import Path
 
 from ti_core import formats
-from ti_core.client.copies import copied, copies, is_copied, note_of, read, remove, sha256_of, told, write
+from ti_core.client.copies import copied, copies, is_copied, keep_copy, refuse_foreign, remove, sha256_of, told
 from ti_core.config import check_slug
-from ti_core.errors import InputError, NotFoundError, PseudowordError, ServiceError, WithdrawnError
+from ti_core.errors import InputError, IntegrityError, NotFoundError, PseudowordError, ServiceError, WithdrawnError
 from ti_core.publishing import index
-from ti_core.publishing.catalogue import READERS, base_for, pointer_of
+from ti_core.publishing.catalogue import READERS, base_for, champion_of, pointer_of
 from ti_core.publishing.reading import best, file_of, read_file
-from ti_core.records import Champion, Copy, Layout, Row
+from ti_core.records import Champion, Layout, Row
 from ti_core.settings import Settings, load_settings
 from ti_core.store import Store, get_blob, open_store
 
@@ -29,7 +30,8 @@ WORD = re.compile(r"<([a-z0-9-]+)>", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Synced:
-    """What `sync` did, as paths; and what it could not fetch, with the reason."""
+    """What `sync` did, as paths; and the words that it could not bring up to date, with the reason: copies of them and
+    files in their place are as they were."""
 
     fetched: tuple[Path, ...]
     removed: tuple[Path, ...]
@@ -52,7 +54,8 @@ def get(
 
     `base` is a base model (its slug, folder, file or hub name); None takes `PSEUDOWORD_BASE_MODEL`, or else the only
     one the concept is published for. `out` is a folder, made if needed; None is `words/<layout>/<base>` in the data
-    folder. `settings` are read from the environment by default. A file of the same name is replaced in one step.
+    folder. `settings` are read from the environment by default. An older copy is replaced in one step; a file of the
+    same name that is no copy is kept, and InputError raised.
 
     Where the champion is damaged, the one before it is given with a warning, unless `strict`. Where the store does not
     answer, or with `offline`, the copy that lies in `out` is verified and given (with a warning in the first case).
@@ -100,42 +103,47 @@ def sync(
     out: Path | str, base: str | None = None, layout: Layout = "diffusers", settings: Settings | None = None
 ) -> Synced:
     """Bring a folder up to date with all published words (of one base model): new and changed ones are fetched, those
-    that are no longer published are removed. The index tells what changed; files that `sync` and `get` did not write
-    are left alone.
+    that were withdrawn or forgotten are removed. The index tells what may have changed, and the pointer of each such
+    word decides: what it does not say is gone stays, also where the store or its index is empty, damaged or another.
+    Files that `sync` and `get` did not write are left alone.
 
     Raises ServiceError when the store cannot be reached, InputError when the folder cannot be written.
     """
     settings = settings or load_settings()
     store, folder = opened(settings), Path(out).expanduser()
-    wanted = index.words(store, base_for(base, settings, []) if base else "")
+    only = base_for(base, settings, []) if base else ""
+    listed = {(row.base, row.concept): row for row in index.words(store, only)}
     here = copies(folder)
-    stale = [row for row in wanted if not is_copied(_path(folder, row.base, row.concept), row, layout)]
+    changed = [one for one, row in listed.items() if not is_copied(_path(folder, *one), row, layout)]
+    unlisted = [one for one in here if one not in listed and only in ("", one[0])]
 
-    def fetched(row: Row) -> Path | PseudowordError:
+    def fetched(one: tuple[str, str]) -> Path | PseudowordError:
         try:
-            return _fetched(store, row.concept, row.base, layout, lambda of: folder / of, settings, strict=False)
+            return _fetched(store, one[1], one[0], layout, lambda of: folder / of, settings, strict=False)
         except PseudowordError as error:
             return error
 
+    todo = [*changed, *unlisted]
     with ThreadPoolExecutor(READERS, "sync") as threads:
-        made = list(threads.map(fetched, stale))
-    present = {(row.base, row.concept) for row in wanted}
-    only = {base_for(base, settings, [])} if base else {one for one, _ in here}
-    gone = [one for one in here if one not in present and one[0] in only]
+        made = dict(zip(todo, threads.map(fetched, todo), strict=True))
+    after = copies(folder)
     return Synced(
-        fetched=tuple(one for one in made if isinstance(one, Path)),
-        removed=tuple(path for one in gone for path in remove(_path(folder, *one))),
-        failed={f"{row.concept} on {row.base}": str(one) for row, one in zip(stale, made, strict=True)
-                if isinstance(one, PseudowordError)},
-        there=len(copies(folder)),
+        fetched=tuple(one for one in made.values() if isinstance(one, Path)),
+        removed=tuple(_path(folder, *one) for one in here if one not in after),
+        failed={f"{concept} on {of}": str(error) for (of, concept), error in made.items()
+                if isinstance(error, PseudowordError) and not isinstance(error, WithdrawnError)},
+        there=len(after),
     )  # fmt: skip
 
 
-def words(base: str | None = None, min_score: float = 0.0, settings: Settings | None = None) -> list[Row]:
-    """All published words (of one base model, of at least this score), sorted by name: a few reads of the index."""
+def words(
+    base: str | None = None, min_score: float = 0.0, settings: Settings | None = None, *, tag: str = ""
+) -> list[Row]:
+    """All published words (of one base model, of at least this score, with this tag), sorted by name: a few reads of
+    the index."""
     settings = settings or load_settings()
     found = index.words(opened(settings), base_for(base, settings, []) if base else "")
-    return [row for row in found if row.score >= min_score]
+    return [row for row in found if row.score >= min_score and (not tag or row.has_tag(tag))]
 
 
 def concepts(store: Store) -> list[tuple[str, str]]:
@@ -251,10 +259,8 @@ def _fetched(
         remove(path)
         raise
     if data is not None:
-        write(path, data)
-    note = Copy(word=index.row_of(found)).to_bytes()
-    if data is not None or read(note_of(path)) != note:
-        write(note_of(path), note)
+        refuse_foreign(path)
+    keep_copy(path, index.row_of(found), data)
     return path
 
 
@@ -264,20 +270,40 @@ def pointer_for(store: Store, concept: str, base: str | None, settings: Settings
     named = base or ("base_model" in settings.model_fields_set and settings.base_model) or ""
     chosen = base_for(named, settings, [] if named else _bases(store, concept))
     found = pointer_of(store, concept, chosen)
-    if found is None or (not found.judge_key and not found.forgotten):
+    if found is None or not (found.judge_key or found.changes):
         raise NotFoundError(f"No word {concept} for {chosen} is published in {store.uri}.{_hint(store, concept)}")
     return found
 
 
 def _bases(store: Store, concept: str) -> list[str]:
-    return [base for _, base in index.published(store, concept)]
+    """The base models that a word is published for; where it is for none, those for which it was withdrawn or
+    forgotten, so that a reader is told."""
+    there = [base for _, base in index.published(store, concept)]
+    return [base for base in there if _stands(store, concept, base)] or there
+
+
+def _stands(store: Store, concept: str, base: str) -> bool:
+    try:
+        return champion_of(store, concept, base) is not None
+    except IntegrityError:  # damage unpublishes nothing
+        return True
 
 
 def _hint(store: Store, concept: str) -> str:
     """What there is instead: the concept's base models, else names like it, else some names."""
-    if bases := _bases(store, concept):
+    if bases := [base for base in _bases(store, concept) if _stands(store, concept, base)]:
         return f" It is published for {', '.join(bases)}: choose one as the base model."
     names = sorted({row.concept for row in index.words(store)})
-    if close := get_close_matches(concept, names, n=3, cutoff=0.5):
+    if close := get_close_matches(concept, _likely(concept, names), n=3, cutoff=0.5):
         return f" Did you mean {' or '.join(close)}?"
     return f" There are: {', '.join(names[:10])}{', …' if len(names) > 10 else ''}." if names else " It holds no words."
+
+
+def _likely(concept: str, names: list[str]) -> list[str]:
+    """The names that share most pairs of letters with a name: difflib takes seconds over tens of thousands."""
+
+    def pairs(name: str) -> set[str]:
+        return {name[at : at + 2] for at in range(len(name) - 1)}
+
+    own = pairs(concept)
+    return nlargest(200, names, key=lambda name: len(own & pairs(name)))

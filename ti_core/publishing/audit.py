@@ -1,6 +1,7 @@
 """The audit: what in the store is not as it should be, each finding in a sentence, and what mends it.
 
-Every blob that a document names is read and verified, every pointer followed, the index compared, the outbox looked at.
+Every document is read, every blob that one names is verified, every pointer followed, the index compared, the outbox
+looked at. A document that is damaged is a finding and hides no other.
 A repair may be done any number of times. What cannot be made again from what is there is told as such: it has to come
 from a backup, or from a new run. This module does not know MLflow: the mirror has an audit of its own.
 """
@@ -19,12 +20,30 @@ from ti_core.publishing.catalogue import (
     pointer_of,
     versions_of,
 )
-from ti_core.publishing.collecting import get_back, named
+from ti_core.publishing.collecting import legible
 from ti_core.publishing.files import published_file
+from ti_core.publishing.following import follow, unfollowed
 from ti_core.publishing.index import rebuild, row_of, words
 from ti_core.publishing.pointer import standing, verify
-from ti_core.records import ASIDE, BLOBS, OUTBOX, Champion, Fault, Manifest, aside_key
-from ti_core.store import Store, get_blob, put_blob
+from ti_core.records import (
+    ASIDE,
+    BLOBS,
+    OUTBOX,
+    Champion,
+    Decided,
+    Document,
+    Duel,
+    Fault,
+    KeptScores,
+    Manifest,
+    Outcome,
+    Untold,
+    Version,
+    change_key,
+    concept_prefix,
+    version_key,
+)
+from ti_core.store import Store, bring_back, get_blob, put_blob
 
 
 def audit(store: Store, repair: bool = False) -> list[Fault]:
@@ -33,13 +52,15 @@ def audit(store: Store, repair: bool = False) -> list[Fault]:
     Raises ServiceError when the store fails.
     """
     there = words_of(store)
+    found = [fault for word in there for fault in _documents(store, *word, repair)]
     manifests = [one for word in there for one in manifests_of(store, *word)]
-    found = list(_blobs(store, manifests, repair))
+    found += _blobs(store, manifests, repair)
     for word in there:
         found += _pointer(store, *word)
-        found += _interrupted(store, *word)
+        found += _interrupted(store, *word, repair)
     found += _index(store, repair)
     left = list(store.keys(OUTBOX))
+    found += [fault for key in left if (fault := _fault_of(store, key, Untold, "delete it, then `ti audit --repair`"))]
     if left:
         text = f"The tracking server was not told of {len(left)} runs yet, the first is {left[0]}."
         found.append(Fault(kind="untold", what=text))
@@ -50,6 +71,57 @@ def words_of(store: Store) -> list[tuple[str, str]]:
     """All words that the store holds anything of, as (concept, base)."""
     parts = (key.split("/") for key in store.keys("concepts/"))
     return sorted({(part[1], part[2]) for part in parts if len(part) > 3})
+
+
+def _documents(store: Store, concept: str, base: str, repair: bool) -> Iterator[Fault]:
+    """Every document of a word but its pointer: whether it can be read."""
+    prefix = f"{concept_prefix(concept, base)}/"
+    for key in store.keys(prefix):
+        for part, (kind, advice) in _KINDS.items():
+            if not key.endswith(".json") or part not in key.removeprefix(prefix):
+                continue
+            if fault := _fault_of(store, key, kind, advice):
+                mended = repair and _write_anew(store, concept, base, key)
+                yield fault.model_copy(update={"repaired": mended})
+
+
+_KINDS: dict[str, tuple[type[Document], str]] = {
+    "/manifest-": (Manifest, "it comes back from a backup, or delete it and run the concept again"),
+    "/outcome-": (Outcome, "delete it and run the concept again: nothing is trained anew"),
+    "versions/": (Version, "`ti audit --repair` writes it anew where an outcome tells it, else it needs a backup"),
+    "changes/": (Decided, "`ti audit --repair` writes it anew from champion.json, else it needs a backup"),
+    "champions/": (Champion, "it comes back from a backup; until then readers get nothing older in its place"),
+    "duels/": (Duel, "delete it: the two are judged anew when they meet again"),
+    "scores/": (KeptScores, "delete it: the same pictures are judged anew when they are needed"),
+}
+"""The documents of a word by what their keys have in them, and what to do about a damaged one."""
+
+
+def _fault_of(store: Store, key: str, kind: type[Document], advice: str) -> Fault | None:
+    try:
+        kind.from_bytes(store.get(key).data, store.url(key))
+    except NotFoundError:
+        return None
+    except IntegrityError as error:
+        return Fault(kind="damaged", what=f"{error} What to do: {advice}.")
+    return None
+
+
+def _write_anew(store: Store, concept: str, base: str, key: str) -> bool:
+    """Write a damaged document anew where others say what stood in it: a version, or the record of a decision."""
+    for outcome in outcomes_of(store, concept, base):
+        if outcome.version is not None and version_key(concept, base, outcome.version) == key:
+            store.put(key, Version(judge_key=outcome.judge_key).to_bytes())
+            return True
+    try:
+        pointer = pointer_of(store, concept, base)
+    except IntegrityError:
+        return False
+    for change in pointer.changes if pointer else ():
+        if change_key(concept, base, change) == key:
+            store.put(key, Decided(change=change).to_bytes())
+            return True
+    return False
 
 
 def _blobs(store: Store, manifests: list[Manifest], repair: bool) -> Iterator[Fault]:
@@ -81,8 +153,7 @@ def _blobs(store: Store, manifests: list[Manifest], repair: bool) -> Iterator[Fa
 
 def _mend(store: Store, sha256: str, manifest: Manifest) -> bool:
     """Bring back a blob that was put aside, or make a published file again from the vectors."""
-    if store.exists(aside_key(sha256)):
-        get_back(store, sha256)
+    if bring_back(store, sha256):
         return True
     for file in manifest.files:
         if file.sha256 == sha256:
@@ -122,14 +193,28 @@ def _why_not(store: Store, one: Champion) -> str:
     return ""
 
 
-def _interrupted(store: Store, concept: str, base: str) -> Iterator[Fault]:
+def _interrupted(store: Store, concept: str, base: str, repair: bool) -> Iterator[Fault]:
     ended = {one.judge_key for one in outcomes_of(store, concept, base)}
-    for number, judge_key in versions_of(store, concept, base).items():
+    try:
+        versions, pointer = versions_of(store, concept, base), pointer_of(store, concept, base)
+    except IntegrityError:
+        return  # the pointer's own finding tells it
+    for number, judge_key in versions.items():
         if judge_key and judge_key not in ended:
             yield Fault(
                 kind="interrupted",
                 what=f"Publishing version {number} of {concept} on {base} was torn off: run the concept again.",
             )
+    left = unfollowed(store, pointer) if pointer else []
+    if pointer and left and repair:
+        follow(store, pointer)
+    for change in left:
+        yield Fault(
+            kind="interrupted",
+            what=f"The decision to {change.action} version {change.version} of {concept} on {base} was torn off after "
+            "it took effect: the index and the tracking server may not know of it.",
+            repaired=repair,
+        )
 
 
 def _index(store: Store, repair: bool) -> Iterator[Fault]:
@@ -156,7 +241,9 @@ def _index(store: Store, repair: bool) -> Iterator[Fault]:
 
 
 def _unnamed(store: Store) -> list[Fault]:
-    names = named(store, store.keys("concepts/"))
+    names, damaged = legible(store, store.keys("concepts/"))
+    if damaged:
+        return []  # what these named is not known
     lone = [one for one in store.entries(BLOBS) if one.key.rpartition("/")[2] not in names]
     aside = list(store.entries(ASIDE))
     if not lone and not aside:

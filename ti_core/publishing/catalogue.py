@@ -22,6 +22,7 @@ from ti_core.records import (
     Plan,
     Version,
     champion_key,
+    changes_prefix,
     concept_prefix,
     duel_key,
     manifest_key,
@@ -158,7 +159,7 @@ def as_pointer(stored: Stored, source: str, concept: str, base: str) -> Champion
 
 def changes_of(store: Store, concept: str, base: str) -> list[Change]:
     """What people have decided about a word, oldest first, as recorded beside the pointer, which has it too."""
-    found = _whole(store, store.keys(f"{concept_prefix(concept, base)}/changes/"), Decided)
+    found = _whole(store, store.keys(changes_prefix(concept, base)), Decided)
     return sorted((one.change for one in found), key=lambda one: one.when)
 
 
@@ -175,19 +176,25 @@ def outcomes_of(store: Store, concept: str, base: str) -> list[Outcome]:
 
 
 def versions_of(store: Store, concept: str, base: str) -> dict[int, str]:
-    """judge_key by version number. Before the store numbered versions, outcomes and champions told the numbers, which
-    go on from there."""
+    """judge_key by version number, "" where the version's document is damaged: its number is taken all the same. Before
+    the store numbered versions, outcomes and champions told the numbers, which go on from there."""
     prefix = versions_prefix(concept, base)
     found = {}
     for key in store.keys(prefix):
-        version = _read(store, key, Version)
+        number = int(key.removeprefix(prefix).removesuffix(".json"))
+        try:
+            version = _read(store, key, Version)
+        except IntegrityError as error:
+            log.warning("%s Its number stays taken.", error)
+            found[number] = ""
+            continue
         if version:
-            found[int(key.removeprefix(prefix).removesuffix(".json"))] = version.judge_key
+            found[number] = version.judge_key
     if found:
         return found
     former = _whole(store, store.keys(f"{concept_prefix(concept, base)}/champions/"), Champion)
     numbered = [pointer_of(store, concept, base), *former, *outcomes_of(store, concept, base)]
-    return {one.version: one.judge_key for one in numbered if one and one.version is not None}
+    return {one.version: one.judge_key for one in numbered if one and one.version}
 
 
 def duel_of(store: Store, concept: str, base: str, newcomer: str, rival: str) -> Duel | None:
@@ -196,9 +203,11 @@ def duel_of(store: Store, concept: str, base: str, newcomer: str, rival: str) ->
 
 
 def bases_of(store: Store, concept: str) -> list[str]:
-    """The base models (slugs) that the store holds anything of this concept for, sorted."""
+    """The base models (slugs) that the store holds anything of this concept for, sorted. Where it was forgotten the
+    store holds nothing of it but the pointer that says so."""
     prefix = f"concepts/{concept}/"
-    return sorted({key.removeprefix(prefix).partition("/")[0] for key in store.keys(prefix)})
+    parts = (key.removeprefix(prefix).partition("/") for key in store.keys(prefix))
+    return sorted({base for base, _, rest in parts if rest != "champion.json"})
 
 
 def base_for(named: str, settings: Settings, there: Sequence[str]) -> str:

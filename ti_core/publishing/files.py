@@ -58,6 +58,7 @@ def about_word(manifest: Manifest, vectors: formats.Vectors, strip: bytes) -> di
         "tags": concept.tags,
         "thumbnail": _thumbnail(strip),
         "resolution": f"{side}x{side}",
+        "prediction_type": {"epsilon": "epsilon", "v_prediction": "v", "": ""}[plan.base.prediction],
         "is_negative_embedding": "false",
     }
     ours = {

@@ -34,15 +34,14 @@ def note(store: Store, concept: str, base: str) -> None:
 
 
 def rebuild(store: Store) -> int:
-    """Make the whole index anew from the champions. Returns how many words there are."""
-    there = published(store)
+    """Make the whole index anew from the champions. Returns how many words it has."""
     parts = {key: set[str]() for key in _shards(store, INDEX)}
-    for concept, base in there:
+    for concept, base in published(store):
         parts.setdefault(shard_key(concept, base), set()).add(concept)
     for key, names in parts.items():
         _tell(store, key, names, key.split("/")[1], anew=True)
     store.put(INDEX_WHOLE, Document().to_bytes())
-    return len(there)
+    return len(words(store))
 
 
 def words(store: Store, base: str = "") -> list[Row]:

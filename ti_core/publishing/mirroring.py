@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 from ti_core.errors import IntegrityError, NotFoundError
 from ti_core.publishing.catalogue import champion_of, manifest_at, outcomes_of, pointer_of
-from ti_core.publishing.pointer import leave_word
+from ti_core.publishing.following import leave_word
 from ti_core.records import FORGET, OUTBOX, Fault, Manifest, Outcome, Plan, Untold, outbox_key
 from ti_core.store import Store, get_blob, lease
 
@@ -68,6 +68,7 @@ def open_run(store: Store, registry: Mirror, plan: Plan, batch: str) -> str:
     Raises ServiceError when the server or the store fails.
     """
     with lease(store, f"mirror/{plan.concept.name}/{plan.base.slug}", seconds=_SECONDS):
+        _forget_first(store, registry, plan.concept.name, plan.base.slug)
         return registry.open_run(plan, batch)
 
 
@@ -83,7 +84,12 @@ def mirror(store: Store, registry: Mirror, manifest: Manifest, outcome: Outcome)
     concept, base = plan.concept.name, plan.base.slug
     entry = outbox_key(plan)
     with lease(store, f"mirror/{concept}/{base}", seconds=_SECONDS):
+        _forget_first(store, registry, concept, base)
         if not store.exists(entry):
+            return
+        pointer = pointer_of(store, concept, base)
+        if pointer and pointer.forgotten:
+            store.delete(entry)  # nothing of it is told any more; the forgetting leaves an entry of its own
             return
         known = outcome.run_id and registry.has_run(outcome.run_id)
         run_id = outcome.run_id if known else registry.open_run(plan)
@@ -93,10 +99,18 @@ def mirror(store: Store, registry: Mirror, manifest: Manifest, outcome: Outcome)
             _point(store, registry, concept, base)
             if not outcome.champion:
                 registry.set_alias(concept, base, "challenger", number)
-        pointer = pointer_of(store, concept, base)
+        pointer = pointer_of(store, concept, base)  # anew: it may have moved meanwhile
         gone = pointer.withdrawal(plan.judge_key) if pointer else None
         registry.record(run_id, outcome, gone.told() if gone else "")
         registry.close_run(run_id, "FINISHED")
+        store.delete(entry)
+
+
+def _forget_first(store: Store, registry: Mirror, concept: str, base: str) -> None:
+    """Let the server forget what it is to forget of a word, before it is told anything new of it."""
+    entry = f"{OUTBOX}{concept}/{base}/{FORGET}"
+    if store.exists(entry):
+        registry.forget(concept, base)
         store.delete(entry)
 
 
@@ -117,17 +131,27 @@ def _point(store: Store, registry: Mirror, concept: str, base: str) -> None:
 def compare(store: Store, registry: Mirror, words: Sequence[tuple[str, str]], repair: bool) -> list[Fault]:
     """What the tracking server tells otherwise than the store, of these words; with `repair` it follows.
 
-    A run that is still in the outbox is not looked at: it will be told. Raises ServiceError when the server fails.
+    A run that is still in the outbox is not looked at, and no alias that moves with it: they will be told. Neither is a
+    word whose pointer is damaged: the audit tells of that. Raises ServiceError when the server fails.
     """
     found = []
     for concept, base in words:
         with lease(store, f"mirror/{concept}/{base}", seconds=_SECONDS):
-            untold = {key.rpartition("-")[2].removesuffix(".json") for key in store.keys(f"{OUTBOX}{concept}/{base}/")}
+            entries = list(store.keys(f"{OUTBOX}{concept}/{base}/"))
+            if f"{OUTBOX}{concept}/{base}/{FORGET}" in entries:
+                continue
+            untold = {key.rpartition("-")[2].removesuffix(".json") for key in entries}
             ended = {one.judge_key: one for one in outcomes_of(store, concept, base) if one.judge_key not in untold}
             runs = {judge_key: one.run_id for judge_key, one in ended.items()}
             texts = registry.doubled(concept, base, runs, repair)
             found += [Fault(kind="mirror", what=text, repaired=repair) for text in texts]
-            champion = champion_of(store, concept, base)
+            try:
+                pointer = pointer_of(store, concept, base)
+            except IntegrityError:
+                continue
+            if pointer and pointer.judge_key in untold:
+                continue
+            champion = None if pointer is None or pointer.vacant else pointer
             leads = champion and registry.number_of(concept, base, champion.judge_key)
             told = registry.alias_of(concept, base, "champion")
             if champion and champion.judge_key in ended and not leads:
@@ -157,8 +181,7 @@ def drain(store: Store, registry: Mirror) -> int:
             entry = Untold.from_bytes(store.get(key).data, store.url(key))
             if key.endswith(f"/{FORGET}"):
                 with lease(store, f"mirror/{entry.concept}/{entry.base}", seconds=_SECONDS):
-                    registry.forget(entry.concept, entry.base)
-                    store.delete(key)
+                    _forget_first(store, registry, entry.concept, entry.base)
                 continue
             if not store.exists(entry.outcome):
                 continue

@@ -11,32 +11,36 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 from ti_core import formats
-from ti_core.errors import ConflictError, InputError, IntegrityError, NotFoundError, WithdrawnError
+from ti_core.errors import (
+    ConflictError,
+    InputError,
+    IntegrityError,
+    NotFoundError,
+    PseudowordError,
+    WithdrawnError,
+)
 from ti_core.publishing.catalogue import (
     READERS,
     as_pointer,
     changes_of,
     manifest_at,
+    manifests_of,
     outcomes_of,
     pointer_of,
     versions_of,
 )
-from ti_core.publishing.index import note
+from ti_core.publishing.following import follow
 from ti_core.records import (
     Champion,
     Change,
-    Decided,
     Manifest,
     Plan,
-    Untold,
     blob_key,
     champion_key,
-    change_key,
     former_champion_key,
     manifest_key,
     now,
-    outbox_key,
-    outcome_key,
+    version_key,
 )
 from ti_core.store import Store, Stored, get_blob
 
@@ -110,17 +114,10 @@ def champion_from(manifest: Manifest, version: int, present: Champion | None) ->
         protocol=plan.protocol_digest,
         score=manifest.report.score,
         manifest=manifest_key(plan),
+        tags=plan.concept.tags,
         previous=(present.previous if present.vacant else present.judge_key) if present else None,
         changes=present.changes if present else (),
     )
-
-
-def leave_word(store: Store, plan: Plan) -> None:
-    """Note in the outbox that the tracking server must be told of this run."""
-    entry = Untold(
-        concept=plan.concept.name, base=plan.base.slug, manifest=manifest_key(plan), outcome=outcome_key(plan)
-    )
-    store.put(outbox_key(plan), entry.to_bytes())
 
 
 def standing(store: Store, pointer: Champion) -> Iterator[Champion]:
@@ -137,7 +134,7 @@ def standing(store: Store, pointer: Champion) -> Iterator[Champion]:
         except (IntegrityError, NotFoundError) as error:
             log.warning("%s It is passed over, and what was champion before it is not known.", error)
             return
-        if not pointer.withdrawal(before):
+        if not pointer.withdrawal(before, one.vectors):
             yield one
         before = one.previous
 
@@ -158,7 +155,7 @@ def rollback(store: Store, concept: str, base: str, to: int | None, who: str, wh
         target = _before(store, current) if to is None else _version(store, current, to)
         if current.judge_key == target.judge_key and not current.vacant:
             raise InputError(f"Version {target.version} is what readers of {concept} on {base} get already.")
-        return _moved(store, current, target, _change("rollback", target, who, why))
+        return _moved(store, current, target, _change("rollback", target, who, why, gone=current.vectors))
 
     return decided(store, concept, base, decide, recover=to is not None)
 
@@ -193,11 +190,12 @@ def withdraw(store: Store, concept: str, base: str, version: int | None, who: st
             judge_key, number = _judge_key(store, concept, base, version), version
         if not judge_key:
             raise NotFoundError(f"{concept} on {base} has no version to be withdrawn.")
-        if gone := current.withdrawal(judge_key):
-            raise WithdrawnError(f"Version {number} of {concept} on {base} was withdrawn already, {gone.told()}.")
-        change = Change(action="withdraw", judge_key=judge_key, version=number, who=who, why=why)
+        if earlier := current.withdrawal(judge_key):
+            raise WithdrawnError(f"Version {number} of {concept} on {base} was withdrawn already, {earlier.told()}.")
+        gone = current.vectors if judge_key == current.judge_key else _vectors_of(store, concept, base, judge_key)
+        change = Change(action="withdraw", judge_key=judge_key, version=number, who=who, why=why, gone=gone)
         after = current.model_copy(update={"changes": (*current.changes, change), "schema_version": Champion.SCHEMA})
-        if judge_key != current.judge_key:
+        if not after.vacant:
             return after
         for before in standing(store, after):
             try:
@@ -212,8 +210,9 @@ def withdraw(store: Store, concept: str, base: str, version: int | None, who: st
 def decided(
     store: Store, concept: str, base: str, decide: Callable[[Champion], Champion], recover: bool = False
 ) -> Champion:
-    """Move the pointer as `decide` says of the present one, with a decision at the end of its changes; then let index,
-    record and tracking server follow. With `recover` a damaged pointer counts as empty."""
+    """Move the pointer as `decide` says of the present one, with a decision at the end of its changes; then let
+    everything `follow`. That is done too where nothing is to be changed, or `decide` refuses because it stands already:
+    whoever decided it may have been stopped before. With `recover` a damaged pointer counts as empty."""
     key, new = champion_key(concept, base), None
     for _ in range(_ATTEMPTS):
         try:
@@ -227,20 +226,17 @@ def decided(
                 raise
             current = empty(concept, base, tuple(changes_of(store, concept, base)))
         if new is None or current != new:  # else it was our own move whose answer got lost
-            new = decide(current)
-            if new is current:
-                return current
             try:
-                replace_champion(store, stored, current, new)
-            except ConflictError:
-                continue
-        store.create(change_key(concept, base, new.changes[-1]), Decided(change=new.changes[-1]).to_bytes())
-        note(store, concept, base)
-        for manifest in sorted({current.manifest, new.manifest} - {""}):
-            try:
-                leave_word(store, manifest_at(store, manifest).plan)
-            except (IntegrityError, NotFoundError) as error:
-                log.warning("%s The tracking server does not hear of it.", error)
+                new = decide(current)
+            except PseudowordError:
+                follow(store, current)
+                raise
+            if new is not current:
+                try:
+                    replace_champion(store, stored, current, new)
+                except ConflictError:
+                    continue
+        follow(store, new)
         return new
     raise ConflictError(f"{store.url(key)} was moved by others {_ATTEMPTS} times in a row: try again.")
 
@@ -277,11 +273,26 @@ def _version(store: Store, current: Champion, number: int) -> Champion:
     judge_key = _judge_key(store, concept, base, number)
     if gone := current.withdrawal(judge_key):
         raise WithdrawnError(f"Version {number} of {concept} on {base} was withdrawn {gone.told()}.")
+    target = _pointer_to(store, current, number, judge_key)
+    if gone := current.withdrawal(judge_key, target.vectors):
+        raise WithdrawnError(
+            f"Version {number} of {concept} on {base} has the vectors of version {gone.version}, which was withdrawn "
+            f"{gone.told()}."
+        )
+    return target
+
+
+def _pointer_to(store: Store, current: Champion, number: int, judge_key: str) -> Champion:
+    concept, base = current.concept, current.base
     former = former_champion_key(concept, base, judge_key)
     if current.judge_key == judge_key:
         return current
-    if store.exists(former):
+    try:
         return Champion.from_bytes(store.get(former).data, store.url(former))
+    except NotFoundError:
+        pass  # it never was champion
+    except IntegrityError as error:
+        log.warning("%s Its manifest tells the same.", error)
     outcome = next((one for one in outcomes_of(store, concept, base) if one.judge_key == judge_key), None)
     if outcome is None:
         raise NotFoundError(f"Version {number} of {concept} on {base} was never published to its end.")
@@ -293,8 +304,21 @@ def _judge_key(store: Store, concept: str, base: str, number: int) -> str:
     if number not in there:
         listed = ", ".join(str(one) for one in sorted(there))
         raise NotFoundError(f"{concept} on {base} has no version {number}: there are {listed or 'none'}.")
+    if not there[number]:
+        raise IntegrityError(
+            f"{store.url(version_key(concept, base, number))} is damaged, and which run is version {number} is not "
+            "known: `ti audit --repair` writes it anew."
+        )
     return there[number]
 
 
-def _change(action: Literal["rollback", "pin", "unpin"], about: Champion, who: str, why: str) -> Change:
-    return Change(action=action, judge_key=about.judge_key, version=about.version, who=who, why=why)
+def _vectors_of(store: Store, concept: str, base: str, judge_key: str) -> str:
+    """Blob of the vectors that a run has published; "" where nothing that can be read says it."""
+    for one in manifests_of(store, concept, base):
+        if one.plan.judge_key == judge_key:
+            return next(made.vectors for made in one.checkpoints if made.step == one.decision.step)
+    return ""
+
+
+def _change(action: Literal["rollback", "pin", "unpin"], about: Champion, who: str, why: str, gone: str = "") -> Change:
+    return Change(action=action, judge_key=about.judge_key, version=about.version, who=who, why=why, gone=gone)

@@ -54,6 +54,8 @@ def best(store: Store, pointer: Champion, read: Callable[[Champion], _T], strict
         raise WithdrawnError(
             f"{pointer.concept} on {pointer.base} was withdrawn {gone.told()}; do not use copies of it."
         )
+    if not pointer.judge_key:
+        raise WithdrawnError(f"{pointer.concept} on {pointer.base} was forgotten, and nothing was published since.")
     first: IntegrityError | NotFoundError | None = None
     for one in standing(store, pointer):
         try:

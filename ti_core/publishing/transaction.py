@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from ti_core.errors import ConflictError, IntegrityError, NotFoundError
 from ti_core.publishing.catalogue import blobs_of, duel_of, manifest_of, outcome_of, pointer_of, versions_of
-from ti_core.publishing.index import note
-from ti_core.publishing.pointer import champion_from, leave_word, refuse_forgotten, replace_champion, verify
+from ti_core.publishing.following import follow, leave_word
+from ti_core.publishing.pointer import champion_from, refuse_forgotten, replace_champion, verify
 from ti_core.records import (
     Champion,
     Duel,
@@ -61,16 +61,20 @@ def keep(store: Store, manifest: Manifest) -> Manifest:
     Raises IntegrityError when one of its blobs is not in the store.
     """
     kept = manifest_of(store, manifest.plan) or manifest
-    missing = sorted(sha256 for sha256 in blobs_of(kept) if not has_blob(store, sha256))
-    key = manifest_key(kept.plan)
+    _all_there(store, kept)
+    if not store.create(manifest_key(kept.plan), kept.to_bytes()):
+        return manifest_of(store, kept.plan) or kept
+    _all_there(store, kept)  # what was removed just before did not know yet that they are named
+    return kept
+
+
+def _all_there(store: Store, manifest: Manifest) -> None:
+    missing = sorted(sha256 for sha256 in blobs_of(manifest) if not has_blob(store, sha256))
     if missing:
         raise IntegrityError(
-            f"{store.url(key)} names {len(missing)} blobs that are not in the store, the first is {missing[0]}: store "
-            "them, or delete the manifest if there is one and run the concept again."
+            f"{store.url(manifest_key(manifest.plan))} names {len(missing)} blobs that are not in the store, the first "
+            f"is {missing[0]}: store them, or delete the manifest if there is one and run the concept again."
         )
-    if store.create(key, kept.to_bytes()):
-        return kept
-    return manifest_of(store, kept.plan) or kept
 
 
 def show_pictures(store: Store, manifest: Manifest, show: bool) -> Manifest:
@@ -132,7 +136,9 @@ def publish(store: Store, manifest: Manifest, run_id: str, duels: Mapping[str, D
     version = _number(store, plan)
     verify(store, manifest)
     place = _contend(store, manifest, version, duels)
-    note(store, concept, base)
+    pointer = pointer_of(store, concept, base)
+    if pointer:
+        follow(store, pointer)
     return _end(store, plan, _outcome(manifest, run_id, version, place))
 
 
@@ -155,7 +161,7 @@ def _contend(store: Store, manifest: Manifest, version: int, duels: Mapping[str,
     """Make the run the champion if it deserves it: read, duel, swap, and again if somebody was faster."""
     plan = manifest.plan
     concept, base = plan.concept.name, plan.base.slug
-    key = champion_key(concept, base)
+    key, vectors = champion_key(concept, base), champion_from(manifest, version, None).vectors
     for _ in range(_ATTEMPTS):
         try:
             stored = store.get(key)
@@ -166,8 +172,9 @@ def _contend(store: Store, manifest: Manifest, version: int, duels: Mapping[str,
             continue
         current = Champion.from_bytes(stored.data, store.url(key))
         refuse_forgotten(current)
-        if withdrawal := current.withdrawal(plan.judge_key):
-            return _Place(False, f"Version {version} was withdrawn {withdrawal.told()}.")
+        if withdrawal := current.withdrawal(plan.judge_key, vectors):
+            same = "" if withdrawal.judge_key == plan.judge_key else f" as version {withdrawal.version}"
+            return _Place(False, f"Version {version} was withdrawn{same} {withdrawal.told()}.")
         if current.judge_key == plan.judge_key:
             return _Place(True, f"Version {version} is the best of {concept} on {base}.{_how(store, current)}")
         if store.exists(former_champion_key(concept, base, plan.judge_key)):
@@ -186,6 +193,8 @@ def _contend(store: Store, manifest: Manifest, version: int, duels: Mapping[str,
 def _compare(store: Store, rival: Champion, manifest: Manifest, version: int, duels: Mapping[str, Duel]) -> _Place:
     """Whether the run deserves the champion's place."""
     plan = manifest.plan
+    if back := rival.went_back(champion_from(manifest, version, rival).vectors):
+        return _Place(False, f"Version {version} has the very vectors that were gone back from {back.told()}.")
     if rival.vacant:
         gone = f", which takes the place of version {rival.version}: that was withdrawn" if rival.judge_key else ""
         return _Place(True, f"Version {version} is the best of {plan.concept.name} on {plan.base.slug}{gone}.")

@@ -7,7 +7,7 @@ does not know, which a later version has added.
 
 import json
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -37,16 +37,27 @@ class Document(Record):
         Raises IntegrityError when it is damaged or was written by a newer version.
         """
         try:
-            raw: Any = json.loads(data)
-            version = raw.get("schema_version")
-            if isinstance(version, int) and version > cls.SCHEMA:
-                raise IntegrityError(
-                    f"{source} has schema version {version}, newer than {cls.SCHEMA}, the newest one readable here: "
-                    "upgrade Pseudoword."
-                )
-            return cls.model_validate_json(data, extra="ignore")
-        except (ValidationError, ValueError, AttributeError) as error:
-            raise IntegrityError(f"{source} is damaged: it does not read as a {cls.__name__} ({error}).") from None
+            found = cls.model_validate_json(data, extra="ignore")
+            version = found.schema_version
+        except ValidationError as error:
+            version = _schema_version(data)
+            if version <= cls.SCHEMA:
+                raise IntegrityError(f"{source} is damaged: it does not read as a {cls.__name__} ({error}).") from None
+        if version > cls.SCHEMA:
+            raise IntegrityError(
+                f"{source} has schema version {version}, newer than {cls.SCHEMA}, the newest one readable here: "
+                "upgrade Pseudoword."
+            )
+        return found
+
+
+def _schema_version(data: bytes) -> int:
+    """The schema version of something that cannot be read; 0 where it has none."""
+    try:
+        version = json.loads(data)["schema_version"]
+    except (ValueError, KeyError, TypeError):
+        return 0
+    return version if isinstance(version, int) else 0
 
 
 def now() -> datetime:

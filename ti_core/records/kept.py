@@ -1,6 +1,6 @@
 """What is kept and published: manifest, outcome, version, duel, champion; and how a concept of a batch ended."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -139,7 +139,11 @@ class Change(Record):
     """The version it is about; "" and 0 with a word that is forgotten, or allowed again."""
     who: str
     why: str
-    when: datetime = Field(default_factory=now)
+    when: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    """To the microsecond: two decisions within a second keep their order, and a record each."""
+    gone: str = ""
+    """Blob of the vectors that readers no longer get by it: those that were withdrawn, or gone back from; empty in
+    older decisions. Judged anew they are another run, and are still these."""
 
     def told(self) -> str:
         """When, by whom and why, for a person."""
@@ -178,24 +182,32 @@ class Champion(Document):
     previous: str | None
     """judge_key of the champion before this one, which readers get where this one's files are damaged."""
     promoted: datetime = Field(default_factory=now)
+    tags: str = ""
+    """Words to find it by, separated by commas (`ConceptSpec.tags`); empty in older pointers."""
     changes: tuple[Change, ...] = ()
     """Every decision of a person, oldest first; whoever moves the pointer carries them on."""
 
-    def withdrawal(self, judge_key: str) -> Change | None:
-        """The decision that withdrew a run, None for one that stands."""
-        return next((one for one in self.changes if (one.action, one.judge_key) == ("withdraw", judge_key)), None)
+    def withdrawal(self, judge_key: str, vectors: str = "") -> Change | None:
+        """The decision that withdrew a run, or the very vectors under another run's name; None for what stands."""
+        gone = [one for one in self.changes if one.action == "withdraw"]
+        return next((one for one in gone if one.judge_key == judge_key or (vectors and one.gone == vectors)), None)
+
+    def went_back(self, vectors: str) -> Change | None:
+        """The decision to go back from these vectors, None where nobody did or readers get them again."""
+        if vectors == self.vectors:
+            return None
+        return next((one for one in self.changes if (one.action, one.gone) == ("rollback", vectors)), None)
 
     @property
     def withdrawn(self) -> Change | None:
         """The decision that withdrew the very run that is named, so that readers get nothing."""
-        return self.withdrawal(self.judge_key)
+        return self.withdrawal(self.judge_key, self.vectors)
 
     @property
     def pin(self) -> Change | None:
-        """The decision that holds this run in its place; a move of the pointer ends it."""
-        pins = [one for one in self.changes if one.action in {"pin", "unpin"}]
-        held = bool(pins) and (pins[-1].action, pins[-1].judge_key) == ("pin", self.judge_key)
-        return pins[-1] if held else None
+        """The decision that holds this run in its place; going back ends it, also when the run returns later."""
+        last = next((one for one in reversed(self.changes) if one.action in {"pin", "unpin", "rollback"}), None)
+        return last if last and (last.action, last.judge_key) == ("pin", self.judge_key) else None
 
     @property
     def forgotten(self) -> Change | None:
@@ -221,6 +233,11 @@ class Row(Record):
     score: float
     files: tuple[PublishedFile, ...]
     promoted: datetime
+    tags: str = ""
+
+    def has_tag(self, tag: str) -> bool:
+        """Whether the word has this tag, in capitals or not."""
+        return tag.strip().lower() in (one.strip().lower() for one in self.tags.split(","))
 
 
 class Shard(Document):

@@ -60,10 +60,16 @@ def former_champion_key(concept: str, base: str, judge_key: str) -> str:
     return f"{concept_prefix(concept, base)}/champions/{judge_key}.json"
 
 
+def changes_prefix(concept: str, base: str) -> str:
+    """The records of people's decisions about a word lie under this prefix."""
+    return f"{concept_prefix(concept, base)}/changes/"
+
+
 def change_key(concept: str, base: str, change: Change) -> str:
     """Key of the record of a person's decision."""
     about = change.judge_key[:12] or "word"
-    return f"{concept_prefix(concept, base)}/changes/{change.when:%Y%m%dT%H%M%S}-{change.action}-{about}.json"
+    when = f"{change.when:%Y%m%dT%H%M%S}" + (f"{change.when:.%f}" if change.when.microsecond else "")
+    return f"{changes_prefix(concept, base)}{when}-{change.action}-{about}.json"
 
 
 INDEX = "index/"

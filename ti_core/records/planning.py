@@ -93,7 +93,8 @@ class PreparedSet(Record):
 
 class BaseModelInfo(Record):
     """A base model found on disk. `slug` names it in keys, `digest` covers every file of it that is used; `variant` is
-    "fp16" where a stock pipeline must be told to load that variant."""
+    "fp16" where a stock pipeline must be told to load that variant; `prediction` what its U-Net says by its
+    scheduler's configuration, "" in older manifests."""
 
     name: str
     slug: str
@@ -102,6 +103,7 @@ class BaseModelInfo(Record):
     digest: str
     resolution: int
     variant: str = ""
+    prediction: Literal["", "epsilon", "v_prediction"] = ""
 
 
 class JudgeInfo(Record):

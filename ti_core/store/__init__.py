@@ -5,10 +5,10 @@ from pathlib import Path
 from ti_core.errors import InputError
 from ti_core.settings import Settings
 from ti_core.store.base import Listed, Store, Stored
-from ti_core.store.blobs import get_blob, has_blob, put_blob
+from ti_core.store.blobs import bring_back, get_blob, has_blob, put_blob
 from ti_core.store.lease import lease
 
-__all__ = ["Listed", "Store", "Stored", "get_blob", "has_blob", "lease", "open_store", "put_blob"]
+__all__ = ["Listed", "Store", "Stored", "bring_back", "get_blob", "has_blob", "lease", "open_store", "put_blob"]
 
 
 def open_store(settings: Settings, uri: str | None = None) -> Store:

@@ -1,7 +1,8 @@
 """Blobs: immutable objects named by the sha256 of their bytes. This module does not know what is in them.
 
-A blob that nothing names is first put aside by `ti gc`, and removed for good much later. Whoever puts, reads or asks
-for one meanwhile brings it back, so that no run can lose what it is about to name.
+A blob that nothing names is first put aside by `ti gc`, and removed for good much later. Whoever puts one, or asks for
+it because he is about to name it, brings it back, so that no run can lose what it is about to name. Reading writes
+nothing: a reader may have the right to read alone.
 """
 
 import hashlib
@@ -27,37 +28,42 @@ def put_blob(store: Store, data: bytes) -> str:
 
 
 def get_blob(store: Store, sha256: str) -> bytes:
-    """Read a blob and verify it.
+    """Read a blob, also one that was put aside, and verify it. Writes nothing.
 
     Raises NotFoundError when it is not there, IntegrityError when its bytes are not those it is named by.
     """
     key = blob_key(sha256)
-    try:
-        data = store.get(key).data
-    except NotFoundError:
-        if not _bring_back(store, sha256):
-            raise
-        data = store.get(key).data
-    found = _digest(data)
-    if found != sha256:
-        raise IntegrityError(
-            f"{store.url(key)} is damaged: its sha256 is {found}; `ti audit --repair` mends what can be made again."
-        )
-    return data
+    # The last look is for one that came back from aside between the first two.
+    for place in (key, aside_key(sha256), key):
+        try:
+            data = store.get(place).data
+        except NotFoundError:
+            continue
+        found = _digest(data)
+        if found != sha256:
+            raise IntegrityError(
+                f"{store.url(place)} is damaged: its sha256 is {found}; `ti audit --repair` mends what can be made "
+                "again."
+            )
+        return data
+    raise NotFoundError(f"There is no {key} in the store {store.uri}.")
 
 
 def has_blob(store: Store, sha256: str) -> bool:
-    """Whether a blob is there, whatever its bytes."""
-    return store.exists(blob_key(sha256)) or _bring_back(store, sha256)
+    """Whether a blob is there, whatever its bytes; one that was put aside is brought back."""
+    return store.exists(blob_key(sha256)) or bring_back(store, sha256) or store.exists(blob_key(sha256))
 
 
-def _bring_back(store: Store, sha256: str) -> bool:
-    """Bring back a blob that was put aside. Returns whether there was one."""
+def bring_back(store: Store, sha256: str) -> bool:
+    """Bring back a blob that was put aside, in place of a missing or damaged one. Returns whether a whole one lay
+    there."""
     try:
         data = store.get(aside_key(sha256)).data
     except NotFoundError:
         return False
-    store.create(blob_key(sha256), data)
+    if _digest(data) != sha256:
+        return False
+    put_blob(store, data)
     return True
 
 

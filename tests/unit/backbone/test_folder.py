@@ -32,7 +32,7 @@ def test_the_miniature_ships_with_the_package() -> None:
 def test_a_folder_is_described(folder: Path) -> None:
     base = find_base(str(folder))
     assert (base.slug, base.kind, base.resolution) == ("tiny-sd-1-x", "sd1", 16)
-    assert base.folder == str(folder.resolve())
+    assert (base.folder, base.prediction) == (str(folder.resolve()), "epsilon")
 
 
 def test_the_digest_is_of_the_content_not_of_the_place(folder: Path, pristine: Path) -> None:

@@ -15,10 +15,12 @@ from tests.builders import done, judged
 from ti_core import client, formats
 from ti_core.client import fetching
 from ti_core.errors import InputError, IntegrityError, NotFoundError, ServiceError, WithdrawnError
-from ti_core.publishing.forgetting import forget
+from ti_core.publishing.catalogue import bases_of
+from ti_core.publishing.forgetting import allow, forget
+from ti_core.publishing.index import rebuild
 from ti_core.publishing.pointer import withdraw
 from ti_core.publishing.transaction import publish
-from ti_core.records import Champion, Copy, Manifest, blob_key, champion_key
+from ti_core.records import Champion, Copy, Manifest, Shard, blob_key, champion_key, shard_key
 from ti_core.settings import Settings
 from ti_core.store import Store, get_blob, open_store, put_blob
 
@@ -192,6 +194,26 @@ def test_published_words_are_listed(store: Store, settings: Settings) -> None:
     assert client.words(min_score=0.61, settings=settings) == []
 
 
+def test_words_are_found_by_their_tags(store: Store, settings: Settings) -> None:
+    published(store, name="dog")
+    manifest = judged(store)
+    concept = manifest.plan.concept.model_copy(update={"tags": "Mascot, soft toy"})
+    done(store, manifest.model_copy(update={"plan": manifest.plan.model_copy(update={"concept": concept})}))
+    for tag, names in (("mascot", ["cat-toy"]), (" Soft Toy", ["cat-toy"]), ("soft", []), ("", ["cat-toy", "dog"])):
+        assert [row.concept for row in client.words(settings=settings, tag=tag)] == names
+
+
+def test_a_misspelt_name_is_found_among_very_many(store: Store, settings: Settings) -> None:
+    published(store)
+    row = client.words(settings=settings)[0]
+    many = {f"word-{number}": row.model_copy(update={"concept": f"word-{number}"}) for number in range(2000)}
+    store.put("index/miniature/x.json", Shard(words=many).to_bytes())
+    with pytest.raises(NotFoundError, match=r"Did you mean cat-toy\?"):
+        client.get("cta-toy", settings=settings)
+    with pytest.raises(NotFoundError, match="Did you mean word-1217 or"):
+        client.get("wrod-1217", settings=settings)
+
+
 def test_folder_that_cannot_be_written(store: Store, settings: Settings, tmp_path: Path) -> None:
     published(store)
     (tmp_path / "out").write_text("a file")
@@ -351,6 +373,81 @@ def test_a_folder_is_brought_up_to_date(store: Store, settings: Settings, tmp_pa
     (out / "sd-a" / "cat-toy.safetensors").unlink()
     third = client.sync(out, settings=settings)
     assert "is damaged" in third.failed["cat-toy on sd-a"] and third.fetched == third.removed == ()
+
+
+@pytest.mark.parametrize("lost", ["all", "index", "pointers", "a row"])
+def test_no_copy_goes_because_the_store_is_empty_or_its_index_lost(
+    store: Store, settings: Settings, tmp_path: Path, lost: str
+) -> None:
+    published(store)
+    published(store, name="dog")
+    client.sync(tmp_path, settings=settings)
+    gone = {"all": [""], "index": ["index/"], "pointers": [champion_key("cat-toy", "miniature"), "index/"]}
+    for key in [key for prefix in gone.get(lost, []) for key in store.keys(prefix)]:
+        store.delete(key)
+    if lost == "a row":
+        store.put(shard_key("cat-toy", "miniature"), Shard(words={}).to_bytes())
+    told = client.sync(tmp_path, settings=settings)
+    assert (told.removed, told.there) == ((), 2)
+    assert (tmp_path / "miniature" / "cat-toy.safetensors").is_file()
+    missing = {"all": 2, "pointers": 1}.get(lost, 0)
+    assert [one.startswith("No word ") for one in told.failed.values()] == [True] * missing
+
+
+def test_the_copy_of_a_word_that_was_forgotten_and_allowed_again_goes(
+    store: Store, settings: Settings, tmp_path: Path
+) -> None:
+    published(store)
+    client.sync(tmp_path, settings=settings)
+    forget(store, "cat-toy", "miniature", "me", "")
+    allow(store, "cat-toy", "miniature", "me", "")
+    assert [path.name for path in client.sync(tmp_path, settings=settings).removed] == ["cat-toy.safetensors"]
+
+
+def test_a_file_that_is_no_copy_is_kept_and_named(store: Store, settings: Settings, tmp_path: Path) -> None:
+    published(store)
+    published(store, name="dog")
+    own = tmp_path / "miniature" / "cat-toy.safetensors"
+    own.parent.mkdir()
+    own.write_bytes(b"somebody else's")
+    told = client.sync(tmp_path, settings=settings)
+    assert "cat-toy.safetensors was not written by Pseudoword and is kept" in told.failed["cat-toy on miniature"]
+    with pytest.raises(InputError, match="is kept: move it away"):
+        client.get("cat-toy", out=own.parent, settings=settings)
+    withdraw(store, "cat-toy", "miniature", None, "me", "")
+    assert client.sync(tmp_path, settings=settings).removed == ()
+    assert own.read_bytes() == b"somebody else's" and (own.parent / "dog.safetensors").is_file()
+
+
+def test_a_first_copy_that_cannot_be_written_leaves_no_note(
+    store: Store, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published(store)
+    write = Path.write_bytes
+
+    def full(self: Path, data: bytes) -> int:
+        if "safetensors" in self.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(InputError, match="No space left"):
+        client.get("cat-toy", out=tmp_path / "out", settings=settings)
+    assert files(tmp_path / "out") == []
+
+
+def test_a_word_counts_where_it_is_published_not_where_it_was_forgotten(store: Store, settings: Settings) -> None:
+    published(store, base="sd-a")
+    published(store, base="sd-b")
+    forget(store, "cat-toy", "sd-a", "me", "")
+    assert client.champion("cat-toy", settings=settings).base == "sd-b"
+    with pytest.raises(NotFoundError, match="It is published for sd-b: choose"):
+        client.champion("cat-toy", "sd-c", settings)
+    assert bases_of(store, "cat-toy") == ["sd-b"] and rebuild(store) == 1
+    forget(store, "cat-toy", "sd-b", "me", "")
+    with pytest.raises(WithdrawnError, match="forgotten"):
+        client.champion("cat-toy", "sd-b", settings)
+    assert bases_of(store, "cat-toy") == [] and rebuild(store) == 0
 
 
 def test_words_in_a_prompt() -> None:

@@ -85,13 +85,15 @@ def test_files_are_a_function_of_the_manifest(store: FolderStore) -> None:
 def test_files_explain_themselves(store: FolderStore) -> None:
     run = judged(store)
     concept = run.plan.concept.model_copy(update={"license": "CC0; the owner agreed", "tags": "toy, cat"})
-    run = run.model_copy(update={"plan": run.plan.model_copy(update={"concept": concept})})
+    base = run.plan.base.model_copy(update={"prediction": "v_prediction"})
+    run = run.model_copy(update={"plan": run.plan.model_copy(update={"concept": concept, "base": base})})
     for file in assembled(run, store, STEPS[0]).files:
         told = formats.about(get_blob(store, file.sha256), file.filename)
         assert told["modelspec.sai_model_spec"] == "1.0.0"
         assert told["modelspec.architecture"] == "pseudoword-miniature/textual-inversion"
         assert told["modelspec.trigger_phrase"] == "<cat-toy>" and told["modelspec.title"] == "cat-toy"
         assert (told["modelspec.license"], told["modelspec.tags"]) == ("CC0; the owner agreed", "toy, cat")
+        assert told["modelspec.prediction_type"] == "v"
         assert told["pseudoword.judge_key"] == run.plan.judge_key and told["pseudoword.step"] == str(STEPS[0])
         body = load(get_blob(store, file.sha256))
         assert (

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from tests.builders import done, judged
+from ti_core.errors import IntegrityError
 from ti_core.publishing.audit import audit
 from ti_core.publishing.catalogue import champion_of
 from ti_core.publishing.files import published_file
 from ti_core.publishing.index import words
+from ti_core.publishing.pointer import rollback, withdraw
 from ti_core.records import (
     OUTBOX,
     Manifest,
@@ -18,6 +20,7 @@ from ti_core.records import (
     manifest_key,
     outcome_key,
     shard_key,
+    version_key,
 )
 from ti_core.settings import Settings
 from ti_core.store import Store, get_blob, open_store, put_blob
@@ -85,6 +88,33 @@ def test_a_damaged_pointer_and_documents_are_told_and_hide_nothing_else(store: S
     assert ["ti rollback cat-toy" in one.what for one in found if one.kind == "pointer"] == [True]
     assert "index" not in [one.kind for one in found], "damage unpublishes nothing"
     assert champion_of(store, "dog", BASE)
+
+
+def test_damaged_documents_are_findings_and_hide_no_other(store: Store, manifest: Manifest) -> None:
+    withdraw(store, NAME, BASE, 1, "ann", "")
+    done(store, judged(store, name="dog"))
+    for key in list(store.keys(OUTBOX)):
+        store.delete(key)
+    parts = ("versions/000001", "/changes/", "/champions/", "/duels/")
+    damaged = [next(key for key in store.keys(f"concepts/{NAME}/") if part in key) for part in parts]
+    damaged += [manifest_key(manifest.plan), outcome_key(manifest.plan)]
+    whole = {key: store.get(key).data for key in damaged}
+    for key in damaged:
+        store.put(key, whole[key][:20])
+    told = {one.what.partition(" is damaged")[0]: one for one in audit(store) if one.kind == "damaged"}
+    assert set(told) == {store.url(key) for key in damaged} and all("What to do: " in one.what for one in told.values())
+    store.put(blob_key(manifest.page), b"damaged")
+    found = [one for one in audit(store, repair=True) if one.kind == "damaged"]
+    assert any(store.url(blob_key(manifest.page)) in one.what for one in found), "others go on"
+    mended = [key for key in damaged if store.get(key).data == whole[key]]
+    assert mended == damaged[:2], "what others tell is written anew"
+
+
+def test_a_number_whose_document_is_damaged_stays_taken(store: Store, manifest: Manifest) -> None:
+    store.put(version_key(NAME, BASE, 2), b"{")
+    with pytest.raises(IntegrityError, match=r"which run is version 2 is not known: .ti audit --repair"):
+        rollback(store, NAME, BASE, 2, "ann", "")
+    assert done(store, judged(store, seed=5, score=0.1)).version == 3
 
 
 def test_publishing_that_was_torn_off_is_told(store: Store, manifest: Manifest) -> None:

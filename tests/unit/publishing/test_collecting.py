@@ -4,16 +4,17 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.builders import done, judged
-from ti_core.errors import NotFoundError
+from ti_core.errors import IntegrityError, NotFoundError
 from ti_core.publishing.catalogue import blobs_of
-from ti_core.publishing.collecting import collect
-from ti_core.records import ASIDE, BLOBS, aside_key, blob_key
+from ti_core.publishing.collecting import collect, get_back
+from ti_core.records import ASIDE, BLOBS, aside_key, blob_key, champion_key, manifest_key
 from ti_core.settings import Settings
-from ti_core.store import Store, get_blob, open_store, put_blob
+from ti_core.store import Store, Stored, get_blob, open_store, put_blob
 
 HOUR, NOW = timedelta(hours=1), timedelta(0)
 
@@ -57,6 +58,54 @@ def test_what_is_named_meanwhile_comes_back(store: Store) -> None:
     collect(store, HOUR)
     assert not list(store.keys(ASIDE))
     assert all(get_blob(store, sha256) for sha256 in blobs_of(manifest))
+
+
+def test_a_damaged_document_stops_all_removing_and_is_named(store: Store) -> None:
+    manifest = judged(store)
+    done(store, manifest)
+    lone, out = put_blob(store, b"nobody's"), put_blob(store, b"nobody's either")
+    collect(store, NOW)
+    put_blob(store, b"nobody's")
+    whole = store.get(manifest_key(manifest.plan)).data
+    store.put(manifest_key(manifest.plan), whole[: len(whole) // 9])
+    age(store, BLOBS, 2)
+    age(store, ASIDE, 2)
+    for dry in (True, False):
+        with pytest.raises(IntegrityError, match=r"manifest-.* is damaged, and what it named is not known"):
+            collect(store, HOUR, dry)
+    assert all(get_blob(store, sha256) for sha256 in blobs_of(manifest) | {lone, out})
+    store.put(champion_key("cat-toy", "miniature"), b"{")
+    with pytest.raises(IntegrityError, match=r"champion.json \(and 1 more\)"):
+        collect(store, HOUR)
+    store.put(manifest_key(manifest.plan), whole)
+    store.delete(champion_key("cat-toy", "miniature"))
+    assert collect(store, HOUR).removed == 2
+
+
+def test_reading_what_lies_aside_writes_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader may have the right to read alone."""
+    lone = put_blob(store, b"nobody's")
+    collect(store, NOW)
+    for name in ("put", "create", "replace", "delete"):
+        monkeypatch.setattr(store, name, lambda *_: pytest.fail("it writes"))
+    assert not store.exists(blob_key(lone)) and get_blob(store, lone) == b"nobody's"
+
+
+def test_a_reader_meets_a_blob_that_just_came_back(store: Store) -> None:
+    class Moving:
+        """What lies aside comes back right before it is read there."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        def get(self, key: str) -> Stored:
+            if key.startswith(ASIDE):
+                get_back(store, lone)
+            return store.get(key)
+
+    lone = put_blob(store, b"nobody's")
+    collect(store, NOW)
+    assert get_blob(Moving(), lone) == b"nobody's"
 
 
 def test_a_damaged_blob_aside_never_takes_a_whole_one_s_place(store: Store) -> None:

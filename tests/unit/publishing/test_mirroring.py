@@ -10,11 +10,11 @@ import pytest
 
 from tests.builders import done, judged
 from ti_core.errors import ServiceError
-from ti_core.publishing.forgetting import forget
-from ti_core.publishing.mirroring import compare, drain, mirror
+from ti_core.publishing.forgetting import allow, forget
+from ti_core.publishing.mirroring import compare, drain, mirror, open_run
 from ti_core.publishing.pointer import rollback, withdraw
 from ti_core.publishing.transaction import show_pictures
-from ti_core.records import OUTBOX, Manifest, Outcome, Plan
+from ti_core.records import OUTBOX, Manifest, Outcome, Plan, champion_key
 from ti_core.settings import Settings
 from ti_core.store import Store, open_store
 
@@ -218,3 +218,40 @@ def test_a_page_written_anew_is_told_too(store: Store, registry: MemoryRegistry)
     mirror(store, registry, manifest, outcome)
     mirror(store, registry, show_pictures(store, manifest, False), outcome)
     assert registry.mirrored == ["run", "run"]
+
+
+def test_what_the_outbox_still_holds_is_no_fault(store: Store, registry: MemoryRegistry) -> None:
+    done(store, judged(store, score=0.5), "run")
+    drain(store, registry)
+    done(store, judged(store, seed=1, score=0.7), "run")
+    assert compare(store, registry, [(NAME, BASE)], repair=False) == []
+    drain(store, registry)
+    rollback(store, NAME, BASE, None, "me", "")
+    assert compare(store, registry, [(NAME, BASE)], repair=False) == []
+    drain(store, registry)
+    forget(store, NAME, BASE, "me", "")
+    assert compare(store, registry, [(NAME, BASE)], repair=False) == []
+    store.put(champion_key(NAME, BASE), b"{")
+    assert compare(store, registry, [(NAME, BASE)], repair=False) == []
+
+
+def test_what_was_forgotten_does_not_come_back_on_the_server(store: Store, registry: MemoryRegistry) -> None:
+    manifest = judged(store)
+    outcome = done(store, manifest, "run")
+    entry = {key: store.get(key).data for key in store.keys(OUTBOX)}
+    forget(store, NAME, BASE, "me", "")
+    for key, data in entry.items():
+        store.put(key, data)  # a worker that began before
+    mirror(store, registry, manifest, outcome)
+    assert registry.mirrored == [] and registry.forgotten == [NAME] and not list(store.keys(OUTBOX))
+
+
+def test_what_is_to_be_forgotten_goes_before_what_is_trained_anew(store: Store, registry: MemoryRegistry) -> None:
+    done(store, judged(store), "run")
+    forget(store, NAME, BASE, "me", "")
+    allow(store, NAME, BASE, "me", "")
+    manifest = judged(store)
+    open_run(store, registry, manifest.plan, "")
+    assert registry.forgotten == [NAME] and manifest.plan.judge_key in registry.runs
+    mirror(store, registry, manifest, done(store, manifest, "run"))
+    assert registry.forgotten == [NAME] and registry.aliases == {"champion": 1}

@@ -203,3 +203,77 @@ def test_decisions_and_publishers_at_the_same_time_lose_nothing(store: Store) ->
     assert changes[-1].action == "withdraw" and list(changes) == sorted(changes, key=lambda one: one.when)
     assert all(outcome_of(store, run.plan) for run in runs)
     assert {row.version for row in words(store)} == {version(store)}
+
+
+def test_a_pin_that_a_move_has_ended_does_not_come_back_with_its_version(store: Store, three: list[Manifest]) -> None:
+    pin(store, NAME, BASE, "ann", "")
+    rollback(store, NAME, BASE, None, "bob", "")
+    rollback(store, NAME, BASE, 3, "bob", "")
+    assert version(store) == 3 and pointer(store).pin is None
+    assert done(store, judged(store, seed=9, score=0.9)).champion
+
+
+@pytest.mark.parametrize("decide", ["rollback", "withdraw"])
+def test_the_same_vectors_judged_anew_do_not_come_back(store: Store, three: list[Manifest], decide: str) -> None:
+    """Under other prompts or another rule, as after an upgrade, they are another run: with a key of its own."""
+    if decide == "rollback":
+        rollback(store, NAME, BASE, 1, "ann", "too shiny")
+        pin(store, NAME, BASE, "ann", "")
+        pin(store, NAME, BASE, "ann", "", off=True)
+    else:
+        withdraw(store, NAME, BASE, 3, "ann", "too shiny")
+    stands = version(store)
+    outcome = done(store, judged(store, seed=2, score=0.9, guidance=5.0))
+    assert not outcome.champion and version(store) == stands and "ann: too shiny" in outcome.reason
+    if decide == "rollback":
+        rollback(store, NAME, BASE, outcome.version, "ann", "on second thought")
+        assert version(store) == outcome.version
+    else:
+        with pytest.raises(WithdrawnError, match="the vectors of version 3, which was withdrawn"):
+            rollback(store, NAME, BASE, outcome.version, "ann", "")
+
+
+def test_withdrawing_vectors_withdraws_them_under_every_name(store: Store) -> None:
+    done(store, judged(store, score=0.4))
+    done(store, judged(store, seed=1, score=0.5))
+    done(store, judged(store, seed=1, score=0.6, guidance=5.0))
+    assert version(store) == 3
+    withdraw(store, NAME, BASE, 2, "ann", "")
+    assert version(store) == 1
+
+
+class StoppedError(BaseException):
+    """The process is gone."""
+
+
+class Stopping:
+    """Everything after the move of the pointer fails: the process is gone."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self.moved = store, False
+
+    def __getattr__(self, name: str) -> Any:
+        if self.moved:
+            raise StoppedError
+        return getattr(self._store, name)
+
+    def replace(self, key: str, data: bytes, etag: str) -> None:
+        self._store.replace(key, data, etag)
+        self.moved = True
+
+
+@pytest.mark.parametrize("by", ["the same again", "another decision", "publishing"])
+def test_a_decision_that_was_stopped_after_its_move_is_completed(store: Store, three: list[Manifest], by: str) -> None:
+    with pytest.raises(StoppedError):
+        withdraw(Stopping(store), NAME, BASE, 3, "ann", "")
+    assert version(store) == 2 and [row.version for row in words(store)] == [3] and not changes_of(store, NAME, BASE)
+    if by == "the same again":
+        with pytest.raises(WithdrawnError):
+            withdraw(store, NAME, BASE, 3, "ann", "")
+    elif by == "another decision":
+        pin(store, NAME, BASE, "bob", "")
+    else:
+        done(store, judged(store, seed=9, score=0.1))
+    assert changes_of(store, NAME, BASE) == list(pointer(store).changes)
+    assert [row.version for row in words(store)] == [2]
+    assert any(three[2].plan.judge_key in key for key in store.keys(OUTBOX)), "MLflow hears of what was withdrawn"
