@@ -4,12 +4,13 @@ Only the decoders of forms that people keep pictures in are asked; Pillow has mo
 pixel.
 """
 
+import hashlib
 import importlib
 import io
 import re
 from functools import cache
 
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import IcoImagePlugin, Image, TiffImagePlugin, UnidentifiedImageError
 
 from ti_core.errors import InputError
 from ti_core.images.names import shown, suffix
@@ -37,6 +38,7 @@ _OTHERS = (
 )  # fmt: skip
 _DNG_VERSION, _SUB_IFDS, _REDUCED = 50706, 330, 254
 """TIFF tags of raw files: the first picture in them is a preview."""
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
 
 
 def looks_like_picture(head: bytes) -> bool:
@@ -45,23 +47,47 @@ def looks_like_picture(head: bytes) -> bool:
 
 
 def open_picture(name: str, data: bytes, settings: Settings) -> Image.Image:
-    """Open a picture, its pixels not decoded yet. Raises InputError with the reason why it cannot be used."""
+    """Open a picture of an allowed size. Its pixels are not decoded yet, but for an icon's.
+
+    Raises InputError with the reason why it cannot be used.
+    """
     forms = [*FORMS, *_registered(settings.picture_plugins)]
     if suffix(name) == ".tga":  # it has no first bytes of its own: anything may look like it
         forms.append("TGA")
     try:
-        image = Image.open(io.BytesIO(_ended(data)), formats=forms)
+        if data.startswith(b"\0\0\1\0"):
+            with _in_icon(data) as inner:  # Pillow decodes it when it opens the icon
+                _check_size(name, inner.size, settings)
+        image = Image.open(io.BytesIO(data), formats=forms)
+    except InputError:
+        raise
     except UnidentifiedImageError:
         raise InputError(f"{shown(name)} is left out: it {_what(data)}.") from None
     except Exception as error:  # on damaged bytes Pillow's decoders raise nearly anything
         raise unreadable(name, error) from None
     if isinstance(image, TiffImagePlugin.TiffImageFile) and _is_raw(image, data):
         raise InputError(f"{shown(name)} is left out: it {_RAW}.")
-    if image.width * image.height > settings.max_picture_pixels:
-        raise InputError(
-            f"{shown(name)} is left out: {image.width}×{image.height} is over {settings.max_picture_pixels} pixels."
-        )
+    _check_size(name, image.size, settings)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        tile = image.tag_v2.get(_TILE_WIDTH), image.tag_v2.get(_TILE_LENGTH)  # which is decoded whole
+        if isinstance(tile[0], int) and isinstance(tile[1], int):
+            _check_size(name, (tile[0], tile[1]), settings)
     return image
+
+
+def ended(image: Image.Image, data: bytes) -> Image.Image:
+    """A JPEG that lacks nothing but its end marker, opened anew with one; all else as it is.
+
+    What follows a picture's last pixel is skipped, what follows a cut is taken for pixels: so two different tails give
+    the same picture only where all of it is there. To see that it is decoded twice.
+    """
+    if image.format not in {"JPEG", "MPO"} or b"\xff\xd9" in data[-2048:]:
+        return image
+    whole, other = (data + tail + b"\xff\xd9" for tail in (b"", b"\x5a" * 512))
+    try:
+        return Image.open(io.BytesIO(whole), formats=["JPEG"]) if _digest(whole) == _digest(other) else image
+    except Exception:  # it is told when it is decoded
+        return image
 
 
 def unreadable(name: str, error: Exception) -> InputError:
@@ -111,17 +137,19 @@ def _is_raw(image: TiffImagePlugin.TiffImageFile, data: bytes) -> bool:
     return data[8:10] == b"CR" or _DNG_VERSION in tags or _SUB_IFDS in tags or tags.get(_REDUCED) == 1
 
 
-def _ended(data: bytes) -> bytes:
-    """A JPEG that lacks nothing but its end marker, with one; all else as it is.
+def _check_size(name: str, size: tuple[int, int], settings: Settings) -> None:
+    width, height = size
+    if width * height > settings.max_picture_pixels:
+        raise InputError(f"{shown(name)} is left out: {width}×{height} is over {settings.max_picture_pixels} pixels.")
 
-    What follows a picture's last pixel is skipped, what follows a cut is taken for pixels: so two different tails give
-    the same picture only where all of it is there.
-    """
-    if not data.startswith(b"\xff\xd8\xff") or b"\xff\xd9" in data[-2048:]:
-        return data
-    one, other = (data + tail + b"\xff\xd9" for tail in (b"", b"\x5a" * 512))
-    try:
-        with Image.open(io.BytesIO(one)) as first, Image.open(io.BytesIO(other)) as second:
-            return one if first.tobytes() == second.tobytes() else data
-    except Exception:  # it is told when it is decoded
-        return data
+
+def _in_icon(data: bytes) -> Image.Image:
+    """The picture of an icon that Pillow uses: it may be of another size than the icon says."""
+    entry = IcoImagePlugin.IcoFile(io.BytesIO(data)).entry[0]
+    return Image.open(io.BytesIO(data[entry.offset :]), formats=["PNG", "DIB"])
+
+
+def _digest(data: bytes) -> str:
+    """Of a JPEG's pixels."""
+    with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+        return hashlib.sha256(image.tobytes()).hexdigest()

@@ -23,7 +23,7 @@ SPACES = {
 }
 
 
-def profile(primaries: list[tuple[float, float, float]], gamma: float) -> bytes:
+def profile(primaries: list[tuple[float, float, float]], gamma: float, called: bytes = b"test") -> bytes:
     """An ICC profile (version 2) of three primaries and one gamma: 9 tags, nothing else."""
 
     def fixed(value: float) -> bytes:
@@ -33,7 +33,7 @@ def profile(primaries: list[tuple[float, float, float]], gamma: float) -> bytes:
         return b"XYZ \0\0\0\0" + b"".join(map(fixed, xyz))
 
     curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2)
-    desc = b"desc" + bytes(4) + struct.pack(">I", 5) + b"test\0" + bytes(79)
+    desc = b"desc" + bytes(4) + struct.pack(">I", len(called) + 1) + called + bytes(80)
     tags = [(b"desc", desc), (b"cprt", b"text\0\0\0\0none\0\0\0\0"), (b"wtpt", place((0.9642, 1.0, 0.8249)))]
     tags += [(name, place(xyz)) for name, xyz in zip((b"rXYZ", b"gXYZ", b"bXYZ"), primaries, strict=True)]
     tags += [(name, curve) for name in (b"rTRC", b"gTRC", b"bTRC")]
@@ -80,6 +80,16 @@ def test_transparency_and_a_profile_go_together() -> None:
     opaque = through(image.convert("RGB"), icc_profile=profile(primaries, gamma))
     assert (np.asarray(shown.rgb)[:, :8] == np.asarray(opaque.rgb)[:, :8]).all()
     assert (np.asarray(shown.rgb)[:, 8:] == 255).all()
+
+
+def test_a_profile_that_is_called_srgb_and_is_linear_is_converted() -> None:
+    """IEC 61966-2-1: what is stored as linear light is encoded by the curve of sRGB."""
+    primaries = [(0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.71410)]
+    linear = np.where(PATCHES <= 10, PATCHES / 255 / 12.92, ((PATCHES / 255 + 0.055) / 1.055) ** 2.4)
+    given = Image.fromarray(np.round(linear * 255).astype(np.uint8))
+    shown = through(given, icc_profile=profile(primaries, 1.0, b"sRGB linear"))
+    assert np.abs(np.asarray(shown.rgb).astype(int) - PATCHES).max() <= 4  # 8 bits of linear light tell no more apart
+    assert shown.notes == ()
 
 
 def test_an_srgb_profile_changes_nothing() -> None:
@@ -174,3 +184,12 @@ def test_a_white_thing_on_transparency_is_put_on_grey() -> None:
     assert shown.notes[0][0] == "ground"
     image.paste((30, 30, 30, 255), (10, 10, 30, 20))  # half of it is dark: it shows on white
     assert seen(image).rgb.getpixel((2, 2)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("under", [(0, 0, 0), (255, 255, 255)])
+def test_what_lies_under_transparency_does_not_choose_the_ground(under: tuple[int, int, int]) -> None:
+    """White lines, thinner than the size at which the ground is chosen tells apart."""
+    values = np.full((1024, 1024, 4), (*under, 0), np.uint8)
+    values[:, ::8] = 255
+    shown = seen(Image.fromarray(values))
+    assert shown.rgb.getpixel((4, 4)) == GREY and shown.rgb.getpixel((8, 4)) == (255, 255, 255)

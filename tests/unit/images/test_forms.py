@@ -1,12 +1,13 @@
 """Files judged by what they are, not by what they are called."""
 
 import io
+import struct
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from ti_core.errors import InputError
 from ti_core.images.forms import looks_like_picture, open_picture
@@ -17,9 +18,9 @@ HEIC = Path(__file__).parents[1] / "data/quarters.heic"
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3)).astype(np.uint8))
 
 
-def encoded(form: str, **options: object) -> bytes:
+def encoded(form: str, size: tuple[int, int] = NOISE.size, **options: object) -> bytes:
     buffer = io.BytesIO()
-    NOISE.save(buffer, form, **options)
+    NOISE.resize(size).save(buffer, form, **options)
     return buffer.getvalue()
 
 
@@ -92,3 +93,40 @@ def test_a_plugin_brings_its_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         open_picture("a.plain", b"PLAIN", Settings(picture_plugins=("no_such_plugin",)))
     del sys.modules["plain_plugin"], Image.OPEN["PLAIN"]
     Image.ID.remove("PLAIN")
+
+
+# --- sizes are checked before anything is decoded ---------------------------------------------------------------------
+
+LIMIT = Settings(max_picture_pixels=64 * 64)
+
+
+@pytest.fixture
+def undecoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoding any pixel fails the test."""
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda *_: pytest.fail("it was decoded"))
+
+
+@pytest.mark.usefixtures("undecoded")
+@pytest.mark.parametrize("cut", [0, 2, 200])
+def test_a_jpeg_that_is_too_large_is_not_decoded_with_or_without_its_end(cut: int) -> None:
+    data = encoded("JPEG", size=(65, 64))
+    with pytest.raises(InputError, match="65×64 is over 4096 pixels"):
+        open_picture("a.jpg", data[: len(data) - cut], LIMIT)
+
+
+@pytest.mark.usefixtures("undecoded")
+@pytest.mark.parametrize("form", ["PNG", "DIB"])
+def test_an_icon_is_not_believed_about_the_picture_in_it(form: str) -> None:
+    inner = encoded(form, size=(100, 90))
+    entry = struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 24, len(inner), 22)
+    with pytest.raises(InputError, match="100×90 is over 4096 pixels"):
+        open_picture("a.ico", struct.pack("<HHH", 0, 1, 1) + entry + inner, LIMIT)
+
+
+@pytest.mark.usefixtures("undecoded")
+def test_a_tile_is_no_larger_than_a_picture_may_be() -> None:
+    data = encoded("TIFF", tiffinfo={65000: 4096, 65001: 4096})
+    for spare, tag in ((65000, 322), (65001, 323)):
+        data = data.replace(struct.pack("<HH", spare, 3), struct.pack("<HH", tag, 4))
+    with pytest.raises(InputError, match="4096×4096 is over 4096 pixels"):
+        open_picture("a.tif", data, LIMIT)

@@ -2,12 +2,18 @@
 
 import io
 import struct
+import time
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
 from ti_core.errors import InputError
+from ti_core.images import colour, preprocess
 from ti_core.images.colour import seen
 from ti_core.images.preprocess import Prepared, png, prepare, square
 from ti_core.settings import Settings
@@ -203,3 +209,84 @@ def test_a_large_photograph_is_decoded_smaller_and_looks_the_same() -> None:
 def test_a_mask_of_another_size_is_refused(quarters: Image.Image) -> None:
     with pytest.raises(InputError, match=r"its mask a_mask\.png has another size, 31×32 and not 32×32"):
         prepared(encoded(quarters), 32, encoded(Image.new("L", (31, 32), 255)))
+
+
+@pytest.mark.parametrize("ground", [(0, 0, 0), (255, 255, 255)])
+@pytest.mark.parametrize("size", [40, 640])
+def test_what_is_transparent_in_a_mask_shows_nothing_whatever_its_colour(
+    ground: tuple[int, int, int], size: int
+) -> None:
+    mask = Image.new("RGBA", (size, size), (*ground, 0))
+    mask.paste((255, 255, 255, 255), (0, 0, size // 2, size))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (size, size, 3)).astype(np.uint8))
+    shown = prepared(encoded(image), 40, encoded(mask)).shown
+    assert shown
+    assert (np.asarray(shown)[:, :16] == 255).all() and (np.asarray(shown)[:, 24:] == 0).all()
+
+
+def sixteen_bits(values: np.ndarray, key: tuple[int, ...]) -> bytes:
+    """A PNG of 16 bits a channel, one colour of which is transparent."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, 2 if values.ndim == 3 else 0, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    parts = (b"IHDR", header), (b"tRNS", struct.pack(f">{len(key)}H", *key)), (b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("size", [40, 640])
+@pytest.mark.parametrize("key", [(100,), (100, 2000, 60_000)], ids=["grey", "colour"])
+def test_one_transparent_colour_of_16_bits_is_obeyed(key: tuple[int, ...], size: int) -> None:
+    values = np.full((size, size, len(key)), 40_000)
+    values[:, : size // 2] = key
+    values[: size // 4] = 65_535
+    made = prepared(sixteen_bits(values.squeeze(), key), 40)
+    assert made.shown and made.notes == ()
+    shown, square = np.asarray(made.shown), np.asarray(made.square)
+    assert (shown[:6] == 255).all() and (shown[14:, :16] == 0).all() and (shown[:, 24:] == 255).all()
+    assert (square[14:, :16] == 255).all() and np.abs(square[14:, 24:].astype(int) - 40_000 // 257).max() <= 1
+
+
+def test_large_pictures_and_their_masks_are_decoded_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of whatever form: how many are in memory whole at the same time is counted."""
+    monkeypatch.setattr(preprocess, "LARGE", 64 * 64)
+    deep = Image.fromarray(np.random.default_rng(0).integers(0, 65_536, (65, 65)).astype(np.uint16))
+    mask = Image.new("1", (65, 65), 1)
+    inside, most = list[int](), list[int]()
+
+    def counted(step: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object) -> object:
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.01)
+            made = step(*arguments)
+            inside.pop()
+            return made
+
+        return call
+
+    for name in ("seen", "coverage", "_scaled"):
+        monkeypatch.setattr(colour, name, counted(getattr(colour, name)))
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: prepared(encoded(deep), 40, encoded(mask)), range(8)))
+    assert max(most) == 2  # scaling is a part of seeing
+
+
+def test_a_mask_of_another_size_is_not_decoded(quarters: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = encoded(Image.new("L", (3000, 3000)))
+    monkeypatch.setattr(colour, "coverage", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(InputError, match="3000×3000 and not 32×32"):
+        prepared(encoded(quarters), 32, mask)
+
+
+def test_deep_pictures_take_little_more_memory_than_their_pixels() -> None:
+    values = np.tile(np.linspace(0, 65_535, 2000).astype(np.uint16), (2000, 1))
+    image = Image.fromarray(values)
+    tracemalloc.start()
+    shown = seen(image)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert np.abs(np.asarray(shown.rgb)[..., 0] - values / 257).max() <= 1
+    assert peak < 12 * values.size  # double precision alone would take eight bytes a pixel, and it takes several
