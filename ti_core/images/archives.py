@@ -1,5 +1,5 @@
 """Pictures in zip and tar files. Nothing is unpacked to the disk under a name of the archive's choice, and no size that
-an archive claims is believed: what comes out is counted."""
+an archive claims is believed: what is read of its list, and what comes out, is counted."""
 
 import gzip
 import tarfile
@@ -17,8 +17,15 @@ from ti_core.images.names import is_litter, shown
 from ti_core.images.sources import HEAD_BYTES, MAX_FILES, MAX_SOURCE_BYTES, Budget, Entry, TooMuchError
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+MAX_LIST_BYTES = 8 * 2**20
+"""Read of what an archive says about its files: all of that is in memory, many times as large."""
 _CHUNK = 2**20
-_DAMAGED = (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile, ValueError, NotImplementedError)
+_DAMAGED = (
+    OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile, ValueError, NotImplementedError, OverflowError,
+    RecursionError,  # headers of headers
+)  # fmt: skip
+_PLAIN = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+"""How members of a zip may be packed: Python bounds what comes out of these alone."""
 
 
 def is_archive(name: str) -> bool:
@@ -27,9 +34,10 @@ def is_archive(name: str) -> bool:
 
 
 @contextmanager
-def members(source: str, file: IO[bytes]) -> Iterator[list[Entry]]:
+def members(source: str, file: IO[bytes], stamp: str = "") -> Iterator[list[Entry]]:
     """The files in an open archive, but for litter, in order of their paths; they can be read within the block. Its
-    first bytes say whether it is a tar; anything else is taken for a zip.
+    first bytes say whether it is a tar; anything else is taken for a zip. The archive's own `stamp` is that of all:
+    times and checksums within it are what whoever packed it says.
 
     Raises InputError when it is damaged or holds too much.
     """
@@ -38,26 +46,57 @@ def members(source: str, file: IO[bytes]) -> Iterator[list[Entry]]:
     zipped = start[257:262] != b"ustar" and not start.startswith(b"\x1f\x8b")
     with ExitStack() as stack:
         try:
-            found = _of_zip(source, file, stack) if zipped else _of_tar(source, file, stack)
+            found = _of_zip(source, file, stack, stamp) if zipped else _of_tar(source, file, stack, stamp)
         except _DAMAGED:
             form = "zip" if zipped else "tar"
             raise InputError(f"{shown(source)} does not read as a {form} file.") from None
-        if len(found) > MAX_FILES:
-            raise TooMuchError(f"{shown(source)} holds more than {MAX_FILES} files: pack one concept's pictures alone.")
         yield sorted((one for one in found if not is_litter(one.path)), key=lambda one: one.path)
 
 
-def _of_zip(source: str, file: IO[bytes], stack: ExitStack) -> list[Entry]:
-    archive, budget = stack.enter_context(zipfile.ZipFile(file)), Budget(source)
-    return [_zip_member(archive, info, budget) for info in archive.infolist() if not info.is_dir()]
+class _Listing:
+    """An open archive of which, until it is `listed`, no more than `MAX_LIST_BYTES` are read."""
+
+    def __init__(self, source: str, file: IO[bytes]) -> None:
+        self._source, self._file, self._left = shown(source), file, MAX_LIST_BYTES
+        self.listed = False
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        if self.listed:
+            return self._file.read(size)
+        data = self._file.read(self._left + 1 if size < 0 else min(size, self._left + 1))
+        self._left -= len(data)
+        if self._left < 0:
+            raise TooMuchError(
+                f"{self._source} says over {MAX_LIST_BYTES // 2**20} MiB about its files: pack one concept's pictures "
+                "alone."
+            )
+        return data
 
 
-def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: Budget) -> Entry:
+def _check_count(source: str, count: int) -> None:
+    if count > MAX_FILES:
+        raise TooMuchError(
+            f"{shown(source)} holds more than {MAX_FILES} files and folders: pack one concept's pictures alone."
+        )
+
+
+def _of_zip(source: str, file: IO[bytes], stack: ExitStack, stamp: str) -> list[Entry]:
+    listing, budget = _Listing(source, file), Budget(source)
+    archive = stack.enter_context(zipfile.ZipFile(cast(BinaryIO, listing)))
+    listing.listed = True
+    _check_count(source, len(archive.infolist()))
+    return [_zip_member(archive, info, budget, stamp) for info in archive.infolist() if not info.is_dir()]
+
+
+def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: Budget, stamp: str) -> Entry:
     path = info.filename.replace("\\", "/")  # some programs on Windows write them so
 
     def read() -> bytes:
         if info.flag_bits & 1:
             raise InputError(f"{shown(path)} is left out: it is encrypted with a password; unpack the archive first.")
+        if info.compress_type not in _PLAIN:
+            raise InputError(f"{shown(path)} is left out: it is packed in a rare way; pack it as an ordinary zip file.")
         _check_inside(path)
         try:
             with archive.open(info) as member:
@@ -69,26 +108,29 @@ def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: Budget)
             raise InputError(f"{shown(path)} is left out: it does not unpack ({reason}).") from None
 
     def head() -> bytes:
+        if info.compress_type not in _PLAIN:
+            return b""
         try:
             with archive.open(info) as member:
                 return member.read(HEAD_BYTES)
         except Exception:  # `read` says why
             return b""
 
-    return Entry(path, read, head, f"{info.file_size} {info.CRC}")
+    return Entry(path, read, head, stamp)
 
 
-def _of_tar(source: str, file: IO[bytes], stack: ExitStack) -> list[Entry]:
+def _of_tar(source: str, file: IO[bytes], stack: ExitStack, stamp: str) -> list[Entry]:
     if file.read(2) == b"\x1f\x8b":
         file = _gunzipped(source, file, stack)
     file.seek(0)
-    archive, budget, lock = stack.enter_context(tarfile.open(fileobj=file, mode="r:")), Budget(source), Lock()
+    listing, budget, lock = _Listing(source, file), Budget(source), Lock()
+    archive = stack.enter_context(tarfile.open(fileobj=cast(BinaryIO, listing), mode="r:"))
     found = list[Entry]()
-    for info in archive:
-        if len(found) > MAX_FILES:
-            break  # the caller says so
+    for number, info in enumerate(archive, 1):
+        _check_count(source, number)
         if info.isreg():
-            found.append(_tar_member(archive, info, budget, lock))
+            found.append(_tar_member(archive, info, budget, lock, stamp))
+    listing.listed = True
     return found
 
 
@@ -105,7 +147,7 @@ def _gunzipped(source: str, file: IO[bytes], stack: ExitStack) -> IO[bytes]:
     return plain
 
 
-def _tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo, budget: Budget, lock: Lock) -> Entry:
+def _tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo, budget: Budget, lock: Lock, stamp: str) -> Entry:
     path = info.name.removeprefix("./")
 
     def read() -> bytes:
@@ -123,7 +165,7 @@ def _tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo, budget: Budget,
         except (OSError, tarfile.TarError):
             return b""
 
-    return Entry(path, read, head, f"{info.size} {info.mtime}")
+    return Entry(path, read, head, stamp)
 
 
 def _check_inside(path: str) -> None:

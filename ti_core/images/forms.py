@@ -10,7 +10,7 @@ import io
 import re
 from functools import cache
 
-from PIL import IcoImagePlugin, Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import IcoImagePlugin, Image, TiffImagePlugin, UnidentifiedImageError, features
 
 from ti_core.errors import InputError
 from ti_core.images.names import shown, suffix
@@ -39,6 +39,8 @@ _OTHERS = (
 _DNG_VERSION, _SUB_IFDS, _REDUCED = 50706, 330, 254
 """TIFF tags of raw files: the first picture in them is a preview."""
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
+_DECODERS = ("pil", "jpg", "libjpeg_turbo", "jpg_2000", "webp", "avif", "libtiff", "zlib", "littlecms2")
+"""As Pillow names what it is made of."""
 
 
 def looks_like_picture(head: bytes) -> bool:
@@ -102,6 +104,21 @@ def frames(image: Image.Image) -> str:
     if image.format in {"MPO", "HEIF", "ICO"} or not getattr(image, "is_animated", False):
         return ""
     return "a file of several pages" if image.format == "TIFF" else "an animation"
+
+
+@cache
+def decoders(plugins: tuple[str, ...]) -> tuple[str, ...]:
+    """What decodes, with its version: another one may make other pixels of the same file.
+
+    Raises InputError for a plugin that cannot be imported.
+    """
+    import pi_heif
+
+    _registered(plugins)
+    found = {name: features.version(name) for name in _DECODERS}
+    found |= {"pi_heif": pi_heif.__version__, "libheif": pi_heif.libheif_version()}
+    found |= {name: getattr(importlib.import_module(name), "__version__", "") for name in plugins}
+    return tuple(f"{name} {version}" for name, version in found.items())
 
 
 @cache

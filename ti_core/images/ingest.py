@@ -8,7 +8,7 @@ import hashlib
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,9 @@ from threading import Lock
 from pydantic import ValidationError
 
 from ti_core import keys
-from ti_core.errors import InputError
+from ti_core.errors import InputError, IntegrityError, NotFoundError
 from ti_core.images.crop import Crop
+from ti_core.images.forms import decoders
 from ti_core.images.layout import arranged
 from ti_core.images.measures import Measures, measure
 from ti_core.images.names import PICTURES, shown
@@ -28,7 +29,7 @@ from ti_core.images.quality import findings_of
 from ti_core.images.sources import Entry, TooMuchError
 from ti_core.records import Finding, ImageSet, Picture
 from ti_core.settings import Settings
-from ti_core.store import Store, put_blob
+from ti_core.store import Store, get_blob, has_blob, put_blob
 
 log = logging.getLogger(__name__)
 
@@ -88,38 +89,64 @@ def look(source: str, wanted: Wanted, settings: Settings) -> tuple[ImageSet, dic
 
 
 def keep_pictures(source: str, images: ImageSet, wanted: Wanted, settings: Settings, store: Store) -> None:
-    """Keep the squares of a set that was checked as blobs; where the settings say so the files too, unchanged.
+    """Keep the squares of a set that was checked as blobs; where the settings say so the files too, unchanged. What the
+    store has is used as it is, whatever would be decoded now.
 
     Raises InputError when a picture has changed meanwhile; what `ingest` raises for a source that cannot be read.
     """
+    pictures = {one.sha256: one for one in images.pictures}
     left = {sha256 for one in images.pictures for sha256 in (one.square, one.shown) if sha256}
     for sha256 in sorted(left):
         if (data := _squares.get(sha256)) is not None:
             left.remove(put_blob(store, data))
-    if left or settings.keep_originals:
-        known = {one.sha256 for one in images.pictures}
-        with opened(source, settings) as entries:
-            for pair in arranged(entries).pictures:
-                left -= _keep_again(pair, known, wanted, settings, store)
-    if left:
-        changed = min(one.name for one in images.pictures if {one.square, one.shown} & left)
-        raise InputError(f"{changed} in {shown(source)} has changed since it was checked: run it again.")
+        elif _is_whole(store, sha256):
+            left.remove(sha256)
+    if settings.keep_originals:
+        files = {sha256 for one in images.pictures for sha256 in (one.sha256, one.mask) if sha256}
+        left |= {sha256 for sha256 in files if not has_blob(store, sha256)}
+    if not left:
+        return
+    with opened(source, settings) as entries:
+        for pair in arranged(entries).pictures:
+            left -= _keep_again(pair, pictures, left, wanted, settings, store)
+        if left:
+            if note := _note(source, entries, wanted, settings):
+                note.unlink(missing_ok=True)  # what it says is true no more
+            changed = min(one.name for one in images.pictures if {one.square, one.shown, one.sha256, one.mask} & left)
+            raise InputError(f"{changed} in {shown(source)} has changed since it was checked: run it again.")
+
+
+def _is_whole(store: Store, sha256: str) -> bool:
+    """Whether a blob is there and has the bytes that it is named by."""
+    try:
+        return bool(get_blob(store, sha256))
+    except (NotFoundError, IntegrityError):
+        return False
 
 
 def _keep_again(
-    pair: tuple[Entry, Entry | None], known: set[str], wanted: Wanted, settings: Settings, store: Store
+    pair: tuple[Entry, Entry | None],
+    pictures: Mapping[str, Picture],
+    left: set[str],
+    wanted: Wanted,
+    settings: Settings,
+    store: Store,
 ) -> set[str]:
-    """Make the squares of one picture anew and keep them, with its files where the settings say so, if it is one of the
-    `known`; returns the digests of what is kept."""
-    read = _read(pair, wanted, settings)
-    if read.picture is None or read.picture.sha256 not in known:
-        return set()  # it was left out of the set, or is missed afterwards
-    if settings.keep_originals:
-        for entry in pair:
-            if entry:
-                put_blob(store, entry.read())
-    made = [_squares.get(sha256) for sha256 in (read.picture.square, read.picture.shown) if sha256]
-    return {put_blob(store, data) for data in made if data is not None}
+    """Keep what is `left` to be kept of one picture, if it is one of the `pictures`: its files, and its squares, which
+    are made anew. Returns the digests of what is kept."""
+    entry, mask = pair
+    try:
+        found = [one.read() for one in pair if one]
+        known = pictures.get(hashlib.sha256(found[0]).hexdigest())
+        if known and left & {known.square, known.shown}:
+            beside = (mask.path, found[1]) if mask else None
+            made = prepare(entry.path, found[0], wanted.resolution, wanted.crop, settings, beside)
+            found += [png(one) for one in (made.square, made.shown) if one]
+    except TooMuchError:
+        raise
+    except (InputError, MemoryError):  # it was left out of the set, or is missed afterwards
+        return set()
+    return {put_blob(store, one) for one in found if hashlib.sha256(one).hexdigest() in left}
 
 
 def _checked(
@@ -221,13 +248,14 @@ def _note(source: str, entries: Sequence[Entry], wanted: Wanted, settings: Setti
         "files": [(entry.path.encode("utf-8", "surrogateescape").hex(), entry.stamp) for entry in entries],
         "preprocessing": keys.preprocess_key(wanted.resolution, wanted.crop),
         "mirror": wanted.mirror,
-        "limits": [settings.max_picture_pixels, *settings.picture_plugins],
+        "limits": settings.max_picture_pixels,
+        "decoders": decoders(settings.picture_plugins),
         "version": NOTES_VERSION,
     }
     return settings.home.absolute() / "cache" / "pictures" / f"{keys.digest(listing)}.json"
 
 
-NOTES_VERSION = 1
+NOTES_VERSION = 2
 """Bump when the same files are found to be something else: what was written down before is read no more."""
 
 

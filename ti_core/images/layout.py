@@ -77,7 +77,7 @@ def arranged(entries: Sequence[Entry]) -> Arranged:
             "name, or rename it if it is a picture itself.",
         )
         for entry in (*masks.values(), *spare)
-        if entry.path.startswith(f"{folder}/" if folder else "")
+        if not _masked_folders(entry.path) & below.keys()  # whose pictures are told not to be used
     ]  # fmt: skip
     return Arranged(tuple(paired), tuple(findings))
 
@@ -96,6 +96,12 @@ def _where(entries: Sequence[Entry]) -> tuple[str, Counter[str]]:
         if len(first) != 1 or any(_parent(entry.path) == folder and _is_picture(entry) for entry in entries):
             return folder, below
         folder = f"{folder}/{first.pop()}".lstrip("/")
+
+
+def _masked_folders(path: str) -> set[str]:
+    """The folders where the picture of a mask may lie."""
+    parent = _parent(path)
+    return {parent, _parent(parent)} if is_mask_folder(parent) else {parent}
 
 
 def _is_picture(entry: Entry) -> bool:

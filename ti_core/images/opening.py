@@ -1,5 +1,6 @@
 """The files at a source, whatever it is: a folder, an archive, an http(s) address or a bucket."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +9,7 @@ from ti_core.errors import InputError
 from ti_core.images.archives import is_archive, members
 from ti_core.images.names import shown
 from ti_core.images.remote import downloaded
-from ti_core.images.sources import Entry, files, objects
+from ti_core.images.sources import Entry, files, objects, stamp_of
 from ti_core.settings import Settings
 
 
@@ -38,7 +39,7 @@ def opened(source: str, settings: Settings) -> Iterator[list[Entry]]:
                 file = path.open("rb")
             except OSError as error:
                 raise InputError(f"{shown(source)} cannot be read: {error.strerror}.") from None
-            with file, members(source, file) as found:
+            with file, members(source, file, stamp_of(os.fstat(file.fileno()))) as found:
                 yield found
         elif path.exists():
             raise InputError(

@@ -116,11 +116,15 @@ def _file(name: str, place: Path, settings: Settings, budget: Budget) -> Entry:
             return b""
 
     try:
-        about = place.stat()
-        stamp = f"{about.st_size} {about.st_mtime_ns} {about.st_ctime_ns} {about.st_ino}"
+        stamp = stamp_of(place.stat())
     except OSError:
         stamp = ""
     return Entry(name, read, head, stamp)
+
+
+def stamp_of(about: os.stat_result) -> str:
+    """What changes whenever a file on disk does."""
+    return f"{about.st_size} {about.st_mtime_ns} {about.st_ctime_ns} {about.st_ino}"
 
 
 def objects(source: str, settings: Settings) -> list[Entry]:
@@ -145,7 +149,10 @@ def _object(bucket: Store, key: str, size: int, budget: Budget) -> Callable[[], 
 
         if size > MAX_FILE_BYTES:
             raise InputError(f"{shown(key)} is left out: the file is over {MAX_FILE_BYTES // 2**20} MiB.")
-        return budget.read(key, io.BytesIO(bucket.get(key).data))
+        try:
+            return budget.read(key, io.BytesIO(bucket.get(key).data))
+        except NotFoundError:
+            raise InputError(f"{shown(key)} is left out: it was removed from the bucket meanwhile.") from None
 
     return read
 

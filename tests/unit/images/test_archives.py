@@ -130,3 +130,81 @@ def test_names_of_any_bytes_in_a_zip_are_harmless(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.zip", {"cafe.png": b"x"})
     path.write_bytes(path.read_bytes().replace(b"cafe.png", b"caf\xe9.png"))
     assert list(contents(path).values()) == [b"x"]
+
+
+# --- what archives say about their files ------------------------------------------------------------------------------
+
+
+def headers(count: int, **fields: object) -> bytes:
+    """A tar of so many members that hold nothing."""
+    info = tarfile.TarInfo("a")
+    for name, value in fields.items():
+        setattr(info, name, value)
+    return info.tobuf(tarfile.GNU_FORMAT) * count + bytes(1024)
+
+
+LONG = tarfile.TarInfo("a" * 3000).tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.FIFOTYPE])
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz"])
+def test_members_of_every_kind_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: bytes, suffix: str) -> None:
+    monkeypatch.setattr(archives, "MAX_FILES", 100)
+    data = headers(101, type=kind)
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(gzip.compress(data) if suffix == "tar.gz" else data)
+    with pytest.raises(TooMuchError, match="holds more than 100 files and folders"):
+        contents(path)
+    path.write_bytes(headers(100, type=kind))
+    assert set(contents(path)) <= {"a"}
+
+
+def test_folders_in_a_zip_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MAX_FILES", 100)
+    with pytest.raises(TooMuchError, match="holds more than 100 files and folders"):
+        contents(zipped(tmp_path / "a.zip", {f"{number}/": b"" for number in range(101)}))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        LONG + headers(1),
+        tarfile.TarInfo("a").create_pax_global_header({"comment": "a" * 3000}) + headers(1),
+        # A map of holes, as long as its writer likes (GNU's sparse format 1.0).
+        tarfile.TarInfo("a").create_pax_global_header({"GNU.sparse.major": "1", "GNU.sparse.minor": "0"})
+        + headers(1, size=5000)[:512] + b"2000\n" + b"0\n" * 2500 + bytes(1000),
+    ],
+    ids=["long name", "pax", "sparse"],
+)  # fmt: skip
+def test_what_a_tar_says_about_its_files_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes
+) -> None:
+    monkeypatch.setattr(archives, "MAX_LIST_BYTES", 2500)
+    (tmp_path / "a.tar").write_bytes(data)
+    with pytest.raises(TooMuchError, match="about its files"):
+        contents(tmp_path / "a.tar")
+
+
+def test_what_a_zip_says_about_its_files_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = zipped(tmp_path / "a.zip", {f"{number}.txt": b"" for number in range(100)})
+    assert len(contents(path)) == 100
+    monkeypatch.setattr(archives, "MAX_LIST_BYTES", 2500)
+    with pytest.raises(TooMuchError, match="about its files"):
+        contents(path)
+
+
+def test_headers_of_headers_and_sizes_beyond_numbers_are_damage(tmp_path: Path) -> None:
+    for data in (LONG[:3584] * 1500, headers(2, size=2**70)):
+        (tmp_path / "a.tar").write_bytes(data)
+        with pytest.raises(InputError, match="does not read as a tar file"):
+            contents(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_packings_whose_size_python_does_not_bound_are_not_unpacked(tmp_path: Path, packing: int) -> None:
+    """Forty bytes of bzip2 may hold forty megabytes, and all of a member is unpacked at once."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", packing) as archive:
+        archive.writestr("bomb.png", bytes(10**6))
+        archive.writestr("good.png", b"x", zipfile.ZIP_STORED)
+    found = contents(tmp_path / "a.zip")
+    assert "packed in a rare way" in str(found["bomb.png"]) and found["good.png"] == b"x"

@@ -4,9 +4,11 @@ import hashlib
 import io
 import os
 import struct
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,10 @@ import pytest
 from PIL import Image, ImageCms
 
 from ti_core.errors import InputError
+from ti_core.images import ingest as ingestion
 from ti_core.images import sources
 from ti_core.images.ingest import MANY, Wanted, ingest, keep_pictures
+from ti_core.images.preprocess import Prepared, prepare
 from ti_core.images.sources import concept_folders
 from ti_core.records import ImageSet
 from ti_core.settings import Settings
@@ -130,6 +134,90 @@ def test_what_is_known_of_an_unchanged_folder_is_not_read_again(folder: Path, mo
     (folder / "1.png").write_bytes(picture(7))
     assert ingest(str(folder), Wanted(64), Settings()) != first
     assert ingest(str(folder), Wanted(32), Settings()) != first
+
+
+@pytest.fixture
+def another_decoder(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Calling it is an upgrade: a new process, in which the same files are decoded to slightly other pixels."""
+
+    def upgrade() -> None:
+        monkeypatch.setattr(ingestion, "_squares", ingestion._Squares())
+        monkeypatch.setattr(ingestion, "decoders", lambda _: ("pil 99",))
+        monkeypatch.setattr(ingestion, "prepare", brighter)
+
+    def brighter(*arguments: object) -> Prepared:
+        made = prepare(*arguments)
+        return replace(made, square=made.square.point(lambda value: min(value + 1, 255)))
+
+    return upgrade
+
+
+def test_what_the_store_has_is_used_as_it_is_after_an_upgrade(
+    store: FolderStore, folder: Path, another_decoder: Callable[[], None]
+) -> None:
+    images = ingest(str(folder), Wanted(64), Settings())
+    keep_pictures(str(folder), images, Wanted(64), Settings(), store)
+    kept = list(store.keys(""))
+    another_decoder()
+    keep_pictures(str(folder), images, Wanted(64), Settings(), store)  # of a plan that was made before
+    assert list(store.keys("")) == kept
+
+
+def test_what_was_noted_before_an_upgrade_is_not_believed(
+    take, store: FolderStore, folder: Path, another_decoder: Callable[[], None]
+) -> None:
+    first = ingest(str(folder), Wanted(64), Settings())
+    another_decoder()
+    images = take(folder)
+    assert [one.sha256 for one in images.pictures] == [one.sha256 for one in first.pictures]
+    assert {one.square for one in images.pictures}.isdisjoint(one.square for one in first.pictures)
+    assert all(get_blob(store, one.square) for one in images.pictures)
+
+
+def test_a_note_that_is_true_no_more_is_forgotten_when_that_is_found_out(
+    take, folder: Path, another_decoder: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a plugin changes and its version does not: the advice to run it again is worth something."""
+    ingest(str(folder), Wanted(64), Settings())
+    known = ingestion.decoders
+    another_decoder()
+    monkeypatch.setattr(ingestion, "decoders", known)
+    with pytest.raises(InputError, match=r"0\.png in .* has changed since it was checked: run it again"):
+        take(folder)
+    assert len(take(folder).pictures) == 3
+
+
+def test_originals_are_read_once_and_not_again_once_they_are_kept(
+    store: FolderStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "1-masklabel.png").write_bytes(picture(7))
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    monkeypatch.setattr(sources, "MAX_SOURCE_BYTES", size)  # reading anything twice is too much
+    keeping = Settings(keep_originals=True)
+    images = ingest(str(folder), Wanted(64), keeping)
+    monkeypatch.setattr(ingestion, "_squares", ingestion._Squares())
+    keep_pictures(str(folder), images, Wanted(64), keeping, store)
+    files = [file.read_bytes() for file in folder.iterdir()]
+    assert all(get_blob(store, hashlib.sha256(data).hexdigest()) == data for data in files)
+    for file in folder.iterdir():
+        file.unlink()
+    keep_pictures(str(folder), images, Wanted(64), keeping, store)
+
+
+def test_an_archive_is_known_by_itself_and_not_by_times_and_sums_within_it(tmp_path: Path) -> None:
+    """Two tars of members with the same names, sizes and times, which hold something else."""
+    found = []
+    for number in (1, 2):
+        data = picture(number)[:-12]
+        data += bytes(20_000 - len(data))  # as long as the other
+        with tarfile.open(tmp_path / "a.tar", "w") as archive:
+            info = tarfile.TarInfo("a.png")
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+        images = ingest(str(tmp_path / "a.tar"), Wanted(64), Settings())
+        found.append(images.pictures[0].sha256)
+        assert images == ingest(str(tmp_path / "a.tar"), Wanted(64), Settings())
+    assert found[0] != found[1]
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])

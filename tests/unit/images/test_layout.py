@@ -56,3 +56,17 @@ def test_a_mask_is_never_a_picture() -> None:
     found, told = sorted_out("0.jpg", "0_mask.png", "0-masklabel.png", "9_mask.png")
     assert found == {"0.jpg": "0-masklabel.png"}
     assert told == ["mask 9_mask.png", "mask 0_mask.png"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "told"),
+    [
+        (["pics/0.jpg", "masks/0.png", "masks/9.png"], ["mask masks/9.png"]),
+        (["pics/0.jpg", "9_mask.png"], ["mask 9_mask.png"]),
+        (["0.jpg", "masks/deep/9_mask.png"], ["mask masks/deep/9_mask.png"]),
+        (["0.jpg", "more/1.jpg", "more/1_mask.png", "more/masks/2.png"], ["folders more"]),
+        (["masks/0.png"], ["mask masks/0.png"]),
+    ],
+)
+def test_a_mask_without_its_picture_is_named_wherever_it_lies(paths: list[str], told: list[str]) -> None:
+    assert sorted_out(*paths)[1] == told
