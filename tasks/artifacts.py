@@ -68,11 +68,13 @@ def scores_table(plan: Plan, decision: Decision) -> None:
 
 
 def contact_sheet(plan: Plan, png: bytes) -> None:
-    """The contact sheet as a picture that travels inside its URI: the browser need not reach the store."""
-    uri = "data:image/png;base64," + base64.b64encode(png).decode()
-    create_image_artifact(
-        uri, key=f"sheet-{plan.concept.name}", description="Step × prompt; the chosen step is framed."
-    )
+    """The contact sheet as a picture."""
+    _image(png, f"sheet-{plan.concept.name}", "Step × prompt; the chosen step is framed.")
+
+
+def _image(png: bytes, key: str, text: str) -> None:
+    """A picture that travels inside its URI: the browser need not reach the store."""
+    create_image_artifact("data:image/png;base64," + base64.b64encode(png).decode(), key=key, description=text)
 
 
 def page_link(outcome: Outcome, link: str) -> None:
@@ -102,6 +104,8 @@ class Artifacts:
         match event:
             case progress.Looked():
                 pictures_table(event.sets)
+            case progress.Kept():
+                pictures_sheet(event.plan)
             case progress.Trained():
                 bar = self._bars.setdefault(event.key, ProgressBar(f"training-{event.concept}"))
                 text = f"step {event.step} of {event.steps}, loss {event.loss:.4f}"
@@ -128,6 +132,21 @@ def pictures_table(sets: Sequence[tuple[str, ImageSet]]) -> None:
         key = f"pictures-{sets[0][0]}" if len(sets) == 1 else "pictures"
         create_table_artifact(table, key=key, description=f"Found of the pictures of {len(sets)} concepts")
         log.info("%d findings of the pictures of %d concepts: see the artifact %s", len(table), len(sets), key)
+
+
+def pictures_sheet(plan: Plan) -> None:
+    """A concept's pictures as they came and as they are trained on, as a picture; nothing where none is cut and nothing
+    was found, or where they are not to be shown."""
+    from ti_core.reporting.given import given_of, sheet
+
+    if not plan.concept.show_pictures:
+        return
+    store = open_store(load_settings())
+    squares = [one.square for one in plan.images.pictures]
+    given = given_of(plan, lambda sha256: get_blob(store, sha256), squares)
+    if any(one.whole or one.findings for one in given):
+        text = f"Pictures of {plan.concept.name}: as they came, as they are trained on, what was found."
+        _image(sheet(given), f"given-{plan.concept.name}", text)
 
 
 def batch_table(rows: list[BatchRow]) -> None:

@@ -68,7 +68,7 @@ class JudgedRun:
         judge = JudgeInfo(name="mini-clip", location="local-dir:mini-clip", digest="c" * 64)
         training = TrainingConfig().resolved("miniature", 64)
         evaluation = EvaluationConfig().resolved("miniature")
-        pictures = [self._put(self._noise((200, 60 + 40 * n, 40), 160)) for n in range(4)]
+        pictures = [self.blob(self._noise((200, 60 + 40 * n, 40), 160)) for n in range(4)]
         images = ImageSet(
             pictures=tuple(
                 Picture(name=f"{n:02}.png", sha256=sha, width=160, height=160) for n, sha in enumerate(pictures)
@@ -137,7 +137,7 @@ class JudgedRun:
         strip = Image.new("RGB", (count * self.side, self.side))
         for column in range(count):
             strip.paste(self._noise(self.tile_colour(step, column), self.side), (column * self.side, 0))
-        return self._put(strip)
+        return self.blob(strip)
 
     def _decision(
         self, rule: SelectionRule, steps: Sequence[int], chosen: int, looks_bad_from: int | None, accepted: bool
@@ -164,7 +164,8 @@ class JudgedRun:
         noise = np.random.default_rng(sum(colour)).integers(-25, 26, (side, side, 3))
         return Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8))
 
-    def _put(self, picture: Image.Image) -> str:
+    def blob(self, picture: Image.Image) -> str:
+        """Add a picture to the blobs; returns its digest."""
         buffer = io.BytesIO()
         picture.save(buffer, "PNG")
         sha256 = hashlib.sha256(buffer.getvalue()).hexdigest()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ti_core.records import ImageSet, Manifest, Outcome, Scores
+from ti_core.records import ImageSet, Manifest, Outcome, Plan, Scores
 
 log = logging.getLogger(__name__)
 """Where `Lines` may go: Prefect keeps what `ti_core` logs with the flow run."""
@@ -29,6 +29,13 @@ class Looked:
     """The pictures of concepts were looked at, before anything is trained: (concept, what was found)."""
 
     sets: tuple[tuple[str, ImageSet], ...]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What training sees of a concept's pictures is in the store."""
+
+    plan: Plan
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class Ended:
     page: str
 
 
-Event = Stage | Looked | Trained | Judged | Assembled | Ended
+Event = Stage | Looked | Kept | Trained | Judged | Assembled | Ended
 
 LINE_SECONDS = 10.0
 """At most one line in so many seconds."""

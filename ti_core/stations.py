@@ -96,6 +96,7 @@ class Stations:
     def _keep_pictures(self, work: Work) -> Work:
         plan = work.planned
         keep_pictures(plan.concept.pictures, plan.images, wanted_of(plan.training), self._settings, self._store)
+        progress.tell(progress.Kept(plan))
         return work
 
     def prepare(self, works: Sequence[Work]) -> list[Work]:

@@ -1,12 +1,19 @@
 """What Prefect is told of pictures before anything is trained. The API itself is Prefect's affair."""
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tasks import artifacts
 from ti_core import progress
+from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig
+from ti_core.planning.plan import make_plan
 from ti_core.records import Finding, ImageSet
+from ti_core.settings import load_settings
+from ti_core.store import open_store
 
 BLURRED = Finding(severity="warning", kind="blur", file="0.png", text="0.png is blurred all over.")
 
@@ -28,6 +35,30 @@ def test_findings_are_a_table_at_ingestion(
     ((shown, table),) = tables
     assert shown == key and [row["concept"] for row in table] == concepts
     assert table[0]["file"] == "0.png" and table[0]["severity"] == "warning" and table[0]["finding"] == BLURRED.text
+
+
+@pytest.mark.parametrize(
+    ("size", "show", "pictures"), [((120, 64), True, 1), ((120, 64), False, 0), ((64, 64), True, 0)]
+)
+def test_a_cut_picture_is_shown_before_and_after_at_ingestion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], show: bool, pictures: int
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(artifacts, "create_image_artifact", lambda uri, key, description: shown.append(key))
+    monkeypatch.setenv("PSEUDOWORD_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PSEUDOWORD_ALLOWED_ROOTS", str(tmp_path))
+    (tmp_path / "cat").mkdir()
+    for number in range(3):
+        rng = np.random.default_rng(number)
+        noise = rng.integers(0, 256, (size[1], size[0], 3)) * rng.uniform(0.1, 1, 3)  # a colour of its own
+        Image.fromarray(noise.astype(np.uint8)).save(tmp_path / f"cat/{number}.png")
+    settings = load_settings()
+    concept = ConceptSpec(name="cat", pictures=str(tmp_path / "cat"), class_word="cat", show_pictures=show)
+    given = TrainingConfig(), EvaluationConfig(), SelectionRule(), "miniature"
+    plan = make_plan(concept, *given, settings, open_store(settings))
+    artifacts.Artifacts()(progress.Kept(plan))
+    assert shown == ["given-cat"] * pictures
+    assert all(bool(one.whole) == bool(pictures) for one in plan.images.pictures)
 
 
 def test_where_nothing_was_found_no_table_is_shown(tables: list[tuple[str, list[dict[str, Any]]]]) -> None:

@@ -24,7 +24,7 @@ from ti_core.images.layout import arranged
 from ti_core.images.measures import Measures, measure
 from ti_core.images.names import PICTURES, shown
 from ti_core.images.opening import opened
-from ti_core.images.preprocess import Prepared, png, prepare
+from ti_core.images.preprocess import Prepared, png, prepare, thumbnail
 from ti_core.images.quality import findings_of
 from ti_core.images.sources import Entry, TooMuchError
 from ti_core.records import Finding, ImageSet, Picture
@@ -89,13 +89,13 @@ def look(source: str, wanted: Wanted, settings: Settings) -> tuple[ImageSet, dic
 
 
 def keep_pictures(source: str, images: ImageSet, wanted: Wanted, settings: Settings, store: Store) -> None:
-    """Keep the squares of a set that was checked as blobs; where the settings say so the files too, unchanged. What the
-    store has is used as it is, whatever would be decoded now.
+    """Keep the squares of a set that was checked as blobs, and what its pages show of the pictures; where the settings
+    say so the files too, unchanged. What the store has is used as it is, whatever would be decoded now.
 
     Raises InputError when a picture has changed meanwhile; what `ingest` raises for a source that cannot be read.
     """
     pictures = {one.sha256: one for one in images.pictures}
-    left = {sha256 for one in images.pictures for sha256 in (one.square, one.shown) if sha256}
+    left = {sha256 for one in images.pictures for sha256 in _made_of(one)}
     for sha256 in sorted(left):
         if (data := _squares.get(sha256)) is not None:
             left.remove(put_blob(store, data))
@@ -112,7 +112,7 @@ def keep_pictures(source: str, images: ImageSet, wanted: Wanted, settings: Setti
         if left:
             if note := _note(source, entries, wanted, settings):
                 note.unlink(missing_ok=True)  # what it says is true no more
-            changed = min(one.name for one in images.pictures if {one.square, one.shown, one.sha256, one.mask} & left)
+            changed = min(one.name for one in images.pictures if {*_made_of(one), one.sha256, one.mask} & left)
             raise InputError(f"{changed} in {shown(source)} has changed since it was checked: run it again.")
 
 
@@ -124,6 +124,11 @@ def _is_whole(store: Store, sha256: str) -> bool:
         return False
 
 
+def _made_of(picture: Picture) -> set[str]:
+    """The digests of what was made of a picture."""
+    return {picture.square, picture.shown, picture.whole} - {""}
+
+
 def _keep_again(
     pair: tuple[Entry, Entry | None],
     pictures: Mapping[str, Picture],
@@ -132,16 +137,16 @@ def _keep_again(
     settings: Settings,
     store: Store,
 ) -> set[str]:
-    """Keep what is `left` to be kept of one picture, if it is one of the `pictures`: its files, and its squares, which
-    are made anew. Returns the digests of what is kept."""
+    """Keep what is `left` to be kept of one picture, if it is one of the `pictures`: its files, and what is made of it,
+    which is made anew. Returns the digests of what is kept."""
     entry, mask = pair
     try:
         found = [one.read() for one in pair if one]
         known = pictures.get(hashlib.sha256(found[0]).hexdigest())
-        if known and left & {known.square, known.shown}:
+        if known and left & _made_of(known):
             beside = (mask.path, found[1]) if mask else None
             made = prepare(entry.path, found[0], wanted.resolution, wanted.crop, settings, beside)
-            found += [png(one) for one in (made.square, made.shown) if one]
+            found += [*(png(one) for one in (made.square, made.shown) if one), thumbnail(made.whole)]
     except TooMuchError:
         raise
     except (InputError, MemoryError):  # it was left out of the set, or is missed afterwards
@@ -208,13 +213,14 @@ def _read(pair: tuple[Entry, Entry | None], wanted: Wanted, settings: Settings, 
         crop=made.crop,
         square=_squares.add(png(made.square)),
         shown=_squares.add(png(made.shown)) if made.shown else "",
+        whole=_squares.add(thumbnail(made.whole)) if made.crop != (0, 0, made.width, made.height) else "",
     )
     return Read(entry, picture, measure(made), made if showing else None)
 
 
 class _Squares:
-    """The squares that were made last, so that a picture that is checked and then kept is decoded once. Squares are
-    small where pictures are not. Safe to share between threads."""
+    """What was made of pictures last, so that one that is checked and then kept is decoded once. Squares are small
+    where pictures are not. Safe to share between threads."""
 
     def __init__(self) -> None:
         self._held, self._size, self._lock = OrderedDict[str, bytes](), 0, Lock()
@@ -224,7 +230,8 @@ class _Squares:
         with self._lock:
             if sha256 not in self._held:
                 self._held[sha256], self._size = data, self._size + len(data)
-            while self._size > KEPT_BYTES and len(self._held) > 2:  # whoever made a square and its mask asks for them
+            # Whoever made a square, what shows of it and the small whole asks for all three.
+            while self._size > KEPT_BYTES and len(self._held) > 3:
                 self._size -= len(self._held.popitem(last=False)[1])
         return sha256
 

@@ -113,6 +113,13 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def thumbnail(image: Image.Image) -> bytes:
+    """Encode for showing, small."""
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=85)
+    return buffer.getvalue()
+
+
 def _room(image: Image.Image) -> AbstractContextManager[object]:
     """Held while a picture and its mask, which has the same size, are in memory whole."""
     return _alone if image.width * image.height > LARGE else nullcontext()

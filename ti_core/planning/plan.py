@@ -60,6 +60,7 @@ def make_plan(
     evaluation = evaluation.resolved(base.kind)
     wanted = wanted_of(training)
     images = ingest(concept.pictures, wanted, settings)
+    images = images if concept.show_pictures else images.hidden()
     if training.masked and not any(picture.shown for picture in images.pictures):
         raise InputError(
             f"No picture in {concept.pictures} has a mask or transparency, so a masked loss would learn the same as a "

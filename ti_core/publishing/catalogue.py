@@ -242,7 +242,9 @@ def blobs_of(manifest: Manifest) -> set[str]:
     """The sha256 of every blob a manifest names."""
     # Before schema 4 the files themselves were kept, and their squares beside them.
     given = manifest.plan.images.pictures
-    pictures = {blob for one in given for blob in ((one.square, one.shown) if one.square else (one.sha256,)) if blob}
+    pictures = {
+        blob for one in given for blob in ((one.square, one.shown, one.whole) if one.square else (one.sha256,)) if blob
+    }
     judged = (manifest.anchors.class_word, manifest.report.anchors.class_word, manifest.report.chosen)
     return {
         manifest.page,

@@ -1,6 +1,6 @@
 """What a run is decided to be: pictures, base model, judges, protocol, plan; and what training makes of it."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
@@ -16,7 +16,8 @@ class Picture(Record):
 
     What the store keeps carries no metadata: the blobs `square` (PNG, RGB, as training sees it) and `shown` (PNG, 8-bit
     grey: what a mask or the alpha channel shows of it; "" where all of it shows). Both are "" in manifests up to schema
-    3, whose stores keep the files.
+    3, whose stores keep the files. `whole` (WebP) is the whole picture, small, for pages; "" where the square is all of
+    it, or where pictures are not to be shown.
     """
 
     name: str
@@ -29,13 +30,23 @@ class Picture(Record):
     """Left, top, right, bottom of the square in pixels of the upright file; it may reach beyond the picture."""
     square: str = ""
     shown: str = ""
+    whole: str = ""
 
     @property
     def outside(self) -> float:
         """Which share of the picture lies outside of its square."""
+        return 1 - self._inside / (self.width * self.height)
+
+    @property
+    def bands(self) -> float:
+        """Which share of the square lies outside of the picture."""
+        return 1 - self._inside / ((self.crop[2] - self.crop[0]) * (self.crop[3] - self.crop[1]))
+
+    @property
+    def _inside(self) -> int:
+        """Pixels that picture and square have in common."""
         left, top, right, bottom = self.crop
-        inside = (min(right, self.width) - max(left, 0)) * (min(bottom, self.height) - max(top, 0))
-        return 1 - inside / (self.width * self.height)
+        return (min(right, self.width) - max(left, 0)) * (min(bottom, self.height) - max(top, 0))
 
 
 class Finding(Record):
@@ -61,6 +72,22 @@ class ImageSet(Record):
     def warnings(self) -> tuple[str, ...]:
         """The findings as sentences."""
         return tuple(finding.text for finding in self.findings)
+
+    def findings_of(self, picture: Picture) -> list[Finding]:
+        """What was found of one picture."""
+        return [one for one in self.findings if one.file == picture.name]
+
+    @property
+    def other_findings(self) -> list[Finding]:
+        """What was found of the set as a whole, and of files that are left out."""
+        used = {picture.name for picture in self.pictures}
+        return [one for one in self.findings if one.file not in used]
+
+    def hidden(self) -> Self:
+        """The set without what is kept for showing alone."""
+        return self.model_copy(
+            update={"pictures": tuple(one.model_copy(update={"whole": ""}) for one in self.pictures)}
+        )
 
     @model_validator(mode="before")
     @classmethod

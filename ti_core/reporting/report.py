@@ -5,14 +5,11 @@ comes from the manifest and the blobs it names, which `load` (sha256 → bytes) 
 store nor the registry, so a page can tell what was judged, not what became of it afterwards.
 """
 
-import base64
 import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-import matplotlib
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image, ImageDraw, ImageFont
@@ -22,12 +19,13 @@ from ti_core.formats import diffusers_lines
 from ti_core.planning.protocols import published
 from ti_core.records import Anchors, BatchRow, Decision, Manifest, Plan, Scores, blob_key
 from ti_core.reporting.curves import COLOURS, Panel, curves, plane
+from ti_core.reporting.drawing import TILE, data_uri, load_font, opened, wrap
 from ti_core.reporting.figures import averages, caveats, figures
+from ti_core.reporting.given import given_of
 from ti_core.reporting.words import TOY, command_of, in_words, real_lines
 
 Load = Callable[[str], bytes]
 
-_TILE = 160  # pixels a side at which a page keeps pictures: twice the CSS pixels that a tile is shown at
 _MARGIN, _GAP, _LINE = 110, 6, 15  # pixels of a contact sheet: room for a row's label, between tiles, of a text line
 
 
@@ -60,7 +58,6 @@ def page(manifest: Manifest, load: Load) -> bytes:
     template = environment().get_template("concept.html")
     drawn = [_inline(curves(decision, manifest.anchors, [panel]), label) for panel, label in panels.items()]
     drawn.append(_inline(plane(decision, manifest.anchors), "Steps in the plane of CLIP-T and CLIP-I"))
-    shown = manifest.prepared.squares if manifest.plan.concept.show_pictures else ()
     text = template.render(
         manifest=manifest,
         plan=manifest.plan,
@@ -74,7 +71,7 @@ def page(manifest: Manifest, load: Load) -> bytes:
         words=in_words(manifest),
         toy=TOY if manifest.plan.base.kind == "miniature" else "",
         real_lines=real_lines(command_of(manifest.plan.concept)),
-        squares=[_data_uri(_open(load(sha256))) for sha256 in shown],
+        given=given_of(manifest.plan, load, manifest.prepared.squares),
         grid=_grid(manifest.anchors, manifest.scores, decision, load),
         report_grid=_grid(report.anchors, [report.chosen], decision, load),
         panels=drawn,
@@ -130,7 +127,7 @@ def batch_page(rows: Iterable[BatchRow], load: Load, title: str = "Batch") -> by
     """The page of a batch, as UTF-8 HTML: worst first."""
     ordered = worst_first(rows)
     blobs = {blob for row in ordered for blob in (row.strip, row.picture) if blob}
-    pictures = {blob: _data_uri(_open(load(blob)), side=_TILE // 2) for blob in sorted(blobs)}
+    pictures = {blob: data_uri(opened(load(blob)), side=TILE // 2) for blob in sorted(blobs)}
     template = environment().get_template("batch.html")
     averaged = [row for row in ordered if row.figures]
     return template.render(
@@ -170,8 +167,8 @@ def contact_sheet(manifest: Manifest, load: Load, max_width: int = 1600) -> byte
     prompts = [prompt.replace("{}", concept.placeholder) for prompt in grid.plain + grid.edit]
     native = max(tile.width for row in grid.rows for tile in row.tiles if tile)
     side = min((max_width - _MARGIN) // len(prompts) - _GAP, max(native, 128))
-    font, bold = _font("DejaVuSans.ttf"), _font("DejaVuSans-Bold.ttf")
-    headers = [_wrap(prompt, font, side) for prompt in prompts]
+    font, bold = load_font("DejaVuSans.ttf"), load_font("DejaVuSans-Bold.ttf")
+    headers = [wrap(prompt, font, side) for prompt in prompts]
     head = _LINE * max(len(lines) for lines in headers) + 2 * _GAP
 
     pitch = side + _GAP
@@ -194,7 +191,7 @@ def contact_sheet(manifest: Manifest, load: Load, max_width: int = 1600) -> byte
             note, colour = "starts to look bad", "warn"
             draw.rectangle((0, top, 3, top + side), COLOURS[colour])
         write(10, top + _GAP, [f"step {row.step}" if row.step else "class word"], bold, "ink")
-        write(10, top + _GAP + _LINE, _wrap(note, font, _MARGIN - 20), font, colour)
+        write(10, top + _GAP + _LINE, wrap(note, font, _MARGIN - 20), font, colour)
         for column, tile in enumerate(row.tiles):
             if tile:
                 sheet.paste(tile.resize((side, side), Image.Resampling.LANCZOS), (_MARGIN + column * pitch, top))
@@ -210,7 +207,7 @@ def _grid(anchors: Anchors, scores: Sequence[Scores], decision: Decision, load: 
     edit = tuple(dict.fromkeys(prompt for line in lines for prompt in line.clip_t.prompts))
     rows = []
     for line in lines:
-        strip = _open(load(line.strip))
+        strip = opened(load(line.strip))
         given = [(True, prompt) for prompt in line.clip_i.prompts] + [(False, prompt) for prompt in line.clip_t.prompts]
         side = strip.width // len(given)
         tiles = {key: strip.crop((n * side, 0, (n + 1) * side, strip.height)) for n, key in enumerate(given)}
@@ -226,35 +223,6 @@ def _grid(anchors: Anchors, scores: Sequence[Scores], decision: Decision, load: 
     return Grid(plain, edit, tuple(rows))
 
 
-def _open(data: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(data)).convert("RGB")
-
-
-def _data_uri(picture: Image.Image, side: int = _TILE) -> str:
-    """The picture as a data URI, at most `side` pixels high. Small tiles keep every pixel as it is."""
-    shrunk = picture.copy()
-    shrunk.thumbnail((picture.width, side), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    shrunk.save(buffer, "WEBP", lossless=max(shrunk.size) < _TILE // 2, quality=85)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _font(name: str) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", name), 12)
-
-
-def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Break `text` into lines of at most `width` pixels: at spaces, and inside a word that is longer than a line."""
-    lines: list[str] = []
-    while text:
-        fits = next((end for end in range(len(text), 1, -1) if font.getlength(text[:end]) <= width), 1)
-        if fits < len(text) and " " in text[: fits + 1]:
-            fits = text.rindex(" ", 0, fits + 1)
-        lines.append(text[:fits])
-        text = text[fits:].strip()
-    return lines
-
-
 # --- pages ----------------------------------------------------------------------------------------------------------
 
 
@@ -267,7 +235,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["data_uri"] = _data_uri
+    environment.filters["data_uri"] = data_uri
     environment.filters["code"] = _code
     environment.filters["number"] = lambda value: f"{value:.3f}".replace("-", "−")
     environment.filters["signed"] = lambda value: f"{value:+.3f}".replace("-", "−")

@@ -553,6 +553,27 @@ def test_a_bucket_without_pictures_is_refused(take, store: FolderStore, bucket: 
     refused(take, store, "s3://bucket/nothing", "No usable picture in s3://bucket/nothing")
 
 
+# --- what pages show --------------------------------------------------------------------------------------------------
+
+
+def test_a_cut_picture_is_kept_whole_and_small_for_pages(take, store: FolderStore, folder: Path) -> None:
+    (folder / "0.png").write_bytes(picture(0, (640, 320)))
+    (folder / "1.png").write_bytes(picture(1, (100, 64)))
+    wide, small, square = sorted(take(folder).pictures, key=lambda one: one.name)
+    assert pixels(store, small.whole).size == (100, 64)
+    width, height = pixels(store, wide.whole).size
+    assert width == 2 * height and 128 <= width <= 256
+    assert square.whole == ""
+
+
+def test_what_is_not_to_be_shown_is_not_kept_for_showing(take, store: FolderStore, folder: Path) -> None:
+    (folder / "0.png").write_bytes(picture(0, (640, 320)))
+    wanted, settings = Wanted(64), Settings()
+    images = ingest(str(folder), wanted, settings).hidden()
+    keep_pictures(str(folder), images, wanted, settings, store)
+    assert sum(1 for _ in store.keys("blobs/")) == 3
+
+
 # --- masks ------------------------------------------------------------------------------------------------------------
 
 

@@ -13,8 +13,9 @@ from PIL import Image
 
 from tests.judged_run import EDIT, PLAIN, STEPS, JudgedRun, by_protocol
 from ti_core.config import SelectionRule
-from ti_core.records import BatchRow, Cells, Interval, Manifest, Naming
+from ti_core.records import BatchRow, Cells, Finding, Interval, Manifest, Naming, Picture
 from ti_core.reporting.curves import COLOURS, curves, plane
+from ti_core.reporting.given import framed, given_of, sheet
 from ti_core.reporting.report import batch_page, checks, contact_sheet, page
 
 
@@ -161,6 +162,61 @@ def test_page_shows_no_training_pictures_where_the_concept_says_so(run: JudgedRu
     assert not [picture for picture in reader.pictures if picture["alt"].startswith("Training picture")]
     assert "4 training pictures, not shown" in reader.text
     assert [picture for picture in reader.pictures if picture["alt"].startswith("step 80")]
+
+
+def with_a_cut_picture(run: JudgedRun, **concept: object) -> Manifest:
+    """The run as if its first picture had been twice as wide as high, with a finding; one more is of the whole set."""
+    plan = run.manifest.plan
+    first, *others = plan.images.pictures
+    whole = run.blob(Image.new("RGB", (160, 80), (10, 200, 10)))
+    cut = first.model_copy(
+        update={"width": 320, "height": 160, "crop": (80, 0, 240, 160), "square": first.sha256, "whole": whole}
+    )
+    findings = (
+        Finding(severity="warning", kind="cut", file=first.name, text="It is cut."),
+        Finding(severity="hint", kind="setting", file="", text="One setting."),
+    )
+    images = plan.images.model_copy(update={"pictures": (cut, *others), "findings": findings})
+    told = plan.model_copy(update={"images": images, "concept": plan.concept.model_copy(update=concept)})
+    return run.manifest.model_copy(update={"plan": told})
+
+
+def test_page_shows_a_cut_picture_before_and_after_with_what_was_found_of_it(run: JudgedRun) -> None:
+    data = page(with_a_cut_picture(run), run.load)
+    reader = Reader(data)
+    alts = [picture["alt"] for picture in reader.pictures]
+    assert "Training picture 1 of 4, as it came" in alts and "Training picture 2 of 4, as it came" not in alts
+    assert "320 × 160, 50% cut" in reader.text
+    went_in = reader.text.index("What went in")
+    assert reader.text.index("One setting.") < went_in < reader.text.index("It is cut.")
+    assert "1 finding beside the picture" in reader.text
+
+
+def test_page_tells_findings_of_pictures_that_are_not_shown(run: JudgedRun) -> None:
+    manifest = with_a_cut_picture(run, show_pictures=False)
+    reader = Reader(page(manifest, {k: v for k, v in run.blobs.items() if k != cut_of(manifest).whole}.__getitem__))
+    assert not [picture for picture in reader.pictures if picture["alt"].startswith("Training picture")]
+    assert "It is cut." in reader.text and "50% cut" in reader.text
+
+
+def cut_of(manifest: Manifest) -> Picture:
+    return manifest.plan.images.pictures[0]
+
+
+def test_the_frame_lies_where_the_square_was_cut(run: JudgedRun) -> None:
+    picture = cut_of(with_a_cut_picture(run))
+    drawn = np.asarray(framed(picture, Image.new("RGB", (160, 80))))
+    marked = np.argwhere(drawn.any(-1))
+    assert (marked.min(0) == (0, 40)).all() and (abs(marked.max(0) - (79, 119)) <= 1).all()
+
+
+def test_a_sheet_of_pictures_is_as_high_as_they_are(run: JudgedRun) -> None:
+    plan = with_a_cut_picture(run).plan
+    given = given_of(plan, run.load, run.manifest.prepared.squares)
+    drawn = Image.open(io.BytesIO(sheet(given)))
+    assert drawn.height >= 4 * 160
+    pixels = np.asarray(drawn.convert("RGB"))
+    assert (pixels[40, 20] == (10, 200, 10)).all()
 
 
 def test_page_says_at_a_glance_what_to_trust(run: JudgedRun) -> None:
