@@ -1,22 +1,43 @@
-"""Many concepts on one line: what fails is told and stops nobody, what has an outcome is not done again."""
+"""Many concepts: read what a batch holds, split what is open into packs, follow them, and tell what came of it.
 
-from collections import Counter
-from typing import Annotated
+Started from its deployment, it coordinates: packs are runs of their own on whichever workers there are, and this one
+needs no card. Started otherwise, it runs the packs itself.
+"""
+
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
 
 from prefect import flow, runtime
 from prefect.states import Completed, Failed, State
 
+from flows.executors import by_deployment, here
 from flows.options import BaseModel, ClassWord, Renew, field
 from flows.train_concept import Choosing, HowPacked, Judging, Training
-from tasks.line import abandon, list_concepts, run_line, summarise
+from flows.train_pack import Member
+from tasks.line import abandon, list_concepts, look_at, open_batch, summarise
 from ti_core.config import EvaluationConfig, Packing, SelectionRule, TrainingConfig
+from ti_core.packs import Pack, train_in_packs
 from ti_core.planning.protocols import with_data
-from ti_core.records import BatchRow
+from ti_core.records import BatchRow, report_key
 from ti_core.settings import load_settings
+from ti_core.store import open_store
+from ti_core.summary import headline
 from ti_core.works import Asked
 
 
-@flow(name="train-batch", persist_result=False)
+def _begun() -> datetime:
+    """When this run was to begin (UTC): the same however often it is begun."""
+    return datetime.fromisoformat(str(runtime.flow_run.scheduled_start_time))
+
+
+def _name(parameters: dict[str, Any]) -> str:
+    """A batch is named after its source and its time."""
+    return f"{Path(parameters['source']).stem or parameters['source']} {_begun():%Y-%m-%d %H:%M}"
+
+
+@flow(name="train-batch", flow_run_name=_name, persist_result=False)
 def train_batch(
     source: Annotated[
         str,
@@ -33,18 +54,42 @@ def train_batch(
     packing: HowPacked = Packing(),
     renew: Renew = False,
 ) -> State[list[BatchRow]]:
-    """Train every concept of a folder, a bucket prefix or a table, and end with a summary, worst first."""
-    batch = f"{runtime.flow_run.name} {str(runtime.flow_run.id)[:8]}"  # Prefect may give the same name again
+    """Train every concept of a folder, a bucket prefix or a table, and end with a summary, worst first.
+
+    The run ends as Published, Rejected, Undecided, Paused or Partly failed, with counts, or as Nothing new or Failed.
+    """
+    settings = load_settings()
+    short = str(runtime.flow_run.id)[:8]
+    title = f"{runtime.flow_run.name} {short}"  # two batches may begin in one minute
+    batch = f"{_begun():%Y-%m-%dT%H%M}-{short}"
     try:
         items = list_concepts(source, class_word)
-        asked = Asked(training, with_data(evaluation, source, load_settings()), rule, base_model, renew)
-        rows = summarise(run_line(items, asked, packing, batch), batch)
+        asked = Asked(training, with_data(evaluation, source, settings), rule, base_model, renew)
+        works = look_at(items, asked)
+        still = {work.name: work for work in works if work.open}
+        if still:
+            open_batch(title)
+        own = {item.name: item.own for item in items}
+        until = (_begun() + timedelta(minutes=packing.minutes)).isoformat() if packing.minutes else ""
+
+        def given(pack: Pack) -> dict[str, Any]:
+            there = [still[name] for name in pack.names if name in still]
+            return {
+                "concepts": [Member(concept=one.planned.concept, own=own[one.name]) for one in there],
+                "training": training, "evaluation": asked.evaluation, "rule": rule, "base_model": base_model,
+                "packing": packing, "renew": renew, "batch": title, "report": report_key(batch, pack.key),
+                "until": until,
+            }  # fmt: skip
+
+        if runtime.deployment.id:
+            execute = partial(by_deployment, given=given, batch=batch, title=str(runtime.flow_run.name))
+        else:
+            execute = partial(here, given=given, works=still)
+        works = train_in_packs(works, packing, execute, batch, open_store(settings))
+        rows = summarise(works, title, batch, bool(still))
     except BaseException:  # cancelled, stopped, or out of a service that summarise needs
-        abandon(batch)
+        abandon(title)
         raise
-    counts = Counter(row.status for row in rows)
-    message = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    if counts["failed"] == len(rows):
-        return Failed(message=message, data=rows)
-    name = "Partly failed" if counts["failed"] else "Completed"
-    return Completed(name=name, message=message, data=rows)
+    name, message = headline({row.concept: row.status for row in rows})
+    kind = Failed if any(row.status == "failed" for row in rows) else Completed
+    return kind(name=name, message=message, data=rows)

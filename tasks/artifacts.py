@@ -149,6 +149,11 @@ def pictures_sheet(plan: Plan) -> None:
         _image(sheet(given), f"given-{plan.concept.name}", text)
 
 
+def batch_link(link: str, place: str) -> None:
+    """Link to the page of a batch, and tell where the store has it."""
+    create_link_artifact(link, link_text="page of the batch", key="batch-page", description=f"In the store: {place}")
+
+
 def batch_table(rows: list[BatchRow]) -> None:
     """Summary of a batch; `rows` come worst first."""
     table = [

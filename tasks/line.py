@@ -1,6 +1,7 @@
 """The line as Prefect shows it: a task run for every station, its retries, its artifacts. No logic of its own."""
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,10 +13,13 @@ from tasks import artifacts
 from ti_core import progress
 from ti_core.config import EvaluationConfig, Packing, SelectionRule
 from ti_core.errors import ServiceError
+from ti_core.known import pages_as_asked
 from ti_core.line import Line
+from ti_core.packs import accounted
 from ti_core.planning.batch import BatchItem, read_batch
-from ti_core.records import BatchRow, Manifest
-from ti_core.settings import load_settings
+from ti_core.records import BatchRow, Manifest, batch_page_key
+from ti_core.settings import Settings, load_settings
+from ti_core.stations import look
 from ti_core.store import open_store
 from ti_core.works import Asked, Work
 
@@ -61,11 +65,39 @@ def as_task(name: str, label: str, station: Callable[..., Any], *given: Any) -> 
 
 
 def run_line(items: Sequence[BatchItem], asked: Asked, packing: Packing, batch: str = "") -> list[Work]:
-    """Take a list of concepts through the line, every station a task run of the present flow run."""
+    """Take a list of concepts, a pack, through the line, every station a task run of the present flow run; each work
+    comes back with its share of the time."""
     settings = load_settings()
     line = Line(settings, open_store(settings), packing, batch, as_task)
+    began = time.monotonic()
     with progress.listening(artifacts.Artifacts()), progress.listening(progress.Lines(progress.log.info)):
-        return line.run(items, asked)
+        works = line.run(items, asked)
+    works = accounted(works, time.monotonic() - began, settings)
+    _tell_time(works, settings)
+    return works
+
+
+def _tell_time(works: Sequence[Work], settings: Settings) -> None:
+    """Log what each word took with its tracking run; a silent server goes without."""
+    done = [one for one in works if one.run_id and one.outcome and one.seconds is not None]
+    if not done:
+        return
+    from ti_core.registry import Registry
+
+    registry = Registry(settings)
+    try:
+        for one in done:
+            row = {"step": 0, "time": time.time() * 1000, "worker_seconds": one.seconds, "cost": one.cost}
+            registry.log_training(one.run_id, [{name: value for name, value in row.items() if value is not None}])
+    except ServiceError as error:
+        log.warning("%s It is not told what these words took.", error)
+
+
+def look_at(items: Sequence[BatchItem], asked: Asked) -> list[Work]:
+    """What is to be done of a batch: every concept planned, with its outcome where it has one."""
+    settings = load_settings()
+    works: list[Work] = as_task("look", "look", look, items, asked, settings, open_store(settings))
+    return works
 
 
 @task(name="read-batch", task_run_name="read batch", **HOW)
@@ -75,29 +107,52 @@ def list_concepts(source: str, class_word: str) -> list[BatchItem]:
 
 
 @task(name="summarise", task_run_name="summarise", **HOW)
-def summarise(works: list[Work], batch: str) -> list[BatchRow]:
-    """Show the table, write the batch's page, end its tracking run; returns the table's rows."""
+def summarise(works: list[Work], title: str, batch: str, begun: bool) -> list[BatchRow]:
+    """Show the table, write the batch's page, and, where something was `begun`, end its tracking run, which gets the
+    page too; returns the table's rows."""
     from ti_core.reporting.report import worst_first
     from ti_core.summary import rows_of, write_summary
 
     settings = load_settings()
     store = open_store(settings)
-    rows = rows_of(works, settings, store)
+    rows = rows_of(pages_as_asked(works, settings, store), settings, store)
     artifacts.batch_table(worst_first(rows))
-    if any(work.run_id for work in works):
-        from ti_core.registry import Registry
-
-        Registry(settings).close_batch(batch)
-    write_summary(rows, f"Batch {batch}", settings, store)
+    write_summary(rows, f"Batch {title}", settings, store, batch)
+    place = store.url(batch_page_key(batch))
+    link = _close_batch(title, settings, store.get(batch_page_key(batch)).data, place) if begun else None
+    artifacts.batch_link(link or place, place)
     return rows
 
 
-def abandon(batch: str) -> None:
+def open_batch(title: str) -> None:
+    """Start the tracking run under which those of a batch's concepts lie; a silent server gets it later."""
+    from ti_core.registry import Registry
+
+    try:
+        Registry(load_settings()).open_batch(title)
+    except ServiceError as error:
+        log.warning("%s The batch goes on; its run is made with the first of its concepts.", error)
+
+
+def _close_batch(title: str, settings: Settings, page: bytes, place: str) -> str | None:
+    from ti_core.registry import Registry
+
+    registry = Registry(settings)
+    try:
+        link = registry.log_batch(title, page, place)
+        registry.close_batch(title)
+    except ServiceError as error:
+        log.warning("%s The page of the batch is in the store alone.", error)
+        return None
+    return link
+
+
+def abandon(title: str) -> None:
     """Mark the tracking run of a batch that was stopped."""
     from ti_core.registry import Registry
 
     try:
-        Registry(load_settings()).close_batch(batch, "KILLED")
+        Registry(load_settings()).close_batch(title, "KILLED")
     except ServiceError:
         log.warning("The tracking server cannot be told that this batch was stopped.")
 

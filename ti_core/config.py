@@ -322,6 +322,14 @@ class Packing(_Config):
         0.0, "Minutes", "Time for training; then it pauses, and the next run goes on from there. 0 is no limit.", 3,
         ge=0.0,
     )  # fmt: skip
+    pack_size: int = _field(
+        0,
+        "Pack size",
+        "Concepts of a batch that one worker takes together and resumes together; 0 takes 16, or as many as the slots.",
+        4,
+        ge=0,
+        le=1024,
+    )
 
 
 _BY_KIND = {"steps", "batch_size", "learning_rate", "checkpoint_every", "resolution", "seeds", "sampler_steps",

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def pages_as_asked(works: Sequence[Work], settings: Settings, store: Store) -> list[Work]:
-    """See to the pages of the works that are known; returns all works.
+    """See to the pages of the works that have an outcome; returns all works.
 
     Training pictures are shown or hidden where the request says so itself; one that says nothing changes nothing, so
     that the next batch does not show what somebody has hidden. Where that cannot be done, the work leaves with the
@@ -30,7 +30,7 @@ def pages_as_asked(works: Sequence[Work], settings: Settings, store: Store) -> l
     after, redrawn = [], False
     for work in works:
         try:
-            redrawn |= work.known and _told(work, settings, store)
+            redrawn |= work.outcome is not None and _told(work, settings, store)
             after.append(work)
         except PseudowordError as error:
             after.append(replace(work, outcome=None, error=error))

@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     keep_originals: bool = False
     """Whether the store keeps the picture files too, unchanged, with all that cameras write into them. Otherwise it
     keeps what training sees, which carries no metadata."""
+    price_per_hour: float = Field(default=0.0, ge=0)
+    """What an hour of the machine that trains costs, in any currency: each word is then told with its cost. 0: none."""
     private_addresses: bool = False
     """Whether pictures may come from addresses within one's own network."""
 

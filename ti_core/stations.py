@@ -81,6 +81,11 @@ def plan(items: Sequence[BatchItem], asked: Asked, settings: Settings, store: St
     return [replace(one, outcome=found.get(one.place), known=found.get(one.place) is not None) for one in works]
 
 
+def look(items: Sequence[BatchItem], asked: Asked, settings: Settings, store: Store) -> list[Work]:
+    """Decide every run of a list (`plan`), and see to the pages of what is known."""
+    return pages_as_asked(list(_planned.get()) or plan(items, asked, settings, store), settings, store)
+
+
 class Stations:
     """What is done to a list at each station. All may be called again with the same works: nothing is done twice."""
 
@@ -88,10 +93,11 @@ class Stations:
         self._settings, self._store, self._packing, self._batch = settings, store, packing, batch
 
     def ingest(self, items: Sequence[BatchItem], asked: Asked) -> list[Work]:
-        """Decide every run (`plan`), tell what is known, and keep the pictures of those that have no outcome yet."""
-        works = list(_planned.get()) or plan(items, asked, self._settings, self._store)
+        """Decide every run (`look`), tell what was found of their pictures, and keep the pictures of those that have no
+        outcome yet."""
+        works = look(items, asked, self._settings, self._store)
         progress.tell(progress.Looked(tuple((one.name, one.planned.images) for one in works if one.open)))
-        return _one_by_one(pages_as_asked(works, self._settings, self._store), self._keep_pictures)
+        return _one_by_one(works, self._keep_pictures)
 
     def _keep_pictures(self, work: Work) -> Work:
         plan = work.planned

@@ -51,6 +51,10 @@ class Work:
     """Whether the result was there before: nothing is done again."""
     error: Exception | None = None
     """Why it left the line; a `PausedError` where the same work goes on later."""
+    seconds: float | None = None
+    """Its share of the time of the run that did it."""
+    cost: float | None = None
+    """What that time cost, where a price is set."""
 
     @property
     def open(self) -> bool:

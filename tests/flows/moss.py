@@ -7,7 +7,13 @@ from pathlib import Path
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterParentFlowRunId,
+)
 from prefect.client.schemas.objects import FlowRun, TaskRun
 
 from ti_core.config import ConceptSpec, EvaluationConfig, TrainingConfig
@@ -44,3 +50,11 @@ def task_runs(flow_run: UUID, wanted: int) -> dict[str, TaskRun]:
             time.sleep(0.1)
     assert not [name for name, count in Counter(run.name for run in found).items() if count > 1]
     return {run.name: run for run in found}
+
+
+def packs_of(batch: UUID) -> list[UUID]:
+    """The flow runs of a batch's packs."""
+    flow = FlowFilter(name=FlowFilterName(any_=["train-pack"]))
+    parent = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[batch]))
+    with get_client(sync_client=True) as client:
+        return [run.id for run in client.read_flow_runs(flow_filter=flow, flow_run_filter=parent)]

@@ -8,7 +8,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
 from flows.train_batch import train_batch
-from tests.flows.moss import EVALUATION, MOSS, TRAINING, Run, task_runs
+from tests.flows.moss import EVALUATION, MOSS, TRAINING, Run, packs_of, task_runs
 from ti_core.config import EvaluationConfig, Packing, TrainingConfig
 from ti_core.errors import InputError
 from ti_core.judging import scoring
@@ -32,8 +32,8 @@ def source(tmp_path: Path) -> Path:
 
 def test_failures_are_isolated_and_named(at_home: Run, source: Path) -> None:
     state = train_batch(str(source), "monster", TRAINING, EVALUATION, return_state=True)
-    assert state.is_completed() and state.name == "Partly failed"
-    assert "5 failed, 1 skipped" in str(state.message)
+    assert state.is_failed() and state.name == "Partly failed: 5 of 6"
+    assert str(state.message) == "failed 5, skipped 1. failed: Bad Name, a-damaged, b-empty, x-word, y-text"
     rows: dict[str, BatchRow] = {row.concept: row for row in state.result()}
     assert {name: row.status for name, row in rows.items()} == {
         "Bad Name": "failed", "a-damaged": "failed", "b-empty": "failed", "moss": "skipped", "x-word": "failed",
@@ -55,7 +55,7 @@ def test_a_batch_in_which_all_fail_has_failed(at_home: Run, source: Path) -> Non
     shutil.rmtree(source / "moss")
     state = train_batch(str(source), "monster", TRAINING, EVALUATION, return_state=True)
     assert state.is_failed()
-    assert "5 failed" in str(state.message)
+    assert state.name == "Failed" and "failed 5" in str(state.message)
     own = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id]))
     with get_client(sync_client=True) as client:
         (summary,) = [one for one in client.read_artifacts(artifact_filter=own) if one.key == "batch"]
@@ -90,10 +90,18 @@ def test_a_batch_trains_its_concepts_together(prefect_api: None, three: Path) ->
     assert rows["empty"].status == "failed" and "No usable picture" in rows["empty"].reason
     assert {rows[name].status for name in ("disco", "ninja")} <= {"published", "rejected", "undecided"}
     assert all(rows[name].step == 4 for name in ("disco", "ninja"))
-    assert sorted(task_runs(state.state_details.flow_run_id, 11)) == [
+    batch = state.state_details.flow_run_id
+    assert sorted(task_runs(batch, 4)) == ["look", "read batch", "summarise", "train-pack-0"]
+    (pack,) = packs_of(batch)
+    assert sorted(task_runs(pack, 9)) == [
         "evaluate class word", "evaluate for the report", "evaluate step 4", "evaluate the champions", "ingest",
-        "preprocess", "read batch", "register", "select", "summarise", "train",
+        "preprocess", "register", "select", "train",
     ]  # fmt: skip
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(batch)
+    assert run.name.startswith("night 20")
+    pages = sorted((three.parent / "home/store/batches").glob("*/page.html"))
+    assert [page.parent.name[-8:] for page in pages] == [str(batch)[:8]] and b"disco" in pages[0].read_bytes()
 
 
 @pytest.mark.skipif(not DREAMBENCH.is_dir(), reason=f"the DreamBooth data set is not at {DREAMBENCH}")
@@ -134,7 +142,7 @@ def test_with_halving_a_pack_is_judged_in_rounds_whose_pictures_are_not_made_aga
     # report. Both have one class word: it is drawn once, on two seeds and on four, as are the neutral word's six plain
     # prompts on four.
     assert sum(made) == 2 * 12 * (6 + 3 + 4) + 12 * (2 + 4) + 6 * 4
-    labels = task_runs(state.state_details.flow_run_id, 20)
+    labels = task_runs(*packs_of(state.state_details.flow_run_id), 18)
     assert "halve after rung 1" in labels
     names = [name for name in labels if name.startswith("evaluate step")]
     assert {name for name in names if name.endswith("rung 1")} == {f"evaluate step {n}, rung 1" for n in range(1, 7)}

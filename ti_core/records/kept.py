@@ -12,6 +12,7 @@ from ti_core.records.scores import Anchors, Scores
 
 Layout = Literal["diffusers", "a1111"]
 Status = Literal["published", "rejected", "undecided", "awaiting-approval"]
+BatchStatus = Status | Literal["failed", "paused", "skipped"]
 
 
 class PublishedFile(Record):
@@ -265,7 +266,7 @@ class BatchRow(Record):
     """How one concept of a batch ended, as the batch page tells it. What a failed concept never got is None."""
 
     concept: str
-    status: Status | Literal["failed", "paused", "skipped"]
+    status: BatchStatus
     """`skipped`: the work had an outcome already and was not done again. `paused`: its time was spent; the next run of
     the batch goes on with it."""
     reason: str
@@ -291,3 +292,36 @@ class BatchRow(Record):
     """Whether the base model is the miniature."""
     page: str | None = None
     """Where the concept's page lies: a link for a browser, relative to the batch page or absolute."""
+    seconds: float | None = None
+    """Its share of the time of the pack that made it; None where nothing was done."""
+    cost: float | None = None
+    """What that time cost; None where no price is set."""
+
+
+class BatchRows(Document):
+    """How a batch ended, beside its page: who is on it."""
+
+    rows: tuple[BatchRow, ...]
+
+
+class Packs(Document):
+    """Into which packs a batch was split when it began: names of concepts."""
+
+    packs: tuple[tuple[str, ...], ...]
+
+
+class Came(Record):
+    """What came of one concept of a pack: its outcome, or why there is none."""
+
+    name: str
+    kind: Literal["done", "known", "failed", "paused", "withdrawn"]
+    reason: str = ""
+    outcome: Outcome | None = None
+    seconds: float | None = None
+    cost: float | None = None
+
+
+class PackReport(Document):
+    """What came of a pack, written when its run ends: a run that leaves none has died."""
+
+    came: tuple[Came, ...]

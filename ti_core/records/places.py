@@ -98,6 +98,30 @@ def duel_key(concept: str, base: str, newcomer: str, rival: str) -> str:
     return f"{concept_prefix(concept, base)}/duels/{newcomer}-{rival}.json"
 
 
+BATCHES = "batches/"
+"""Pages of batches, and what their packs came to, lie under this prefix."""
+
+
+def batch_page_key(batch: str) -> str:
+    """Key of a batch's page."""
+    return f"{BATCHES}{batch}/page.html"
+
+
+def batch_rows_key(batch: str) -> str:
+    """Key of how a batch's concepts ended."""
+    return f"{BATCHES}{batch}/rows.json"
+
+
+def split_key(batch: str) -> str:
+    """Key of the packs that a batch was split into."""
+    return f"{BATCHES}{batch}/split.json"
+
+
+def report_key(batch: str, pack: str) -> str:
+    """Key of what came of a pack."""
+    return f"{BATCHES}{batch}/packs/{pack}.json"
+
+
 OUTBOX = "outbox/"
 """What the tracking server has still to be told lies under this prefix."""
 FORGET = "forget.json"

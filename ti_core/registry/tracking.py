@@ -52,6 +52,22 @@ class Registry:
         with self._server.client():
             pass
 
+    def open_batch(self, batch: str) -> None:
+        """Start the parent run of a batch, or find it: made once, before workers ask for it at the same time."""
+        with self._server.client() as client:
+            self._batch_run(client, batch)
+
+    def log_batch(self, batch: str, page: bytes, place: str) -> str | None:
+        """Keep the page of a batch with its parent run, and where it lies in the store. Returns the run's page in a
+        browser; None for a batch without a run, and where the database has no server in front."""
+        with self._server.client() as client:
+            run_id = self._find_batch_run(client, batch)
+            if not run_id:
+                return None
+            client.log_text(run_id, page.decode(), "page.html")
+            client.set_tag(run_id, "page", place)
+        return self.run_url(run_id)
+
     def close_batch(self, batch: str, status: Literal["FINISHED", "KILLED"] = "FINISHED") -> None:
         """End the parent run of a batch, if it has one: a batch in which nothing was trained has none."""
         with self._server.client() as client:

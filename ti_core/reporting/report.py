@@ -133,6 +133,7 @@ def batch_page(rows: Iterable[BatchRow], load: Load, title: str = "Batch") -> by
     return template.render(
         title=title,
         rows=ordered,
+        spent=spent(ordered),
         toy=TOY if any(row.toy for row in ordered) else "",
         real_lines=real_lines("ti batch SOURCE"),
         pictures=pictures,
@@ -141,6 +142,16 @@ def batch_page(rows: Iterable[BatchRow], load: Load, title: str = "Batch") -> by
         averages=averages(ordered),
         caveats=list(dict.fromkeys(text for row in averaged for text in row.caveats)),
     ).encode()
+
+
+def spent(rows: Iterable[BatchRow]) -> str:
+    """Time and cost of what was done, in words; "" where nothing was."""
+    done = [row for row in rows if row.seconds is not None]
+    if not done:
+        return ""
+    seconds, costs = sum(row.seconds or 0 for row in done), [row.cost for row in done if row.cost is not None]
+    text = f"{seconds:.0f} s of a worker, {seconds / len(done):.0f} s a word"
+    return f"{text}; cost {sum(costs):.4g}, {sum(costs) / len(done):.3g} a word" if costs else text
 
 
 def worst_first(rows: Iterable[BatchRow]) -> list[BatchRow]:

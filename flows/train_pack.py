@@ -1,0 +1,58 @@
+"""A pack of a batch: what one worker trains, judges and publishes together, and a report of it for the batch."""
+
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Annotated
+
+from prefect import flow
+from prefect.states import Completed, Failed, State
+from pydantic import BaseModel as Model
+
+from flows.options import BaseModel, Renew, field
+from flows.train_concept import Choosing, HowPacked, Judging, Training
+from tasks.line import run_line
+from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
+from ti_core.errors import PausedError
+from ti_core.packs import leave_report
+from ti_core.planning.batch import BatchItem
+from ti_core.settings import load_settings
+from ti_core.store import open_store
+from ti_core.summary import status_of
+from ti_core.works import Asked, Work
+
+
+class Member(Model):
+    """A concept of a pack, and what it says of its own training."""
+
+    concept: ConceptSpec
+    own: TrainingConfig = TrainingConfig()
+
+
+@flow(name="train-pack", persist_result=False)
+def train_pack(
+    concepts: Annotated[list[Member], field("Concepts", "What is to be learned, together.")],
+    training: Training = TrainingConfig(),
+    evaluation: Judging = EvaluationConfig(),
+    rule: Choosing = SelectionRule(),
+    base_model: BaseModel = "",
+    packing: HowPacked = Packing(),
+    renew: Renew = False,
+    batch: Annotated[str, field("Batch", "Name of the tracking run that those of the concepts lie under.")] = "",
+    report: Annotated[str, field("Report", "Where in the store the batch looks for what came of it.")] = "",
+    until: Annotated[str, field("Until", "When training pauses, whatever time it has had (ISO 8601).")] = "",
+) -> State[list[Work]]:
+    """Train, judge and publish concepts together. `train-batch` starts it; what has an outcome is not done again."""
+    items = [BatchItem(one.concept.name, one.concept, own=one.own) for one in concepts]
+    left = (datetime.fromisoformat(until) - datetime.now(UTC)).total_seconds() / 60 if until else 0.0
+    if until and left <= 0:
+        over = PausedError("The time of its batch was over before it began: the next batch takes it.")
+        works = [Work(place, item.name, error=over) for place, item in enumerate(items)]
+    else:
+        packing = packing.model_copy(update={"minutes": left}) if until else packing
+        works = run_line(items, Asked(training, evaluation, rule, base_model, renew), packing, batch)
+    if report:
+        leave_report(works, report, open_store(load_settings()))
+    counts = Counter(status_of(work) for work in works)
+    message = ", ".join(f"{status} {count}" for status, count in sorted(counts.items()))
+    kind = Failed if counts["failed"] == len(works) else Completed
+    return kind(message=message, data=works)

@@ -1,0 +1,169 @@
+"""A batch in packs: what is open is split, each pack is run somewhere, and what came of it is read from the store.
+
+A pack is what one worker takes together: its concepts share batches of training and of judging. Whoever runs it
+leaves a report in the store; a run that ends without one has died, and its pack is run again. Training goes on from its
+state then. A pack that dies twice is split, and split again, until the concept that kills its worker is alone.
+
+Where packs are run is the executor's affair: here, one after the other, or on many machines. Asked again for the same
+batch, all of it is done again in the same order, so that whoever coordinates may die as well. This module knows no
+Prefect and no torch.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Literal
+
+from ti_core.config import Packing
+from ti_core.errors import NotFoundError, PausedError, PseudowordError, TrainingError, WithdrawnError
+from ti_core.keys import digest
+from ti_core.records import Came, PackReport, Packs, report_key, split_key
+from ti_core.settings import Settings
+from ti_core.store import Store
+from ti_core.summary import reason_of
+from ti_core.works import Work
+
+log = logging.getLogger(__name__)
+
+Kind = Literal["done", "known", "failed", "paused", "withdrawn"]
+SIZE = 16
+"""Concepts of a pack where nobody says: more than most cards hold at a time (docs/benchmarks/memory.md), so that places
+are filled as they become free, and few enough that a night spreads over workers."""
+DEATHS = 2
+"""A pack that has died so often is split."""
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Concepts that are run together, by name, and how often runs of them have died."""
+
+    names: tuple[str, ...]
+    deaths: int = 0
+
+    @property
+    def key(self) -> str:
+        """The same for the same concepts."""
+        return digest(list(self.names))[:16]
+
+
+@dataclass(frozen=True)
+class End:
+    """The end of a pack's run as its executor saw it: why it ended without a report, if it did, and whether a person
+    wanted it so."""
+
+    pack: Pack
+    why: str = ""
+    cancelled: bool = False
+
+
+Executor = Callable[[deque[Pack]], Iterator[End]]
+"""Takes packs from the queue, also those that are put there meanwhile, runs them and tells of each as it ends."""
+
+
+def train_in_packs(works: Sequence[Work], packing: Packing, execute: Executor, batch: str, store: Store) -> list[Work]:
+    """Run what is open of a batch in packs; returns all works, each with its outcome or the reason why it has none.
+    `batch` names it in the store.
+
+    Raises ServiceError when the store does not answer, and what the executor raises where it is to end.
+    """
+    still = {one.name: one for one in works if one.open}
+    queue, after = deque[Pack](), dict[str, Work]()
+
+    def take(pack: Pack) -> bool:
+        """Take over what a pack's report says; whether there is one."""
+        report = _report(store, batch, pack)
+        if report:
+            after.update({came.name: _after(still[came.name], came) for came in report.came if came.name in still})
+        return report is not None
+
+    queue.extend(pack for pack in split(list(still), packing, batch, store) if not take(pack))
+    for end in execute(queue):
+        if take(end.pack):
+            continue
+        if end.cancelled:
+            error: Exception = PausedError(
+                "The run of its pack was cancelled: the same work goes on in the next batch."
+            )
+            after.update({name: replace(still[name], error=error) for name in end.pack.names})
+            continue
+        again = after_death(end.pack)
+        log.warning("A run of %s has died (%s).", ", ".join(end.pack.names), end.why)
+        if not again:
+            (name,) = end.pack.names
+            error = TrainingError(f"The runs that were to train {name} died, the last with it alone: {end.why}")
+            after[name] = replace(still[name], error=error)
+        queue.extend(again)
+    return [after.get(one.name, one) if one.open else one for one in works]
+
+
+def split(names: Sequence[str], packing: Packing, batch: str, store: Store) -> list[Pack]:
+    """The packs of a batch: as they were when it began, and what has come to it since."""
+    size = packing.pack_size or max(SIZE, packing.slots)
+    key, there = split_key(batch), set(names)
+    if not names:
+        return []
+    store.create(key, Packs(packs=_chunks(names, size)).to_bytes())
+    begun = Packs.from_bytes(store.get(key).data, store.url(key)).packs
+    new = [name for name in names if not any(name in pack for pack in begun)]
+    return [Pack(pack) for pack in (*begun, *_chunks(new, size)) if there & set(pack)]
+
+
+def _chunks(names: Sequence[str], size: int) -> tuple[tuple[str, ...], ...]:
+    """As even as they can be: three packs of 11 and not of 16, 16 and 1."""
+    count = -(-len(names) // size)
+    ends = [len(names) * number // count for number in range(count + 1)] if count else []
+    return tuple(tuple(names[first:end]) for first, end in pairwise(ends))
+
+
+def after_death(pack: Pack) -> list[Pack]:
+    """What is run after a run of a pack has died: the same once more, then its halves, each of which is suspect from
+    the start; nothing where the one that is left has been alone."""
+    dead = replace(pack, deaths=pack.deaths + 1)
+    if dead.deaths < DEATHS:
+        return [dead]
+    half = len(pack.names) // 2
+    return [Pack(part, DEATHS - 1) for part in (pack.names[:half], pack.names[half:])] if half else []
+
+
+def leave_report(works: Sequence[Work], key: str, store: Store) -> None:
+    """Write down what came of a pack."""
+    store.put(key, PackReport(came=tuple(map(_came, works))).to_bytes())
+
+
+def accounted(works: Sequence[Work], seconds: float, settings: Settings) -> list[Work]:
+    """The works that a run has done something for, with their shares of its time and what that cost."""
+    done = [one for one in works if one.plan and not one.known]
+    share = seconds / len(done) if done else 0.0
+    cost = share / 3600 * settings.price_per_hour if settings.price_per_hour else None
+    return [replace(one, seconds=share, cost=cost) if one.plan and not one.known else one for one in works]
+
+
+def _report(store: Store, batch: str, pack: Pack) -> PackReport | None:
+    key = report_key(batch, pack.key)
+    try:
+        return PackReport.from_bytes(store.get(key).data, store.url(key))
+    except NotFoundError:
+        return None
+
+
+def _came(work: Work) -> Came:
+    error = work.error or PausedError("It was not gone on with.")
+    if work.outcome:
+        kind: Kind = "known" if work.known else "done"
+    else:
+        kind = next((kind for kind, one in _ERRORS.items() if isinstance(error, one)), "failed")
+    reason = "" if work.outcome else reason_of(error)
+    return Came(
+        name=work.name, kind=kind, reason=reason, outcome=work.outcome, seconds=work.seconds, cost=work.cost
+    )  # fmt: skip
+
+
+_ERRORS: dict[Kind, type[PseudowordError]] = {"paused": PausedError, "withdrawn": WithdrawnError}
+
+
+def _after(work: Work, came: Came) -> Work:
+    error = None if came.outcome else _ERRORS.get(came.kind, TrainingError)(came.reason)
+    known = came.kind == "known"
+    return replace(work, outcome=came.outcome, known=known, error=error, seconds=came.seconds, cost=came.cost)
