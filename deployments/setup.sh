@@ -14,9 +14,10 @@ export PREFECT_CLI_PROMPT=false
 here=$(dirname "$0")
 
 prefect work-pool create pseudoword --type process --overwrite
-# A worker with a free place takes from the queue with the lowest number first: people before the batch.
+# A worker with a free place takes from the queue with the lowest number first: people before the batch. What only
+# coordinates has a queue of its own, which a worker without a card serves.
 # `create` refuses a queue that is there already.
-for queue in interactive:1 batch:10; do
+for queue in cpu:1 gpu-interactive:2 gpu-batch:10; do
     prefect work-queue inspect "${queue%:*}" --pool pseudoword >/dev/null 2>&1 ||
         prefect work-queue create "${queue%:*}" --pool pseudoword --priority "${queue#*:}"
 done

@@ -45,7 +45,8 @@ def prepare_prefect(home: Path) -> None:
     """
     quiet = {
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
-        "PREFECT_LOGGING_EXTRA_LOGGERS": "ti_core",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "ti_core,tasks,flows",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # threads that publish belong to no run
         "PREFECT_CLI_PROMPT": "false",
     }
     for name, value in quiet.items():

@@ -2,24 +2,23 @@
 workers there are. Both are executors of `ti_core.packs`; what a pack is, they do not know.
 """
 
-import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.deployments import run_deployment
+from prefect.states import Cancelling
 from pydantic import BaseModel
 
 from flows.train_pack import train_pack
+from tasks.asking import CancelledError, is_cancelled, minding_cancellation, patiently
 from ti_core.packs import End, Pack
 from ti_core.stations import planned_already
 from ti_core.works import Work
-
-log = logging.getLogger(__name__)
 
 Given = Callable[[Pack], dict[str, Any]]
 """The parameters of a pack's run."""
@@ -34,46 +33,66 @@ def here(queue: deque[Pack], given: Given, works: Mapping[str, Work]) -> Iterato
         pack = queue.popleft()
         with planned_already([works[name] for name in pack.names if name in works]):
             state = train_pack(**given(pack), return_state=True)
-        yield End(pack, str(state.message))
+        yield End(pack, str(state.message), state.is_cancelled())
 
 
 def by_deployment(queue: deque[Pack], given: Given, batch: str, title: str) -> Iterator[End]:
     """Run packs on workers. A run that was started before for the same pack, death and batch is taken as it is: so a
-    coordinator that is started again goes on."""
-    running, number = dict[UUID, Pack](), 0
-    while queue or running:
-        while queue:
-            pack, number = queue.popleft(), number + 1
-            run = run_deployment(
-                "train-pack/train-pack",
-                parameters=_plain(given(pack)),
-                flow_run_name=f"{title} pack {number}" + (f", again after {pack.deaths}" if pack.deaths else ""),
-                tags=["pack", f"batch:{batch}"],
-                timeout=0,
-                idempotency_key=f"{batch}-{pack.key}-{pack.deaths}",
-            )
-            running[run.id] = pack
-        for run_id, end in _ended(running):
-            del running[run_id]
-            yield end
-        if not queue:
-            time.sleep(POLL_SECONDS)
+    coordinator that is started again goes on. Where the present run is cancelled, so are theirs.
+
+    Raises CancelledError then, and ServiceError when the Prefect server has been away for an hour.
+    """
+    running, started = dict[UUID, Pack](), 0
+    with minding_cancellation() as cancelled:
+        try:
+            while queue or running:
+                while queue:
+                    pack, started = queue.popleft(), started + 1
+                    name = f"{title} pack {started}" + (", again" if pack.deaths else "")
+                    running[patiently(_start, pack, given(pack), batch, name)] = pack
+                for run_id, end in patiently(_ended, running):
+                    del running[run_id]
+                    yield end
+                if cancelled():
+                    raise CancelledError
+                if running and not queue:
+                    time.sleep(POLL_SECONDS)
+        except BaseException:
+            # A worker that is stopped ends this run just so; but then this run will go on, and so will they.
+            if running and (cancelled() or is_cancelled()):
+                patiently(_cancel, running)
+            raise
+
+
+def _start(pack: Pack, given: dict[str, Any], batch: str, name: str) -> UUID:
+    run = run_deployment(
+        "train-pack/train-pack",
+        parameters=_plain(given),
+        flow_run_name=name,
+        tags=["pack", f"batch:{batch}"],
+        timeout=0,
+        idempotency_key=f"{batch}-{pack.key}-{pack.deaths}",
+    )
+    return run.id
 
 
 def _ended(running: Mapping[UUID, Pack]) -> list[tuple[UUID, End]]:
     """The runs that have ended."""
-    found = list[tuple[UUID, End]]()
+    found, ids = list[tuple[UUID, End]](), list(running)
     with get_client(sync_client=True) as client:
-        for some in _chunks(list(running), ASKED):
-            for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=some)), limit=ASKED):
+        for first in range(0, len(ids), ASKED):
+            some = FlowRunFilter(id=FlowRunFilterId(any_=ids[first : first + ASKED]))
+            for run in client.read_flow_runs(flow_run_filter=some, limit=ASKED):
                 if run.state and run.state.is_final():
                     why = f"{run.state.name}: {run.state.message or 'it said nothing'}"
                     found.append((run.id, End(running[run.id], why, run.state.is_cancelled())))
     return found
 
 
-def _chunks(ids: Sequence[UUID], size: int) -> Iterator[list[UUID]]:
-    return (list(ids[first : first + size]) for first in range(0, len(ids), size))
+def _cancel(running: Iterable[UUID]) -> None:
+    with get_client(sync_client=True) as client:
+        for run_id in running:
+            client.set_flow_run_state(run_id, Cancelling(message="Its batch was cancelled."))
 
 
 def _plain(value: Any) -> Any:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow, runtime
-from prefect.states import Completed, Failed, State
+from prefect.states import Cancelled, Completed, Failed, State
 
 from flows.executors import by_deployment, here
 from flows.options import BaseModel, ClassWord, Renew, field
 from flows.train_concept import Choosing, HowPacked, Judging, Training
 from flows.train_pack import Member
+from tasks.asking import CancelledError
 from tasks.line import abandon, list_concepts, look_at, open_batch, summarise
 from ti_core.config import EvaluationConfig, Packing, SelectionRule, TrainingConfig
 from ti_core.packs import Pack, train_in_packs
@@ -87,8 +88,10 @@ def train_batch(
             execute = partial(here, given=given, works=still)
         works = train_in_packs(works, packing, execute, batch, open_store(settings))
         rows = summarise(works, title, batch, bool(still))
-    except BaseException:  # cancelled, stopped, or out of a service that summarise needs
+    except BaseException as error:  # cancelled, stopped, or out of a service that summarise needs
         abandon(title)
+        if isinstance(error, CancelledError):
+            return Cancelled(message=str(error))
         raise
     name, message = headline({row.concept: row.status for row in rows})
     kind = Failed if any(row.status == "failed" for row in rows) else Completed

@@ -3,9 +3,10 @@
 from typing import Annotated
 
 from prefect import flow
-from prefect.states import Completed, Failed, State
+from prefect.states import Cancelled, Completed, Failed, State
 
 from flows.options import BaseModel, Renew, field
+from tasks.asking import CancelledError
 from tasks.line import run_line
 from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
 from ti_core.errors import PausedError
@@ -39,7 +40,10 @@ def train_concept(
     Undecided, Paused (its time is spent; run it again) or Failed.
     """
     asked = Asked(training, evaluation, rule, base_model, renew)
-    (work,) = run_line([BatchItem(concept.name, concept)], asked, packing)
+    try:
+        (work,) = run_line([BatchItem(concept.name, concept)], asked, packing)
+    except CancelledError as error:
+        return Cancelled(message=str(error))
     outcome = work.outcome
     if outcome is None:
         error = work.error or PausedError("It was not gone on with.")

@@ -5,11 +5,12 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from prefect import flow
-from prefect.states import Completed, Failed, State
+from prefect.states import Cancelled, Completed, Failed, State
 from pydantic import BaseModel as Model
 
 from flows.options import BaseModel, Renew, field
 from flows.train_concept import Choosing, HowPacked, Judging, Training
+from tasks.asking import CancelledError
 from tasks.line import run_line
 from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
 from ti_core.errors import PausedError
@@ -49,7 +50,10 @@ def train_pack(
         works = [Work(place, item.name, error=over) for place, item in enumerate(items)]
     else:
         packing = packing.model_copy(update={"minutes": left}) if until else packing
-        works = run_line(items, Asked(training, evaluation, rule, base_model, renew), packing, batch)
+        try:
+            works = run_line(items, Asked(training, evaluation, rule, base_model, renew), packing, batch)
+        except CancelledError as error:
+            return Cancelled(message=str(error))
     if report:
         leave_report(works, report, open_store(load_settings()))
     counts = Counter(status_of(work) for work in works)

@@ -8,6 +8,8 @@ import base64
 import logging
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from uuid import UUID
 
 import httpx
@@ -32,17 +34,23 @@ PROGRESS_SECONDS = 2.0
 
 
 class ProgressBar:
-    """A Prefect progress artifact that is updated now and then."""
+    """A Prefect progress artifact that is updated now and then, by a thread of its own: no step waits for a server that
+    is slow to answer, or away."""
 
-    def __init__(self, key: str) -> None:
-        self._key, self._told = key, 0.0
+    def __init__(self, key: str, thread: ThreadPoolExecutor) -> None:
+        self._key, self._thread, self._told = key, thread, 0.0
         self._artifact: UUID | None = None
+        self._sending: Future[None] | None = None
 
     def update(self, share: float, text: str, final: bool = False) -> None:
         """Show `share` in [0, 1] and a line of text; `final` shows it even right after the last update."""
-        if not final and time.monotonic() - self._told < PROGRESS_SECONDS:
+        busy = self._sending is not None and not self._sending.done()
+        if not final and (busy or time.monotonic() - self._told < PROGRESS_SECONDS):
             return
         self._told = time.monotonic()
+        self._sending = self._thread.submit(copy_context().run, self._send, share, text)
+
+    def _send(self, share: float, text: str) -> None:
         try:
             if self._artifact is None:
                 self._artifact = create_progress_artifact(share * 100, key=self._key, description=text)
@@ -84,14 +92,16 @@ def page_link(outcome: Outcome, link: str) -> None:
 
 
 def tell_of(outcome: Outcome, link: str) -> None:
-    """An event of its own for each concept that ended, `pseudoword.concept.rejected` for one: automations hear of it in
-    the same words whichever flow it ran in."""
+    """An event of its own for each concept that ended, `pseudoword.concept.rejected` for one, and `pseudoword.champion`
+    where readers get a new version: automations hear of it in the same words whichever flow it ran in."""
     resource = {
         "prefect.resource.id": f"pseudoword.concept.{outcome.concept}.{outcome.base}",
         "prefect.resource.name": f"{outcome.concept} on {outcome.base}",
     }
     payload = {"reason": outcome.reason, "page": link, "score": outcome.score, "step": outcome.step}
     emit_event(f"pseudoword.concept.{outcome.status}", resource, payload=payload)
+    if outcome.champion:
+        emit_event("pseudoword.champion", resource, payload=payload | {"version": outcome.version})
 
 
 class Artifacts:
@@ -99,6 +109,7 @@ class Artifacts:
 
     def __init__(self) -> None:
         self._bars: dict[str, ProgressBar] = {}
+        self._thread = ThreadPoolExecutor(1, "progress")
 
     def __call__(self, event: progress.Event) -> None:
         match event:
@@ -107,7 +118,7 @@ class Artifacts:
             case progress.Kept():
                 pictures_sheet(event.plan)
             case progress.Trained():
-                bar = self._bars.setdefault(event.key, ProgressBar(f"training-{event.concept}"))
+                bar = self._bars.setdefault(event.key, ProgressBar(f"training-{event.concept}", self._thread))
                 text = f"step {event.step} of {event.steps}, loss {event.loss:.4f}"
                 bar.update(event.step / event.steps, text, final=event.step == event.steps)
             case progress.Assembled():

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from prefect import task
@@ -10,9 +11,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Failed
 
 from tasks import artifacts
+from tasks.asking import CancelledError, check_begun, minding_cancellation
 from ti_core import progress
 from ti_core.config import EvaluationConfig, Packing, SelectionRule
-from ti_core.errors import ServiceError
+from ti_core.errors import PausedError, ServiceError
 from ti_core.known import pages_as_asked
 from ti_core.line import Line
 from ti_core.packs import accounted
@@ -24,6 +26,9 @@ from ti_core.store import open_store
 from ti_core.works import Asked, Work
 
 log = logging.getLogger(__name__)
+# Prefect keeps with the flow run what the library says; where nobody has set its level, the root's keeps news away.
+if (library := logging.getLogger("ti_core")).level == logging.NOTSET:
+    library.setLevel(logging.INFO)
 
 
 def _silent(made: Any) -> list[Exception]:
@@ -47,8 +52,13 @@ HOW: dict[str, Any] = {
 }
 
 
-def as_task(name: str, label: str, station: Callable[..., Any], *given: Any) -> Any:
-    """Run a station as a task run. It has failed where a server was silent, or where no concept came through."""
+def as_task(cancelled: Callable[[], bool], name: str, label: str, station: Callable[..., Any], *given: Any) -> Any:
+    """Run a station as a task run. It has failed where a server was silent, or where no concept came through.
+
+    Raises CancelledError where the flow run is `cancelled`.
+    """
+    if cancelled():
+        raise CancelledError
 
     def run(*given: Any) -> Any:
         made = station(*given)
@@ -67,11 +77,17 @@ def as_task(name: str, label: str, station: Callable[..., Any], *given: Any) -> 
 def run_line(items: Sequence[BatchItem], asked: Asked, packing: Packing, batch: str = "") -> list[Work]:
     """Take a list of concepts, a pack, through the line, every station a task run of the present flow run; each work
     comes back with its share of the time."""
+    check_begun()
     settings = load_settings()
-    line = Line(settings, open_store(settings), packing, batch, as_task)
     began = time.monotonic()
-    with progress.listening(artifacts.Artifacts()), progress.listening(progress.Lines(progress.log.info)):
-        works = line.run(items, asked)
+    with (
+        progress.listening(artifacts.Artifacts()),
+        progress.listening(progress.Lines(progress.log.info)),
+        minding_cancellation() as cancelled,
+    ):
+        works = Line(settings, open_store(settings), packing, batch, partial(as_task, cancelled)).run(items, asked)
+    if cancelled() and any(isinstance(work.error, PausedError) for work in works):
+        raise CancelledError
     works = accounted(works, time.monotonic() - began, settings)
     _tell_time(works, settings)
     return works
@@ -95,8 +111,9 @@ def _tell_time(works: Sequence[Work], settings: Settings) -> None:
 
 def look_at(items: Sequence[BatchItem], asked: Asked) -> list[Work]:
     """What is to be done of a batch: every concept planned, with its outcome where it has one."""
+    check_begun()
     settings = load_settings()
-    works: list[Work] = as_task("look", "look", look, items, asked, settings, open_store(settings))
+    works: list[Work] = as_task(bool, "look", "look", look, items, asked, settings, open_store(settings))
     return works
 
 
@@ -173,6 +190,10 @@ def judge_again(old: Manifest, evaluation: EvaluationConfig, rule: SelectionRule
     from ti_core.planning.plan import replan
 
     settings = load_settings()
-    line = Line(settings, open_store(settings), call=as_task)
-    with progress.listening(artifacts.Artifacts()), progress.listening(progress.Lines(progress.log.info)):
+    with (
+        progress.listening(artifacts.Artifacts()),
+        progress.listening(progress.Lines(progress.log.info)),
+        minding_cancellation() as cancelled,
+    ):
+        line = Line(settings, open_store(settings), call=partial(as_task, cancelled))
         return line.judge_again(old, replan(old.plan, evaluation, rule, clip, settings))

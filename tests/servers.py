@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -107,7 +107,12 @@ def prefect_server(folder: Path) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     (port,) = free_ports(1)
     command = [_binary("prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    environment = plain_environment(folder) | {"PREFECT_HOME": str(folder), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    environment = plain_environment(folder) | {
+        "PREFECT_HOME": str(folder),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # As the guide says: what holds a deployment's concurrency limit survives a restart.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    }
     api = f"http://127.0.0.1:{port}/api"
     with running(command, environment, folder / "prefect.log", partial(answers, f"{api}/health"), seconds=120):
         yield api
@@ -133,15 +138,23 @@ def mlflow_server(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def prefect_worker(folder: Path, api: str, pool: str, environment: Mapping[str, str]) -> Iterator[Path]:
-    """Run a worker that takes one flow run at a time from `pool`, from when the server knows it; yields its log, which
-    holds the flow runs' own too.
+def prefect_worker(
+    folder: Path,
+    api: str,
+    pool: str,
+    environment: Mapping[str, str],
+    queues: Sequence[str] = ("gpu-interactive", "gpu-batch"),
+    limit: int = 1,
+) -> Iterator[Path]:
+    """Run a worker, named as its folder, that takes `limit` flow runs at a time from the queues of `pool`, from when
+    the server knows it; yields its log, which holds the flow runs' own too.
 
     A flow run that is still going when the block ends is ended by the worker as it stops.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    command = [_binary("prefect"), "worker", "start", "--pool", pool, "--name", "the-worker", "--limit", "1"]
-    known = partial(answers, f"{api}/work_pools/{pool}/workers/filter", {}, b"the-worker")
+    command = [_binary("prefect"), "worker", "start", "--pool", pool, "--name", folder.name, "--limit", str(limit)]
+    command += [part for queue in queues for part in ("--work-queue", queue)]
+    known = partial(answers, f"{api}/work_pools/{pool}/workers/filter", {}, f'"{folder.name}"'.encode())
     log = folder / "worker.log"
     with running(command, environment, log, known, seconds=120):
         yield log

@@ -8,7 +8,6 @@ import contextlib
 import io
 import logging
 import secrets
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -143,12 +142,7 @@ def run_training(
                         one.keeper.keep(event.state)
                     case Finished():
                         one.ended = True
-        why = (
-            f"it was told to ({signal.Signals(pause.signal).name})"
-            if pause.signal
-            else f"{packing.minutes:g} minutes are over"
-        )
-        made = {key: _trained(one, why) for key, one in concepts.items()}
+        made = {key: _trained(one, pause.why) for key, one in concepts.items()}
     return [made[run_key(plan)] for plan, _ in work]
 
 

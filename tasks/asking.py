@@ -1,0 +1,96 @@
+"""What a flow run asks of its Prefect server while it works, so that an outage of the server ends nothing.
+
+After an outage a worker does not hear of a cancellation any more, so a run looks for itself whether it is to end.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
+
+import httpx
+from prefect import runtime
+from prefect.client.orchestration import get_client
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.settings import PREFECT_API_URL
+
+from ti_core.errors import PseudowordError, ServiceError, TrainingError
+from ti_core.training.stopping import pausing_when
+
+log = logging.getLogger(__name__)
+
+P, T = ParamSpec("P"), TypeVar("T")
+AGAIN_SECONDS = 5.0
+"""Between two looks at one's own state, and between two tries where the server does not answer."""
+BEGUN = 5
+"""So often a run is begun."""
+PATIENCE_SECONDS = 3600.0
+"""How long a server may be away before what needs it is given up."""
+
+
+class CancelledError(PseudowordError):
+    """A person has cancelled the run."""
+
+    def __init__(self) -> None:
+        super().__init__("It was cancelled: the same work goes on from its state when it is asked for again.")
+
+
+def patiently(ask: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Ask the server, again and again while it does not answer. Raises ServiceError after an hour."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return ask(*args, **kwargs)
+        except (httpx.TransportError, PrefectHTTPStatusError) as error:
+            if isinstance(error, PrefectHTTPStatusError) and error.response.status_code < 500:
+                raise
+            if time.monotonic() > until:
+                raise ServiceError(f"The Prefect server has not answered for an hour ({error}).") from None
+            log.warning("The Prefect server does not answer (%r): it is asked again.", error)
+            time.sleep(AGAIN_SECONDS)
+
+
+def check_begun() -> None:
+    """Raise TrainingError where the present flow run was begun too often: its worker died or was stopped each time, and
+    it was given to a worker again (deployments/automations.yaml)."""
+    if (runtime.flow_run.run_count or 0) > BEGUN:
+        raise TrainingError(
+            f"It was begun {BEGUN} times, and its worker died or was stopped each time: see the worker's log, and run "
+            "it again."
+        )
+
+
+def is_cancelled() -> bool:
+    """Whether the present flow run was cancelled, asked once; no where the server does not say."""
+    return _is_cancelled(str(runtime.flow_run.id))
+
+
+@contextmanager
+def minding_cancellation() -> Iterator[Callable[[], bool]]:
+    """While the block runs, a thread of its own looks now and then whether the present flow run was cancelled; training
+    then pauses at a step's boundary. Yields what says so. Without a server there is nobody to cancel it."""
+    wish, over, run_id = threading.Event(), threading.Event(), str(runtime.flow_run.id)
+
+    def look() -> None:
+        while not over.wait(AGAIN_SECONDS) and not wish.is_set():
+            if _is_cancelled(run_id):
+                wish.set()
+
+    if PREFECT_API_URL.value():
+        threading.Thread(target=look, name="cancellation", daemon=True).start()
+    try:
+        with pausing_when(wish.is_set):
+            yield wish.is_set
+    finally:
+        over.set()
+
+
+def _is_cancelled(run_id: str) -> bool:
+    try:
+        with get_client(httpx_settings={"timeout": AGAIN_SECONDS}, sync_client=True) as client:
+            state = client.read_flow_run(run_id).state  # type: ignore[arg-type]  # any form of an id will do
+    except (httpx.HTTPError, RuntimeError):
+        return False
+    return state is not None and (state.is_cancelling() or state.is_cancelled())
