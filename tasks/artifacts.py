@@ -160,9 +160,10 @@ def pictures_sheet(plan: Plan) -> None:
         _image(sheet(given), f"given-{plan.concept.name}", text)
 
 
-def batch_link(link: str, place: str) -> None:
-    """Link to the page of a batch, and tell where the store has it."""
-    create_link_artifact(link, link_text="page of the batch", key="batch-page", description=f"In the store: {place}")
+def batch_link(page: str, tracked: str | None) -> None:
+    """Link to the page of a batch in the store, and to its run in the tracking server."""
+    about = f"[The batch in MLflow]({tracked})" if tracked else "Nothing of it was new."
+    create_link_artifact(page, link_text="the page of the batch", key="batch-page", description=about)
 
 
 def batch_table(rows: list[BatchRow]) -> None:

@@ -125,8 +125,8 @@ def list_concepts(source: str, class_word: str) -> list[BatchItem]:
 
 @task(name="summarise", task_run_name="summarise", **HOW)
 def summarise(works: list[Work], title: str, batch: str, begun: bool) -> list[BatchRow]:
-    """Show the table, write the batch's page, and, where something was `begun`, end its tracking run, which gets the
-    page too; returns the table's rows."""
+    """Show the table, write the batch's page, and, where something was `begun`, end its tracking run; returns the
+    table's rows."""
     from ti_core.reporting.report import worst_first
     from ti_core.summary import rows_of, write_summary
 
@@ -135,9 +135,8 @@ def summarise(works: list[Work], title: str, batch: str, begun: bool) -> list[Ba
     rows = rows_of(pages_as_asked(works, settings, store), settings, store)
     artifacts.batch_table(worst_first(rows))
     write_summary(rows, f"Batch {title}", settings, store, batch)
-    place = store.url(batch_page_key(batch))
-    link = _close_batch(title, settings, store.get(batch_page_key(batch)).data, place) if begun else None
-    artifacts.batch_link(link or place, place)
+    page = store.url(batch_page_key(batch))
+    artifacts.batch_link(page, _close_batch(title, settings, page) if begun else None)
     return rows
 
 
@@ -151,15 +150,16 @@ def open_batch(title: str) -> None:
         log.warning("%s The batch goes on; its run is made with the first of its concepts.", error)
 
 
-def _close_batch(title: str, settings: Settings, page: bytes, place: str) -> str | None:
+def _close_batch(title: str, settings: Settings, page: str) -> str | None:
+    """End the tracking run of a batch; returns where a browser finds it."""
     from ti_core.registry import Registry
 
     registry = Registry(settings)
     try:
-        link = registry.log_batch(title, page, place)
+        link = registry.link_batch(title, page)
         registry.close_batch(title)
     except ServiceError as error:
-        log.warning("%s The page of the batch is in the store alone.", error)
+        log.warning("%s Its run of the batch stays open.", error)
         return None
     return link
 

@@ -57,7 +57,8 @@ def run(name, state, *statuses):
         return state
     made(return_state=True)
 
-run("train-batch", Completed(name="Partly failed", message="1 failed, 3 more"), "published", "rejected", "undecided")
+run("train-batch", Failed(name="Partly failed: 1 of 4", message="failed 1: z"), "published", "rejected", "undecided")
+run("train-batch", Completed(name="Rejected 1, published 2", message="told of by its words"))
 run("train-concept", Failed(message="No usable picture."))
 run("train-concept", Failed(name="Paused", message="paused at step 3"))
 run("train-concept", Completed(name="Known", message="Known already"))
@@ -138,8 +139,8 @@ def test_failed_runs_and_words_that_were_not_published_are_told_once_each(
         do(tmp_path, environment, sys.executable, "-c", RUNS)
         notes = taken.wait_for(4)
     assert set(notes) == {
-        "train-batch run-Partly failed: Partly failed", "train-concept run-Failed: Failed",
+        "train-batch run-Partly failed: 1 of 4: Partly failed: 1 of 4", "train-concept run-Failed: Failed",
         "a-rejected on miniature was rejected", "a-undecided on miniature is undecided",
     }  # fmt: skip
     assert notes["a-undecided on miniature is undecided"] == "Why undecided. http://page"
-    assert notes["train-batch run-Partly failed: Partly failed"].strip() == "1 failed, 3 more"
+    assert notes["train-batch run-Partly failed: 1 of 4: Partly failed: 1 of 4"].strip() == "failed 1: z"

@@ -1,4 +1,5 @@
-"""The line as a team runs it: a bucket, a Prefect server with a worker, an MLflow server, readers with S3 alone.
+"""The line as a team runs it: a bucket, a Prefect server with a coordinator and two workers, an MLflow server, readers
+with S3 alone.
 
 Everything is real and small: few steps, few pictures to judge. The first batch is run once; each test looks at one side
 of what it left behind, and the last ones run work again that has an outcome.
@@ -25,8 +26,11 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
+    FlowFilter,
+    FlowFilterName,
     FlowRunFilter,
     FlowRunFilterId,
+    FlowRunFilterParentFlowRunId,
 )
 from prefect.client.schemas.objects import Artifact, FlowRun
 
@@ -41,7 +45,9 @@ pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
 CONCEPTS = {"goldie", "hook", "sparky"}
 BROKEN = "zz-unreadable"
+QUEUES = ["gpu-interactive", "gpu-batch"]
 SMALL: dict[str, Any] = {
+    "packing": {"pack_size": 2},
     "training": {"steps": 30, "checkpoint_every": 15, "batch_size": 8},
     "evaluation": {"seeds": 2, "sampler_steps": 4},
 }
@@ -59,7 +65,7 @@ class Team:
     mlflow: MlflowClient
     reader: Mapping[str, str]
     """The environment of somebody who only fetches words: the bucket and its key."""
-    worker_log: Path
+    worker_logs: list[Path]
 
     def run(self, deployment: str, parameters: dict[str, Any]) -> FlowRun:
         """Start a flow run of a deployment, as the UI does, and wait until it has ended."""
@@ -71,7 +77,7 @@ class Team:
             if run.state and run.state.is_final():
                 return run
             time.sleep(1)
-        raise TimeoutError(f"{deployment} is {run.state}; the end of the worker's log:\n{self._log_tail()}")
+        raise TimeoutError(f"{deployment} is {run.state}; the ends of the workers' logs:\n{self._log_tail()}")
 
     def artifacts(self, run: UUID) -> list[Artifact]:
         """What a flow run shows in the UI."""
@@ -89,8 +95,16 @@ class Team:
         one = FlowRunFilter(id=FlowRunFilterId(any_=[run]))
         return sorted(task.name for task in self.prefect.read_task_runs(flow_run_filter=one))
 
+    def packs(self, batch: UUID) -> list[FlowRun]:
+        """The runs of a batch's packs, by name."""
+        flow = FlowFilter(name=FlowFilterName(any_=["train-pack"]))
+        parent = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[batch]))
+        return sorted(self.prefect.read_flow_runs(flow_filter=flow, flow_run_filter=parent), key=lambda one: one.name)
+
     def _log_tail(self) -> str:
-        return "\n".join(self.worker_log.read_text(errors="replace").splitlines()[-40:])
+        return "\n".join(
+            line for log in self.worker_logs for line in log.read_text(errors="replace").splitlines()[-20:]
+        )
 
 
 @pytest.fixture(scope="module")
@@ -108,13 +122,16 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
         subprocess.run([ROOT / "deployments" / "setup.sh"], env=setup, cwd=folder, check=True, timeout=300)
         work = people | reader | {
             "PSEUDOWORD_TRACKING_URI": tracking,
-            "PSEUDOWORD_HOME": str(folder / "home"),
+            "PSEUDOWORD_PRICE_PER_HOUR": "2",
             "HF_HUB_OFFLINE": "1",
             "OMP_WAIT_POLICY": os.environ["OMP_WAIT_POLICY"],
         }  # fmt: skip
-        log = running.enter_context(prefect_worker(folder / "worker", api, "pseudoword", work))
+        logs = []
+        for name, queues, limit in [("coordinators", ["cpu"], 4), ("one", QUEUES, 1), ("two", QUEUES, 1)]:
+            own = work | {"PSEUDOWORD_HOME": str(folder / name / "home")}  # as on machines of their own
+            logs.append(running.enter_context(prefect_worker(folder / name, api, "pseudoword", own, queues, limit)))
         mlflow.set_tracking_uri(tracking)
-        yield Team(SyncPrefectClient(api), MlflowClient(tracking), reader, log)
+        yield Team(SyncPrefectClient(api), MlflowClient(tracking), reader, logs)
     mlflow.set_tracking_uri(None)
 
 
@@ -144,8 +161,8 @@ def champions(team: Team, first: FlowRun, monkeypatch: pytest.MonkeyPatch) -> di
 
 def test_one_broken_concept_is_named_and_stops_nobody(team: Team, first: FlowRun) -> None:
     assert first.state is not None
-    assert (first.state.name, first.state.is_completed()) == ("Partly failed", True)
-    assert str(first.state.message).startswith("1 failed, 3 published")
+    assert (first.state.name, first.state.is_failed()) == ("Partly failed: 1 of 4", True)
+    assert first.state.message == f"failed 1, published 3. failed: {BROKEN}"
     rows = team.rows(first)
     assert {name: row["outcome"] for name, row in rows.items()} == {BROKEN: "failed"} | dict.fromkeys(
         CONCEPTS, "published"
@@ -156,15 +173,23 @@ def test_one_broken_concept_is_named_and_stops_nobody(team: Team, first: FlowRun
     assert scores == sorted(scores)
 
 
-def test_the_batch_is_one_run_with_a_task_for_every_station_and_step(team: Team, first: FlowRun) -> None:
-    judged = [task for task in team.task_names(first.id) if task.startswith("evaluate step")]
-    assert judged == ["evaluate step 15", "evaluate step 30"]
-    assert len(team.task_names(first.id)) == 12
+def test_packs_go_to_both_workers_with_a_task_for_every_station_and_step(team: Team, first: FlowRun) -> None:
+    packs = team.packs(first.id)
+    assert [pack.name for pack in packs] == [f"{first.name} pack 1", f"{first.name} pack 2"]
+    texts = [log.read_text(errors="replace") for log in team.worker_logs]
+    assert {tuple(str(pack.id) in text for pack in packs) for text in texts[1:]} == {(True, False), (False, True)}
+    assert first.work_queue_name == "cpu" and str(first.id) in texts[0]
+    for pack in packs:
+        judged = [task for task in team.task_names(pack.id) if task.startswith("evaluate step")]
+        assert judged == ["evaluate step 15", "evaluate step 30"]
+        assert len(team.task_names(pack.id)) == 10
+        assert any(tag.startswith("batch:") and tag.endswith(str(first.id)[:8]) for tag in pack.tags)
 
 
 def test_each_concept_shows_its_work_in_prefect(team: Team, first: FlowRun) -> None:
+    there = [artifact for pack in team.packs(first.id) for artifact in team.artifacts(pack.id)]
     for name in CONCEPTS:
-        shown = {one.key: one for one in team.artifacts(first.id) if str(one.key).endswith(f"-{name}")}
+        shown = {one.key: one for one in there if str(one.key).endswith(f"-{name}")}
         assert {key: artifact.type for key, artifact in shown.items()} == {
             f"training-{name}": "progress",
             f"scores-{name}": "table",
@@ -193,6 +218,9 @@ def test_mlflow_mirrors_the_batch(team: Team, first: FlowRun, champions: dict[st
         assert by_id[version.source.removeprefix("models:/")] == champions[name].step
         assert len(team.mlflow.get_metric_history(run_id, "loss")) > 0
         assert "page.html" in {artifact.path for artifact in team.mlflow.list_artifacts(run_id)}
+        assert run.data.metrics["cost"] == pytest.approx(run.data.metrics["worker_seconds"] / 1800)
+    (link,) = [one for one in team.artifacts(first.id) if one.key == "batch-page"]
+    assert parent.data.tags["page"] in str(link.data) and parent.info.run_id in str(link.description)
     assert {model.name for model in team.mlflow.search_registered_models()} == {f"{n}.miniature" for n in CONCEPTS}
 
 
@@ -217,10 +245,10 @@ def test_second_batch_does_nothing(team: Team, first: FlowRun, champions: dict[s
     before = len(team.mlflow.search_runs([experiment]))
     second = team.run("train-batch/train-batch", SMALL)
     assert second.state is not None
-    assert str(second.state.message).startswith("1 failed, 3 skipped")
+    assert second.state.message == f"failed 1, skipped 3. failed: {BROKEN}"
     rows = team.rows(second)
     assert {name for name, row in rows.items() if row["outcome"] == "skipped"} == CONCEPTS
-    assert team.task_names(second.id) == ["ingest", "read batch", "summarise"]
+    assert team.task_names(second.id) == ["look", "read batch", "summarise"] and not team.packs(second.id)
     assert all(rows[name]["step"] == champions[name].step for name in CONCEPTS)
     assert second.total_run_time < timedelta(seconds=60)
     assert len(team.mlflow.search_runs([experiment])) == before
@@ -232,5 +260,5 @@ def test_form_of_one_concept_knows_the_batch_s_outcome(team: Team, champions: di
     concept = {"name": "hook", "pictures": f"{source}/hook", "class_word": "robot"}
     run = team.run("train-concept/train-concept", {"concept": concept, **SMALL})
     assert run.state is not None
-    assert (run.name, run.state.name, run.work_queue_name) == ("hook", "Known", "interactive")
+    assert (run.name, run.state.name, run.work_queue_name) == ("hook", "Known", "gpu-interactive")
     assert "train" not in team.task_names(run.id)

@@ -42,13 +42,18 @@ def test_light_commands_load_nothing_that_the_client_s_install_lacks(command: st
 
 LIGHT = (
     "backbone.folder", "choosing.selection", "client", "config", "duels", "errors", "formats", "images.ingest",
-    "keys", "line", "planning.batch", "planning.plan", "publishing.catalogue", "publishing.transaction",
+    "keys", "line", "packs", "planning.batch", "planning.plan", "publishing.catalogue", "publishing.transaction",
     "records", "settings", "stations", "store", "summary", "works",
 )  # fmt: skip
 
 
 def test_configuration_records_selection_and_client_import_without_torch(tmp_path: Path) -> None:
     assert loaded_after("\n".join(f"import ti_core.{name}" for name in LIGHT), tmp_path) == set()
+
+
+def test_the_coordinator_of_a_batch_imports_no_torch(tmp_path: Path) -> None:
+    code = "import flows.train_batch, ti_core.registry\nfrom ti_core.reporting import report"
+    assert loaded_after(code, tmp_path) & {"torch", "diffusers", "transformers", "open_clip"} == set()
 
 
 def test_the_client_imports_no_boto3_for_a_folder(tmp_path: Path) -> None:

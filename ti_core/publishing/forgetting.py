@@ -14,6 +14,7 @@ from ti_core.publishing.catalogue import pointer_of
 from ti_core.publishing.collecting import get_back, legible, named, put_aside
 from ti_core.publishing.pointer import decided, empty
 from ti_core.records import (
+    BATCHES,
     FORGET,
     OUTBOX,
     Champion,
@@ -100,7 +101,8 @@ def sweep(store: Store, concept: str, base: str) -> Forgotten:
     gone = [sha256 for sha256 in sorted(going - shared) if store.exists(aside_key(sha256))]
     for sha256 in gone:
         store.delete(aside_key(sha256))
-    for key in [*own, *(key for key in store.keys(told) if key != forget_entry)]:
+    untold = (key for key in store.keys(told) if key != forget_entry)
+    for key in [*_batches_with(store, concept), *own, *untold]:
         store.delete(key)
     return Forgotten(len(own), len(gone), sum(store.exists(blob_key(sha256)) for sha256 in shared))
 
@@ -108,6 +110,14 @@ def sweep(store: Store, concept: str, base: str) -> Forgotten:
 def _is_forgotten(store: Store, concept: str, base: str) -> bool:
     pointer = pointer_of(store, concept, base)
     return bool(pointer and pointer.forgotten)
+
+
+def _batches_with(store: Store, concept: str) -> list[str]:
+    """Everything of the batches that tell of a word: their pages show its pictures."""
+    keys = list(store.keys(BATCHES))
+    name = f'"{concept}"'.encode()
+    told = {key.split("/")[1] for key in keys if key.endswith(".json") and name in store.get(key).data}
+    return [key for key in keys if key.split("/")[1] in told]
 
 
 def forgotten_words(store: Store, there: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -57,15 +57,15 @@ class Registry:
         with self._server.client() as client:
             self._batch_run(client, batch)
 
-    def log_batch(self, batch: str, page: bytes, place: str) -> str | None:
-        """Keep the page of a batch with its parent run, and where it lies in the store. Returns the run's page in a
-        browser; None for a batch without a run, and where the database has no server in front."""
+    def link_batch(self, batch: str, page: str) -> str | None:
+        """Tell with a batch's run where its page lies; the page stays there, so that what is forgotten is gone from one
+        place. Returns the run's own page in a browser; None where there is none."""
         with self._server.client() as client:
             run_id = self._find_batch_run(client, batch)
             if not run_id:
                 return None
-            client.log_text(run_id, page.decode(), "page.html")
-            client.set_tag(run_id, "page", place)
+            tags = {"page": page, "mlflow.note.content": f"Page of the batch: {page}"}
+            client.log_batch(run_id, tags=[RunTag(*tag) for tag in tags.items()])
         return self.run_url(run_id)
 
     def close_batch(self, batch: str, status: Literal["FINISHED", "KILLED"] = "FINISHED") -> None:
