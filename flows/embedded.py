@@ -48,6 +48,8 @@ def prepare_prefect(home: Path) -> None:
         "PREFECT_LOGGING_EXTRA_LOGGERS": "ti_core,tasks,flows",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # threads that publish belong to no run
         "PREFECT_CLI_PROMPT": "false",
+        # A server takes a run of the line for dead after five of these (deployments/automations.yaml).
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     }
     for name, value in quiet.items():
         os.environ.setdefault(name, value)

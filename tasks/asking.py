@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
+from uuid import UUID
 
 import httpx
 from prefect import runtime
@@ -90,7 +91,7 @@ def minding_cancellation() -> Iterator[Callable[[], bool]]:
 def _is_cancelled(run_id: str) -> bool:
     try:
         with get_client(httpx_settings={"timeout": AGAIN_SECONDS}, sync_client=True) as client:
-            state = client.read_flow_run(run_id).state  # type: ignore[arg-type]  # any form of an id will do
+            state = client.read_flow_run(UUID(run_id)).state
     except (httpx.HTTPError, RuntimeError):
         return False
     return state is not None and (state.is_cancelling() or state.is_cancelled())

@@ -102,7 +102,7 @@ def seaweedfs(folder: Path) -> Iterator[S3Server]:
 def prefect_server(folder: Path) -> Iterator[str]:
     """Run a Prefect server with its database and its log in `folder`; yields the URL of its API.
 
-    Raises RuntimeError with the end of the log when it does not come up within two minutes.
+    Raises RuntimeError with the end of the log when it does not come up within ten minutes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (port,) = free_ports(1)
@@ -114,7 +114,7 @@ def prefect_server(folder: Path) -> Iterator[str]:
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     }
     api = f"http://127.0.0.1:{port}/api"
-    with running(command, environment, folder / "prefect.log", partial(answers, f"{api}/health"), seconds=120):
+    with running(command, environment, folder / "prefect.log", partial(answers, f"{api}/health"), seconds=600):
         yield api
 
 
@@ -122,7 +122,7 @@ def prefect_server(folder: Path) -> Iterator[str]:
 def mlflow_server(folder: Path) -> Iterator[str]:
     """Run an MLflow server that keeps runs in SQLite and hands artifacts through, all in `folder`; yields its URL.
 
-    Raises RuntimeError with the end of the log when it does not come up within two minutes.
+    Raises RuntimeError with the end of the log when it does not come up within ten minutes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (port,) = free_ports(1)
@@ -133,7 +133,7 @@ def mlflow_server(folder: Path) -> Iterator[str]:
     # Its job queue would start nine more processes.
     environment = plain_environment(folder) | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     url = f"http://127.0.0.1:{port}"
-    with running(command, environment, folder / "mlflow.log", partial(answers, f"{url}/health"), seconds=120):
+    with running(command, environment, folder / "mlflow.log", partial(answers, f"{url}/health"), seconds=600):
         yield url
 
 
@@ -156,7 +156,7 @@ def prefect_worker(
     command += [part for queue in queues for part in ("--work-queue", queue)]
     known = partial(answers, f"{api}/work_pools/{pool}/workers/filter", {}, f'"{folder.name}"'.encode())
     log = folder / "worker.log"
-    with running(command, environment, log, known, seconds=120):
+    with running(command, environment, log, known, seconds=600):
         yield log
 
 

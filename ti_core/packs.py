@@ -33,6 +33,7 @@ SIZE = 16
 are filled as they become free, and few enough that a night spreads over workers."""
 DEATHS = 2
 """A pack that has died so often is split."""
+CANCELLED = "The run of its pack was cancelled: the same work goes on in the next batch."
 
 
 @dataclass(frozen=True)
@@ -80,21 +81,18 @@ def train_in_packs(works: Sequence[Work], packing: Packing, execute: Executor, b
 
     queue.extend(pack for pack in split(list(still), packing, batch, store) if not take(pack))
     for end in execute(queue):
+        left = [name for name in end.pack.names if name in still]
         if take(end.pack):
             continue
         if end.cancelled:
-            error: Exception = PausedError(
-                "The run of its pack was cancelled: the same work goes on in the next batch."
-            )
-            after.update({name: replace(still[name], error=error) for name in end.pack.names})
+            after.update({name: replace(still[name], error=PausedError(CANCELLED)) for name in left})
             continue
-        again = after_death(end.pack)
-        log.warning("A run of %s has died (%s).", ", ".join(end.pack.names), end.why)
-        if not again:
-            (name,) = end.pack.names
-            error = TrainingError(f"The runs that were to train {name} died, the last with it alone: {end.why}")
-            after[name] = replace(still[name], error=error)
+        log.warning("A run of %s has died (%s).", ", ".join(left), end.why)
+        again = [pack for pack in after_death(end.pack) if still.keys() & set(pack.names)]
         queue.extend(again)
+        if not again:
+            error = f"The runs that were to train it died, the last with nothing beside it: {end.why}"
+            after.update({name: replace(still[name], error=TrainingError(error)) for name in left})
     return [after.get(one.name, one) if one.open else one for one in works]
 
 

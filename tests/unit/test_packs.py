@@ -101,7 +101,7 @@ def test_a_pack_that_dies_twice_is_split_until_the_culprit_is_alone(store: Folde
     assert workers.ran == [whole, whole, tuple("abcd"), tuple("efgh"), ("e", "f"), ("g", "h"), ("e",), ("f",)]
     (culprit,) = [one for one in after if not one.outcome]
     assert culprit.name == "f" and isinstance(culprit.error, TrainingError)
-    assert "with it alone: Crashed: killed" in str(culprit.error)
+    assert "with nothing beside it: Crashed: killed" in str(culprit.error)
 
 
 def test_one_concept_is_a_pack_that_is_tried_twice(store: FolderStore) -> None:
