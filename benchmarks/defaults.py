@@ -49,7 +49,7 @@ DOCS = ROOT / "docs" / "benchmarks"
 STEPS, EVERY = 120, 20
 BATCH, SEED = 8, 3
 RATES = (2e-3, 5e-3, 1e-2)
-VECTORS = (2, 4)
+VECTORS = (2,)
 """Beside one, at the best rate of one."""
 DRAWN = 8_000
 """Seed of the pictures."""
