@@ -103,7 +103,7 @@ def test_twelve_publishers_people_a_collector_and_readers_at_once(settings: Sett
     with ThreadPoolExecutor(PUBLISHERS + 4) as threads:
         others = [threads.submit(decide), threads.submit(sweep), threads.submit(fetch, 0), threads.submit(fetch, 1)]
         until, seed = time.monotonic() + SECONDS, 1
-        while time.monotonic() < until:
+        while time.monotonic() < until or not collected["removed"]:
             list(threads.map(publish, range(seed, seed + PUBLISHERS)))
             seed += PUBLISHERS
         at_work = False

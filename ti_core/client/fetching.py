@@ -300,10 +300,15 @@ def _hint(store: Store, concept: str) -> str:
 
 
 def _likely(concept: str, names: list[str]) -> list[str]:
-    """The names that share most pairs of letters with a name: difflib takes seconds over tens of thousands."""
+    """The names that are most alike by their pairs of letters (Dice's coefficient): difflib takes seconds over tens of
+    thousands."""
 
     def pairs(name: str) -> set[str]:
         return {name[at : at + 2] for at in range(len(name) - 1)}
 
+    def alike(name: str) -> float:
+        other = pairs(name)
+        return len(own & other) / (len(own) + len(other) + 1)
+
     own = pairs(concept)
-    return nlargest(200, names, key=lambda name: len(own & pairs(name)))
+    return nlargest(200, names, key=alike)
