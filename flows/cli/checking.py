@@ -1,7 +1,10 @@
 """`ti check`: what is to be said of pictures before they are trained on. Nothing is trained, published or loaded."""
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +14,7 @@ from flows.cli.ending import Code
 from flows.cli.starting import settings_of
 from flows.options import OUTPUT, BaseModel, Home, Json, Only, options_of
 from ti_core.config import TrainingConfig
-from ti_core.errors import InputError
+from ti_core.errors import InputError, PseudowordError
 
 if TYPE_CHECKING:
     from ti_core.images.ingest import Wanted
@@ -37,17 +40,15 @@ def check(
     from flows import console
     from ti_core.backbone.folder import find_base
     from ti_core.planning.plan import wanted_of
-    from ti_core.reporting.checking import check_page
 
     settings = settings_of(home)
     base = find_base(base_model or settings.base_model)
-    wanted = wanted_of(training.resolved(base.kind, base.resolution))
-    checked = list(_checked(source, wanted, settings))
-    if html is not None:
-        try:
-            html.write_bytes(check_page(checked))
-        except OSError as error:
-            raise InputError(f"The page {html} cannot be written: {error.strerror}.") from None
+
+    def wanted(of_concept: TrainingConfig) -> "Wanted":
+        return wanted_of(of_concept.resolved(base.kind, base.resolution))
+
+    found = _checked(source, training, wanted, settings, showing=html is not None)
+    checked = list(found) if html is None else _written(html, found)
     if as_json:
         said = [
             {"name": one.name, "error": one.error}
@@ -60,20 +61,54 @@ def check(
     return Code.FAILED if any(one.error for one in checked) else Code.DONE
 
 
-def _checked(source: str, wanted: "Wanted", settings: "Settings") -> "Iterator[Checked]":
-    """What is found at a source that holds one concept, or at each one of a batch."""
-    from ti_core.images.ingest import look
+def _written(html: Path, found: "Iterable[Checked]") -> "list[Checked]":
+    """Write the page of what is found, one concept after the other, and return that without its pictures. Nothing is
+    left of a page that does not come to its end."""
+    from ti_core.reporting.checking import check_page
+
+    kept = list["Checked"]()
+
+    def told() -> "Iterator[Checked]":
+        for one in found:
+            kept.append(replace(one, made={}))
+            yield one
+
+    partial = html.with_name(f".{html.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.writelines(check_page(told()))
+        partial.replace(html)
+    except OSError as error:
+        raise InputError(f"The page {html} cannot be written: {error.strerror}.") from None
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+    return kept
+
+
+def _checked(
+    source: str, training: TrainingConfig, wanted: "Callable[[TrainingConfig], Wanted]", settings: "Settings", *,
+    showing: bool,
+) -> "Iterator[Checked]":  # fmt: skip
+    """What is found at a source that holds one concept, or at each one of a batch; with its pictures if they are to be
+    shown."""
+    from ti_core.images.ingest import ingest, look
     from ti_core.planning.batch import is_batch, read_batch
     from ti_core.records import ImageSet
     from ti_core.reporting.checking import Checked
 
+    def of(name: str, pictures: str, how: "Wanted") -> Checked:
+        if showing:
+            return Checked(name, *look(pictures, how, settings))
+        return Checked(name, ingest(pictures, how, settings), {})
+
     if not is_batch(source, settings):
-        yield Checked(source, *look(source, wanted, settings))
+        yield of(source, source, wanted(training))
         return
     for item in read_batch(source, "object", settings):
         try:
             if item.spec is None:
                 raise InputError(item.reason)
-            yield Checked(item.name, *look(item.spec.pictures, wanted, settings))
-        except InputError as error:
+            yield of(item.name, item.spec.pictures, wanted(item.training(training)))
+        except PseudowordError as error:
             yield Checked(item.name, ImageSet(pictures=()), {}, str(error))

@@ -6,14 +6,14 @@ what an archive or a server claims is not believed, what comes is counted. It de
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
 
 from ti_core.errors import InputError, NotFoundError
-from ti_core.images.names import is_litter, shown
+from ti_core.images.names import is_litter, is_mask_folder, is_picture_by_name, shown
 from ti_core.settings import Settings
 from ti_core.store import Store, open_store
 
@@ -22,6 +22,8 @@ MAX_SOURCE_BYTES = 2**30
 """Read of all files of one source together."""
 MAX_FILES = 10_000
 """Files and folders of one source that are looked at."""
+MAX_TEXT_BYTES = 2**20
+"""Of a text that lies beside pictures."""
 HEAD_BYTES = 64
 """So many first bytes show what a file is."""
 
@@ -196,17 +198,60 @@ def read_text(source: str, name: str, settings: Settings) -> bytes | None:
     """The bytes of the file `name` at `source` (a folder or s3:// prefix), whatever the case of its letters, or None
     where there is none.
 
-    Raises InputError when it lies outside the allowed folders or cannot be read.
+    Raises InputError when it lies outside the allowed folders, is too large or cannot be read.
     """
+
+    def named(names: Iterable[str]) -> str | None:
+        return min(
+            (one for one in names if one.lower() == name.lower()), key=lambda one: (one != name, one), default=None
+        )
+
+    def check_size(size: int) -> None:
+        if size > MAX_TEXT_BYTES:
+            raise InputError(f"{shown(source)}/{name} is over {MAX_TEXT_BYTES // 2**20} MiB, and is not read.")
+
     if source.startswith("s3://"):
-        try:
-            return open_store(settings, source).get(name).data
-        except NotFoundError:
+        bucket = open_store(settings, source)
+        sizes = {one.key: one.size for one in bucket.entries("")}
+        if (found := named(sizes)) is None:
             return None
+        check_size(sizes[found])
+        return bucket.get(found).data
     folder = settings.allowed(Path(source))
     try:
-        names = [one for one in os.listdir(folder) if one.lower() == name.lower()] if folder.is_dir() else []
-        path = settings.allowed(folder / min(names, key=lambda one: one != name)) if names else None
-        return path.read_bytes() if path and path.is_file() else None
+        found = named(os.listdir(folder)) if folder.is_dir() else None
+        path = settings.allowed(folder / found) if found else None
+        if not path or not path.is_file():
+            return None
+        check_size(path.stat().st_size)
+        return path.read_bytes()
     except OSError as error:
         raise InputError(f"{shown(source)}/{name} cannot be read: {error.strerror}.") from None
+
+
+def holds_concepts(source: str, settings: Settings) -> bool:
+    """Whether there are folders of pictures at a folder or s3:// prefix, and none beside them. On disk no more is
+    looked at than it takes to tell.
+
+    Raises InputError when it is forbidden.
+    """
+    if source.startswith("s3://"):
+        keys = [key for key in open_store(settings, source).keys("") if is_picture_by_name(key) and not is_litter(key)]
+        first = {key.partition("/")[0] for key in keys}
+        beside = any("/" not in key for key in keys)
+        return len(first) > 1 and not beside and not any(map(is_mask_folder, first))
+    root, looked, first = settings.allowed(Path(source)), 0, set[str]()
+    for folder, folders, names in os.walk(root):
+        folders[:] = [one for one in folders if not is_litter(one)]
+        top, *_ = (*Path(folder).relative_to(root).parts, "")
+        if not top and any(map(is_mask_folder, folders)):
+            return False
+        if any(is_picture_by_name(one) and not is_litter(one) for one in names):
+            if not top:
+                return False
+            first.add(top)
+            folders.clear()
+        looked += len(names) if top else 0
+        if len(first) > 1 or looked > MAX_FILES:
+            break
+    return len(first) > 1

@@ -7,6 +7,7 @@ none of them. This module trains nothing.
 import logging
 import re
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,10 @@ from pydantic import ValidationError
 
 from ti_core.config import ConceptSpec, TrainingConfig, given
 from ti_core.errors import InputError
-from ti_core.images.names import is_mask_folder, is_picture_by_name, shown
-from ti_core.images.opening import opened
-from ti_core.images.sources import concept_folders, read_text
+from ti_core.images.names import shown
+from ti_core.images.sources import concept_folders, holds_concepts, read_text
 from ti_core.planning.dreambench import read_dreambench
-from ti_core.planning.tables import SUFFIXES, Row, read_table
+from ti_core.planning.tables import SUFFIXES, Row, check_size, read_table
 from ti_core.settings import Settings
 from ti_core.store import open_store
 
@@ -85,10 +85,7 @@ def is_batch(source: str, settings: Settings) -> bool:
         return True
     if not source.startswith("s3://") and ("://" in source or not settings.allowed(Path(source)).is_dir()):
         return False
-    with opened(source, settings) as entries:
-        beside = any("/" not in entry.path and is_picture_by_name(entry.path) for entry in entries)
-        below = {entry.path.split("/")[0] for entry in entries if "/" in entry.path and is_picture_by_name(entry.path)}
-    return len(below) > 1 and not beside and not any(is_mask_folder(folder) for folder in below)
+    return holds_concepts(source, settings)
 
 
 def _item(name: str, place: str, class_word: str, settings: Settings) -> BatchItem:
@@ -109,11 +106,16 @@ def _from_table(source: str, class_word: str, settings: Settings) -> list[BatchI
     columns = {column: None for row in rows for column in row.cells}
     missing = [column for column in COLUMNS[:2] if rows and column not in columns]
     if missing:
-        there = f" (it has {', '.join(columns)})" if columns else ""
+        there = f" (it has {_listed(columns)})" if columns else ""
         raise InputError(f"{source} lacks the column {min(missing)}{there}; its columns are {', '.join(COLUMNS)}.")
     unknown = sorted(columns.keys() - set(COLUMNS))
     if unknown:
-        log.warning("%s: nothing reads the columns %s; those that are read are %s.", source, unknown, list(COLUMNS))
+        log.warning(
+            "%s: nothing reads the columns %s; those that are read are %s.",
+            source,
+            _listed(unknown),
+            ", ".join(COLUMNS),
+        )
     items = list[BatchItem]()
     for row in sorted(rows, key=lambda row: str(row.cells.get("name", ""))):
         item = _of_row(row, folder, class_word)
@@ -123,15 +125,25 @@ def _from_table(source: str, class_word: str, settings: Settings) -> list[BatchI
     return items
 
 
+def _listed(columns: Iterable[str]) -> str:
+    names = list(columns)
+    return ", ".join(map(shown, names[:20])) + (", …" if len(names) > 20 else "")
+
+
 def _read(source: str, settings: Settings) -> tuple[str, bytes]:
     """The folder of a table, and its bytes."""
     if source.startswith("s3://"):
         folder, _, name = source.rpartition("/")
-        return folder, open_store(settings, folder).get(name).data
+        bucket = open_store(settings, folder)
+        for listed in bucket.entries(name):
+            if listed.key == name:
+                check_size(source, listed.size)
+        return folder, bucket.get(name).data
     path = settings.allowed(Path(source))
     if not path.is_file():
         raise InputError(f"There is no table {shown(source)}.")
     try:
+        check_size(shown(source), path.stat().st_size)
         return str(path.parent), path.read_bytes()
     except OSError as error:
         raise InputError(f"The table {shown(source)} cannot be read: {error.strerror}.") from None
@@ -161,5 +173,5 @@ def _spec(said: dict[str, Any]) -> BatchItem:
         return BatchItem(name, ConceptSpec.model_validate(concept), own=TrainingConfig.model_validate(own))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = shown(".".join(str(part) for part in first["loc"]))
         return BatchItem(shown(name), None, f"{where}: {first['msg'].removeprefix('Value error, ')}")

@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import re
+import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,14 @@ from typing import Any
 from ti_core.errors import InputError
 
 SUFFIXES = frozenset({".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".yaml", ".yml", ".xlsx", ".parquet"})
-MAX_BYTES = 50 * 2**20
+MAX_BYTES = 10 * 2**20
+MAX_YAML_BYTES = 2**20
+"""Reading YAML takes minutes where reading the same table as CSV takes a second."""
+MAX_ROWS, MAX_COLUMNS = 100_000, 1000
+MAX_UNPACKED_BYTES = 200 * 2**20
+"""Of Excel and Parquet, which are packed."""
+_LONGEST = 200
+"""Letters that are shown of what another library says is wrong."""
 _SEPARATORS = ",;\t|"
 
 
@@ -33,8 +41,7 @@ def read_table(name: str, data: bytes) -> list[Row]:
 
     Raises InputError when it cannot be read, in a sentence that says what to do.
     """
-    if len(data) > MAX_BYTES:
-        raise InputError(f"{name} is over {MAX_BYTES // 2**20} MiB: a table of concepts is smaller.")
+    check_size(name, len(data))
     suffix = name.lower().rpartition(".")[2]
     try:
         if data.startswith(b"PAR1") or suffix == "parquet":
@@ -52,11 +59,32 @@ def read_table(name: str, data: bytes) -> list[Row]:
     except _TableError as error:
         raise InputError(f"{name} {error}.") from None
     except (ValueError, RecursionError) as error:  # JSON's own
-        raise InputError(f"{name} does not read as a table: {error}.") from None
+        raise InputError(f"{name} does not read as a table: {_short(error)}.") from None
+
+
+def check_size(name: str, size: int) -> None:
+    """Raise InputError for a table of so many bytes that it is not read."""
+    if size > MAX_BYTES:
+        raise InputError(f"{name} is over {MAX_BYTES // 2**20} MiB: a table of concepts is smaller.")
 
 
 class _TableError(Exception):
     """What is wrong with a table, as the rest of a sentence that begins with its name."""
+
+
+def _short(said: object) -> str:
+    text = " ".join(str(said).split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def _check_shape(rows: int, columns: int) -> None:
+    if rows > MAX_ROWS or columns > MAX_COLUMNS:
+        raise _TableError(f"is over {MAX_ROWS} rows or {MAX_COLUMNS} columns: a table of concepts is smaller")
+
+
+def _check_unpacked(size: int) -> None:
+    if size > MAX_UNPACKED_BYTES:
+        raise _TableError(f"unpacks to over {MAX_UNPACKED_BYTES // 2**20} MiB: a table of concepts is smaller")
 
 
 def _text(data: bytes) -> str:
@@ -82,16 +110,24 @@ def _csv(text: str) -> list[list[str]]:
     try:
         return list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
     except csv.Error as error:
-        raise _TableError(f"does not read as a table: {error} (a quotation mark without its other one?)") from None
+        raise _TableError(
+            f"does not read as a table: {_short(error)} (a quotation mark without its other one?)"
+        ) from None
 
 
 def _yaml(text: str) -> Any:
     import yaml
 
+    if len(text) > MAX_YAML_BYTES:
+        raise _TableError(f"is YAML of over {MAX_YAML_BYTES // 2**20} MiB: save it as CSV or JSON")
     try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            raise _TableError(
+                "says *name in place of what it means, and such names may stand for any size: write it out"
+            )
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise _TableError(f"does not read as YAML: {' '.join(str(error).split())}") from None
+        raise _TableError(f"does not read as YAML: {_short(error)}") from None
 
 
 def _excel(data: bytes) -> list[list[Any]]:
@@ -100,11 +136,24 @@ def _excel(data: bytes) -> list[list[Any]]:
     except ModuleNotFoundError:
         raise _TableError("is an Excel table: pip install 'pseudoword[excel]' reads it, or save it as CSV") from None
     try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            _check_unpacked(sum(info.file_size for info in archive.infolist()))  # no more is unpacked than it says
         book = load_workbook(io.BytesIO(data), read_only=True, data_only=True)
-        sheet = book.worksheets[0]
-        return [list(row) for row in sheet.iter_rows(values_only=True)]
+        sheet, lines = book.worksheets[0], list[list[Any]]()
+        sheet.reset_dimensions()  # which its writer says and may be wrong
+        for row in sheet.iter_rows(values_only=True):
+            lines.append(_without_end(row))
+            _check_shape(len(lines), len(lines[-1]))
+        return lines
+    except _TableError:
+        raise
     except Exception as error:  # on damaged files openpyxl raises nearly anything
-        raise _TableError(f"does not read as an Excel table ({error})") from None
+        raise _TableError(f"does not read as an Excel table ({_short(error)})") from None
+
+
+def _without_end(row: Sequence[Any]) -> list[Any]:
+    """A row up to its last cell that holds something."""
+    return list(row[: max((place for place, cell in enumerate(row, 1) if cell is not None), default=0)])
 
 
 def _parquet(data: bytes) -> list[dict[str, Any]]:
@@ -112,10 +161,14 @@ def _parquet(data: bytes) -> list[dict[str, Any]]:
     from pyarrow import parquet
 
     try:
-        rows: list[dict[str, Any]] = parquet.read_table(io.BytesIO(data)).to_pylist()
+        with parquet.ParquetFile(io.BytesIO(data)) as file:
+            about = file.metadata
+            _check_shape(about.num_rows, about.num_columns)
+            _check_unpacked(sum(about.row_group(number).total_byte_size for number in range(about.num_row_groups)))
+            rows: list[dict[str, Any]] = file.read().to_pylist()
         return rows
     except (pa.ArrowException, OSError) as error:
-        raise _TableError(f"does not read as a table: {error}") from None
+        raise _TableError(f"does not read as a table: {_short(error)}") from None
 
 
 def _from_lists(lines: Sequence[Sequence[Any]]) -> list[Row]:
@@ -126,7 +179,7 @@ def _from_lists(lines: Sequence[Sequence[Any]]) -> list[Row]:
     named = [column for column in columns if column]
     if len(set(named)) < len(named):
         twice = next(column for column in named if named.count(column) > 1)
-        raise _TableError(f"has two columns {twice}: leave one out")
+        raise _TableError(f"has two columns {_short(twice)}: leave one out")
     rows = []
     for line in lines[1:]:
         cells = [_cell(cell) for cell in line]
@@ -146,10 +199,10 @@ def _from_dicts(records: Any) -> list[Row]:
     rows = []
     for record in records:
         if not isinstance(record, dict):
-            raise _TableError(f"does not read as a table: {str(record)[:40]!r} is no concept with fields")
+            raise _TableError(f"does not read as a table: {_short(record)!r} is no concept with fields")
         cells = {_column(key): _cell(value) for key, value in record.items()}
         odd = [key for key, value in cells.items() if not isinstance(value, str | int | float | bool)]
-        wrong = f"{min(odd)} is {_kind(cells[min(odd)])}, where a text or a number stands" if odd else ""
+        wrong = f"{_short(min(odd))} is {_kind(cells[min(odd)])}, where a text or a number stands" if odd else ""
         if any(value != "" for value in cells.values()):
             rows.append(Row(cells, wrong))
     return rows

@@ -1,6 +1,6 @@
 """The page of `ti check`: pictures before and after they were cut, and what was found of them. Nothing was trained."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ti_core.images.preprocess import Prepared
@@ -32,6 +32,8 @@ class Checked:
         ]
 
 
-def check_page(checked: Sequence[Checked]) -> bytes:
-    """The page, as UTF-8 HTML; it loads nothing."""
-    return environment().get_template("check.html").render(checked=checked).encode()
+def check_page(checked: Iterable[Checked]) -> Iterator[bytes]:
+    """The page in parts, as UTF-8 HTML; it loads nothing. Of what it shows no more than one concept is held at a time:
+    all pictures of a batch would take gigabytes."""
+    template = environment().get_template("check.html")
+    return (part.encode() for part in template.generate(checked=checked))

@@ -3,6 +3,8 @@
 import io
 import json
 import logging
+import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,22 @@ import pytest
 from openpyxl import Workbook
 
 from ti_core.errors import InputError
+from ti_core.planning import batch as batches
+from ti_core.planning import tables
 from ti_core.planning.batch import BatchItem, read_batch
 from ti_core.planning.tables import read_table
 from ti_core.settings import Settings
+from ti_core.store.folder import FolderStore
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderStore:
+    """What stands in for every bucket."""
+    root = tmp_path / "bucket"
+    monkeypatch.setattr(
+        batches, "open_store", lambda _, uri: FolderStore(root / uri.removeprefix("s3://bucket").strip("/"))
+    )
+    return FolderStore(root)
 
 
 def rows(name: str, data: bytes) -> list[dict[str, Any]]:
@@ -130,7 +145,7 @@ def test_every_field_of_a_concept_may_be_given_and_unknown_ones_warn(
         )["a"].spec
     assert spec and (spec.class_word, spec.kind, spec.initializer, spec.vectors) == ("toy", "style", "a toy", 3)
     assert not spec.show_pictures
-    assert "nothing reads the columns ['notes']" in caplog.text
+    assert "nothing reads the columns notes;" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -166,3 +181,109 @@ def test_a_file_that_is_no_table_is_told(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("a\n")
     with pytest.raises(InputError, match=r"list\.txt is no table in a form that can be read"):
         read_batch(str(tmp_path / "list.txt"), "thing", Settings())
+
+
+# --- what is too large ------------------------------------------------------------------------------------------------
+
+LAUGHS = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))
+MERGES = "".join(f"a{n}: &a{n}\n  <<: [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a0: &a0 [x]\n" + LAUGHS, "a0: &a0 {x: y}\n" + MERGES, "- &a [1, [2]]\n- *a\n", "&a [*a]"],
+    ids=["laughs", "merges", "once", "itself"],
+)
+def test_names_that_stand_for_other_parts_of_a_yaml_are_refused(text: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(InputError, match="in place of what it means") as caught:
+        read_table("t.yaml", text.encode())
+    assert len(str(caught.value)) < 300 and time.monotonic() - began < 5
+
+
+LONG = "x" * 10**6
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("t.yaml", f"- !{LONG} 1".encode()),
+        ("t.yaml", f"- &a 1\n- *{LONG}\n".encode()),
+        ("t.yaml", f"- {LONG}: [".encode()),
+        ("t.json", f'[["{LONG}"]]'.encode()),
+        ("t.json", f'["{LONG}"]'.encode()),
+        ("t.csv", f"{LONG[:100_000]},{LONG[:100_000]}\n".encode()),
+        ("t.csv", f"name\n{LONG}\n".encode()),
+        ("t.yaml", (LONG + LONG).encode()),
+    ],
+)
+def test_what_is_said_of_a_table_is_short_however_long_its_words_are(name: str, data: bytes) -> None:
+    with pytest.raises(InputError) as caught:
+        read_table(name, data)
+    assert len(str(caught.value)) < 400
+
+
+def test_columns_and_rows_of_long_names_are_told_shortly(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps([{LONG: 1, **{f"c{number}": 1 for number in range(1000)}}]))
+    with pytest.raises(InputError, match="lacks the column") as caught:
+        read_batch(str(path), "thing", Settings())
+    assert len(str(caught.value)) < 1000
+    path.write_text(json.dumps([{"name": "a", "pictures": "p", LONG: [1]}]))
+    with caplog.at_level(logging.WARNING):
+        (item,) = read_batch(str(path), "thing", Settings())
+    assert len(item.reason) < 400 and len(caplog.text) < 1000
+
+
+def test_a_table_is_not_read_before_its_size_is_known(
+    tmp_path: Path, bucket: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "t.csv").write_bytes(bytes(5000))
+    bucket.put("lists/t.csv", bytes(5000))
+    monkeypatch.setattr(tables, "MAX_BYTES", 4000)
+    monkeypatch.setattr(FolderStore, "get", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setattr(Path, "read_bytes", lambda *_: pytest.fail("it was read"))
+    for source in (str(tmp_path / "t.csv"), "s3://bucket/lists/t.csv"):
+        with pytest.raises(InputError, match="a table of concepts is smaller"):
+            read_batch(source, "thing", Settings())
+
+
+def far(cell: str) -> bytes:
+    """An Excel table with one cell far away."""
+    book, buffer = Workbook(), io.BytesIO()
+    book.active["A1"], book.active["B1"], book.active[cell] = "name", "pictures", "x"
+    book.save(buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("t.xlsx", far("A1000000")),
+        ("t.xlsx", far("XFD2")),
+        ("t.parquet", parquet(name=pd.Categorical.from_codes([0] * 200_000, ["a"]))),
+        ("t.parquet", parquet(**{f"c{number}": [1] for number in range(1001)})),
+    ],
+    ids=["rows", "columns", "parquet rows", "parquet columns"],
+)
+def test_tables_are_bounded_in_rows_and_columns(name: str, data: bytes) -> None:
+    with pytest.raises(InputError, match="is over 100000 rows or 1000 columns"):
+        read_table(name, data)
+
+
+@pytest.mark.parametrize("name", ["t.xlsx", "t.parquet"])
+def test_what_unpacks_to_too_much_is_not_unpacked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "MAX_UNPACKED_BYTES", 1000)
+    text = "a" * 30_000
+    data = excel(["name", "pictures"], [text, "p"]) if name == "t.xlsx" else parquet(name=[text] * 100)
+    with pytest.raises(InputError, match="unpacks to over"):
+        read_table(name, data)
+
+
+def test_what_an_excel_table_says_of_its_size_is_not_believed() -> None:
+    data = excel(["name", "pictures"], ["a", "p"], ["b", "q"])
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(buffer, "w") as new:
+        for info in old.infolist():
+            new.writestr(info.filename, old.read(info).replace(b'ref="A1:B3"', b'ref="A1:A2"'))
+    assert rows("t.xlsx", buffer.getvalue()) == WANTED
