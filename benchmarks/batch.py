@@ -3,9 +3,9 @@
     python benchmarks/batch.py                      # 8 concepts, then 30 that are done; 23 minutes on two slow cores
     python benchmarks/batch.py --concepts 3 --done 5
 
-One flow run of `train-batch` on a worker, at the miniature's defaults, its wall time from being asked for to its end. `load`: the
-worker's start of the run and the station that loads the base model; `train` and `judge`: those stations, as Prefect timed
-them; `rest`: everything else. The same batch again shows what a batch costs in which all is known. Then, without
+One batch of one pack on a worker, at the miniature's defaults, its wall time from being asked for to its end. `load`: the
+start of both runs and the station that loads the base model; `train` and `judge`: those stations, as Prefect timed
+them; `rest`: everything else. What a second worker gains: `benchmarks/workers.py`. The same batch again shows what a batch costs in which all is known. Then, without
 servers, `ti batch` with `--done` concepts: done once with the least work, and timed when it is asked for again, with what that
 process imported. Prints one Markdown table; it measures this code alone, beside nothing.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.objects import FlowRun
 
 from tests.servers import mlflow_server, plain_environment, prefect_server, prefect_worker, seaweedfs
@@ -89,7 +89,10 @@ def on_servers(folder: Path, concepts: int) -> list[tuple[str, str]]:
             "PSEUDOWORD_HOME": str(folder / "home"),
             "HF_HUB_OFFLINE": "1",
         }  # fmt: skip
-        with prefect_worker(folder / "worker", api, "pseudoword", work):
+        with (
+            prefect_worker(folder / "coordinator", api, "pseudoword", work, ["cpu"], 4),
+            prefect_worker(folder / "worker", api, "pseudoword", work),
+        ):
             server = SyncPrefectClient(api)
             first, second = (_run(server, source) for _ in range(2))
             shares = _shares(server, first)
@@ -128,7 +131,8 @@ def without_servers(folder: Path, concepts: int) -> list[tuple[str, str]]:
 
 def _run(server: SyncPrefectClient, source: str) -> FlowRun:
     deployment = server.read_deployment_by_name("train-batch/train-batch")
-    run = server.create_flow_run_from_deployment(deployment.id, parameters={"source": source})
+    parameters = {"source": source, "packing": {"pack_size": 1024}}
+    run = server.create_flow_run_from_deployment(deployment.id, parameters=parameters)
     while not (run.state and run.state.is_final()):
         time.sleep(1)
         run = server.read_flow_run(run.id)
@@ -141,7 +145,11 @@ def _wall(run: FlowRun) -> float:
 
 
 def _tasks(server: SyncPrefectClient, run: FlowRun) -> list[Any]:
-    return list(server.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))))
+    """Those of a batch and of its packs."""
+    parent = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run.id]))
+    runs = [run.id, *(pack.id for pack in server.read_flow_runs(flow_run_filter=parent))]
+    found = server.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=runs)))
+    return [task for task in found if not task.name.startswith("train-pack")]  # it stands for the pack's own
 
 
 def _shares(server: SyncPrefectClient, run: FlowRun) -> dict[str, float]:

@@ -14,7 +14,7 @@ from uuid import UUID
 import httpx
 from prefect import runtime
 from prefect.client.orchestration import get_client
-from prefect.exceptions import PrefectHTTPStatusError
+from prefect.exceptions import PrefectHTTPStatusError, TerminationSignal
 from prefect.settings import PREFECT_API_URL
 
 from ti_core.errors import PseudowordError, ServiceError, TrainingError
@@ -71,7 +71,11 @@ def is_cancelled() -> bool:
 @contextmanager
 def minding_cancellation() -> Iterator[Callable[[], bool]]:
     """While the block runs, a thread of its own looks now and then whether the present flow run was cancelled; training
-    then pauses at a step's boundary. Yields what says so. Without a server there is nobody to cancel it."""
+    then pauses at a step's boundary. Yields what says so. Without a server there is nobody to cancel it.
+
+    A worker cancels by SIGTERM, and stops by it, too. Prefect takes it for a crash where it came in the middle of
+    training, which notes signals itself; and what crashed is begun again. So it becomes a CancelledError here.
+    """
     wish, over, run_id = threading.Event(), threading.Event(), str(runtime.flow_run.id)
 
     def look() -> None:
@@ -84,6 +88,10 @@ def minding_cancellation() -> Iterator[Callable[[], bool]]:
     try:
         with pausing_when(wish.is_set):
             yield wish.is_set
+    except TerminationSignal:
+        if _is_cancelled(run_id):
+            raise CancelledError from None
+        raise
     finally:
         over.set()
 

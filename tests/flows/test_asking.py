@@ -1,12 +1,15 @@
 """What a flow run asks of a server that may be away: no flow, no server."""
 
+import signal
+
 import httpx
 import pytest
-from prefect.exceptions import PrefectHTTPStatusError
+from prefect.exceptions import PrefectHTTPStatusError, TerminationSignal
 
 from tasks import asking
-from tasks.asking import check_begun, patiently
+from tasks.asking import CancelledError, check_begun, minding_cancellation, patiently
 from ti_core.errors import ServiceError, TrainingError
+from ti_core.training.stopping import Pause, pausing_when
 
 REQUEST = httpx.Request("GET", "http://nowhere.invalid/api")
 
@@ -50,6 +53,25 @@ def test_an_outage_that_does_not_end_is_told(monkeypatch: pytest.MonkeyPatch) ->
 
     with pytest.raises(ServiceError, match="not answered for an hour"):
         patiently(ask)
+
+
+@pytest.mark.parametrize(("cancelled", "raised"), [(True, CancelledError), (False, TerminationSignal)])
+def test_what_a_worker_ends_was_cancelled_or_stopped(
+    monkeypatch: pytest.MonkeyPatch, cancelled: bool, raised: type[BaseException]
+) -> None:
+    monkeypatch.setattr(asking, "_is_cancelled", lambda _: cancelled)
+    with pytest.raises(raised), minding_cancellation():
+        raise TerminationSignal(signal.SIGTERM)
+
+
+def test_training_pauses_where_somebody_wishes_it() -> None:
+    wish: list[bool] = []
+    pause = Pause()
+    with pausing_when(lambda: bool(wish)):
+        assert not pause()
+        wish.append(True)
+        assert pause() and pause.why == "it was cancelled"
+    assert not pause()
 
 
 @pytest.mark.parametrize(("count", "too_often"), [("1", False), ("5", False), ("6", True)])
