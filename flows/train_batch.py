@@ -33,9 +33,10 @@ def _begun() -> datetime:
     return datetime.fromisoformat(str(runtime.flow_run.scheduled_start_time))
 
 
-def _name(parameters: dict[str, Any]) -> str:
+def _name() -> str:
     """A batch is named after its source and its time."""
-    return f"{Path(parameters['source']).stem or parameters['source']} {_begun():%Y-%m-%d %H:%M}"
+    source = str(runtime.flow_run.parameters["source"])
+    return f"{Path(source).stem or source} {_begun():%Y-%m-%d %H:%M}"
 
 
 @flow(name="train-batch", flow_run_name=_name, persist_result=False)
