@@ -9,6 +9,7 @@ import pytest
 from flows import reevaluate as again
 from flows import train_concept as module
 from flows.train_concept import train_concept
+from tasks.asking import CancelledError
 from tests.builders import judged
 from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule
 from ti_core.errors import InputError, PausedError
@@ -58,6 +59,17 @@ def test_spent_time_is_no_failure_to_be_alerted_of(work: Work, monkeypatch: pyte
     failed = replace(work, outcome=None, error=InputError("No usable picture."))
     with pytest.raises(InputError, match="No usable picture"):
         ended(failed, monkeypatch)
+
+
+def test_what_was_cancelled_says_so_and_is_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cancelled(*_: object) -> list[Work]:
+        raise CancelledError
+
+    monkeypatch.setattr(module, "run_line", cancelled)
+    state = train_concept.fn(CONCEPT)
+    assert (state.name, state.type.value) == ("Cancelled", "CANCELLED") and "goes on from its state" in str(
+        state.message
+    )
 
 
 def test_what_was_not_given_to_judging_again_stays_ungiven(
