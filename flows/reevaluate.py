@@ -3,10 +3,11 @@
 from typing import Annotated
 
 from prefect import flow
-from prefect.states import Completed, State
+from prefect.states import Cancelled, Completed, State
 
 from flows.options import Clip, OfBase, Run, field
 from flows.train_concept import NAMES
+from tasks.asking import CancelledError
 from tasks.line import find_run, judge_again
 from ti_core.config import EvaluationConfig, SelectionRule
 from ti_core.records import Manifest
@@ -29,6 +30,9 @@ def reevaluate(
 ) -> State[Manifest]:
     """Judge all checkpoints of a run in another way and choose again; readers keep what they have."""
     old = find_run(concept, base_model, run)
-    made = judge_again(old, evaluation, rule, clip)
+    try:
+        made = judge_again(old, evaluation, rule, clip)
+    except CancelledError as error:
+        return Cancelled(message=str(error))
     reason = made.report.reason or made.decision.explanation
     return Completed(name=NAMES.get(made.verdict, "Completed"), message=reason, data=made)
