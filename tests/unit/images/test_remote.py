@@ -257,7 +257,7 @@ def test_one_time_is_for_all_of_it_however_it_drips(server: str, monkeypatch: py
     began = time.monotonic()
     with pytest.raises(ServiceError, match="did not come within 1 seconds"), opened(server + path, ALLOWED):
         pass
-    assert time.monotonic() - began < 10  # it would go on for a minute
+    assert time.monotonic() - began < 30  # it would go on for a minute
 
 
 def test_what_ends_before_its_end_is_told(server: str) -> None:

@@ -195,13 +195,13 @@ MERGES = "".join(f"a{n}: &a{n}\n  <<: [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n
     ids=["laughs", "merges", "once", "itself"],
 )
 def test_names_that_stand_for_other_parts_of_a_yaml_are_refused(text: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(InputError, match="in place of what it means") as caught:
         read_table("t.yaml", text.encode())
-    assert len(str(caught.value)) < 300 and time.monotonic() - began < 5
+    assert len(str(caught.value)) < 300 and time.process_time() - began < 5
 
 
-LONG = "x" * 10**6
+LONG = "x" * 200_000
 
 
 @pytest.mark.parametrize(
