@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import checking, ending, judging, keeping, training, using
+from flows.cli import checking, ending, judging, keeping, serving, training, using
 
 app = typer.Typer(
     pretty_exceptions_enable=False,
@@ -32,6 +32,9 @@ app.command(epilog=ending.PLAIN)(keeping.withdraw)
 app.command(epilog=ending.PLAIN)(keeping.forget)
 app.command(epilog=ending.AUDIT)(keeping.audit)
 app.command(epilog=ending.PLAIN)(keeping.gc)
+app.command(epilog=ending.PLAIN)(serving.up)
+app.command(epilog=ending.PLAIN)(serving.down)
+app.command(epilog=ending.DOCTOR)(serving.doctor)
 
 
 @app.callback(invoke_without_command=True)

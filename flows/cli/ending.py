@@ -34,6 +34,7 @@ CODES = (
 )
 OF_BATCH = f"{CODES} Of a batch: the first of failed, paused, undecided, rejected that any of its concepts is."
 PLAIN = "Exit codes: 0 done, 1 failed, 2 wrong usage."
+DOCTOR = "Exit codes: 0 no fault, 1 a fault, 2 wrong usage."
 AUDIT = "Exit codes: 0 all is well or was mended, 1 something is left to be done, 2 wrong usage."
 """Ends of `--help`."""
 
@@ -77,7 +78,8 @@ def ended(command: Callable[[], Any], as_json: bool) -> int:
         package = (error.name or "").partition(".")[0]
         if package in {"", "flows", "tasks", "ti_core"}:
             raise
-        advice = "install all that it needs with pip install 'pseudoword[train]'"
+        extra = "train,serve" if package in {"psycopg", "supervisor"} else "train"
+        advice = f"install all that it needs with pip install 'pseudoword[{extra}]'"
         missing = PseudowordError(f"This command needs {package}, which is not installed here: {advice}.")
         return _tell(missing, Code.FAILED, as_json)
     except Exception as error:  # a fault of ours: the traceback is for its report, the value for the script

@@ -1,7 +1,6 @@
 """The alerts of deployments/automations.yaml on a real Prefect server: who is told what, and of what nobody is told."""
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -18,7 +17,6 @@ from tests.servers import plain_environment, prefect_server
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
-SETUP = str(ROOT / "deployments/setup.sh")
 BLOCK = """
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 CustomWebhookNotificationBlock(
@@ -26,15 +24,7 @@ CustomWebhookNotificationBlock(
 ).save("words")
 """
 # Pool, queues and deployments are tried in test_real_servers.py; here they would only take time.
-SHIM = """#!/bin/sh
-case "$1" in
-    automation | block) exec "{prefect}" "$@" ;;
-esac
-"""
-# Keeps what would be created.
-FAKE = """#!/bin/sh
-[ "$1 $2" != "automation create" ] || cat "$4" >created.yaml
-"""
+AUTOMATE = "from flows.serving.deploying import automate; automate('custom-webhook/words')"
 # Runs that end in every way, without any work: what counts here is what the server hears.
 RUNS = """
 from prefect import flow
@@ -109,33 +99,17 @@ def do(folder: Path, environment: dict[str, str], *command: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def with_prefect(folder: Path, text: str) -> dict[str, str]:
-    """An environment whose `prefect` is this script."""
-    (folder / "bin").mkdir()
-    (folder / "bin/prefect").write_text(text)
-    (folder / "bin/prefect").chmod(0o755)
-    return plain_environment(folder) | {
-        "PATH": f"{folder}/bin:{os.environ['PATH']}", "PREFECT_API_URL": "http://nowhere.invalid/api",
-        "PSEUDOWORD_SOURCE": "s3://words/pictures", "PYTHONPATH": str(ROOT),
-    }  # fmt: skip
-
-
-def test_without_a_block_there_is_nobody_to_tell(tmp_path: Path) -> None:
-    do(tmp_path, with_prefect(tmp_path, FAKE), SETUP)
-    created = (tmp_path / "created.yaml").read_text()
-    assert "pseudoword-dead-runs" in created and "send-notification" not in created
-
-
 def test_failed_runs_and_words_that_were_not_published_are_told_once_each(
     heard: tuple[Heard, str], tmp_path: Path
 ) -> None:
     taken, url = heard
-    environment = with_prefect(tmp_path, SHIM.format(prefect=Path(sys.executable).with_name("prefect")))
     with prefect_server(tmp_path / "prefect") as api:
-        environment |= {"PREFECT_API_URL": api, "PREFECT_HOME": str(tmp_path / "client")}
+        environment = plain_environment(tmp_path) | {
+            "PREFECT_API_URL": api, "PREFECT_HOME": str(tmp_path / "client"), "PYTHONPATH": str(ROOT)
+        }  # fmt: skip
         do(tmp_path, environment, sys.executable, "-c", BLOCK.format(url=url))
         for _ in range(2):  # again after a change: nothing is there twice
-            do(tmp_path, environment | {"PSEUDOWORD_ALERTS": "custom-webhook/words"}, SETUP)
+            do(tmp_path, environment, sys.executable, "-c", AUTOMATE)
         do(tmp_path, environment, sys.executable, "-c", RUNS)
         notes = taken.wait_for(4)
     assert set(notes) == {

@@ -1,0 +1,95 @@
+"""What a stack is decided to be, and what is written of it."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from flows.serving.stack import Options, Stack, decided, keep, kept
+from ti_core.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def no_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("PSEUDOWORD_S", "AWS_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (Options(host="0.0.0.0"), "--auth"),  # noqa: S104 (it is refused)
+        (Options(host="10.0.0.7"), "anybody in the network"),
+        (Options(workers=2), "2 GPU workers need PostgreSQL"),
+        (Options(postgres="mysql://user@host"), "postgresql://user:password@host"),
+        (Options(store="./folder"), "s3://bucket/prefix"),
+    ],
+)
+def test_what_no_stack_can_be_is_refused_in_a_sentence(asked: Options, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        decided(None, asked)
+
+
+def test_what_was_chosen_once_is_kept_with_its_keys(tmp_path: Path) -> None:
+    first = decided(None, Options(mlflow_port=5001, host="10.0.0.7", auth=True))
+    keep(first, tmp_path)
+    again = decided(kept(tmp_path), Options())
+    assert again == first
+    changed = decided(kept(tmp_path), Options(prefect_port=4201))
+    assert (changed.mlflow_port, changed.prefect_port) == (5001, 4201)
+    assert changed.secret_key == first.secret_key
+
+
+def test_keys_are_each_stack_s_own_and_only_their_owner_reads_them(tmp_path: Path) -> None:
+    stack = Stack(auth=True)
+    keep(stack, tmp_path)
+    secrets = [stack.secret_key, stack.reader_secret_key, stack.password]
+    assert len({*secrets, Stack().secret_key, Stack().password}) == 5
+    for file in tmp_path.iterdir():
+        if any(secret in file.read_text() for secret in secrets):
+            assert file.stat().st_mode & 0o777 == 0o600, file
+    assert stack.secret_key not in (tmp_path / "reader.env").read_text()
+
+
+def test_a_terminal_that_reads_env_sh_finds_the_stack(tmp_path: Path) -> None:
+    home = tmp_path / "my servers' $HOME"
+    home.mkdir()
+    stack = Stack(auth=True)
+    keep(stack, home)
+    done = subprocess.run(
+        ["sh", "-c", '. "$0/env.sh"; . "$0/env.sh"; env', str(home)],
+        env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    assert stack.environment(home).items() <= found.items()
+
+
+def test_a_store_of_one_s_own_comes_from_the_environment_at_the_first_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PSEUDOWORD_STORE", "s3://team/words")
+    monkeypatch.setenv("PSEUDOWORD_S3_ENDPOINT_URL", "https://s3.example.com")
+    first = decided(None, Options())
+    assert not first.own_store
+    assert first.pictures == "s3://team/pictures"
+    environment = first.environment(tmp_path)
+    assert environment["PSEUDOWORD_S3_ENDPOINT_URL"] == "https://s3.example.com"
+    assert "AWS_SECRET_ACCESS_KEY" not in environment
+
+
+def test_env_sh_of_the_stack_itself_names_no_store_of_one_s_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = decided(None, Options())
+    for name, value in first.environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    assert decided(first, Options()).own_store
+
+
+def test_a_damaged_stack_is_told(tmp_path: Path) -> None:
+    (tmp_path / "stack.json").write_text("{")
+    with pytest.raises(InputError, match=r"stack\.json cannot be read"):
+        kept(tmp_path)
+    assert kept(tmp_path / "nowhere") is None
