@@ -119,10 +119,7 @@ def take_down(home: Path, drain: bool, tell: Tell) -> bool:
 def online() -> set[str]:
     """The names of the workers from whom Prefect has heard lately. Raises ServiceError where it does not answer."""
     with prefect_client() as client:
-        workers = [
-            one for pool in {queue.pool for queue in queues()} for one in client.read_workers_for_work_pool(pool)
-        ]
-    return {worker.name for worker in workers if worker.status == "ONLINE"}
+        return {worker.name for worker in client.read_workers_for_work_pool(pool()) if worker.status == "ONLINE"}
 
 
 def _drain(tell: Tell) -> None:
