@@ -78,7 +78,8 @@ def prefect_client() -> Iterator[Any]:
         with get_client(sync_client=True) as client:
             yield client
     except (httpx.HTTPError, PrefectHTTPStatusError) as error:
-        reason = str(error).splitlines()[0]
+        answer = getattr(error, "response", None)
+        reason = str(error).splitlines()[0] if answer is None else f"it answers with {answer.status_code}"
         raise ServiceError(f"Prefect at {os.environ.get('PREFECT_API_URL')} does not do it: {reason}.") from None
 
 
