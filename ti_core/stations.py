@@ -211,7 +211,9 @@ class Stations:
             progress.tell(progress.Stage(work.name, "choosing"))
             if work.ends is None:
                 raise InputError(f"There is no checkpoint of {work.name} to judge.")
-            return replace(work, decision=choose(list(work.scores.values()), work.ends, work.planned.rule))
+            images = work.planned.images.with_findings(work.ends.unlike)
+            decision = choose(list(work.scores.values()), work.ends, work.planned.rule)
+            return replace(work, plan=work.planned.model_copy(update={"images": images}), decision=decision)
 
         return self._closing(_one_by_one(marked(works, marks), chosen))
 

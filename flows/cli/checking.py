@@ -1,4 +1,5 @@
-"""`ti check`: what is to be said of pictures before they are trained on. Nothing is trained, published or loaded."""
+"""`ti check`: what is to be said of pictures before they are trained on. Nothing is trained or published, and no model
+loaded unless the judge is asked for."""
 
 import json
 import os
@@ -13,7 +14,7 @@ import typer
 from flows.cli.ending import Code
 from flows.cli.starting import settings_of
 from flows.options import OUTPUT, BaseModel, Home, Json, Only, options_of
-from ti_core.config import TrainingConfig
+from ti_core.config import BackboneKind, TrainingConfig
 from ti_core.errors import InputError, PseudowordError
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ def check(
         Path | None, typer.Option("--html", help="Page to write, with the pictures.", rich_help_panel=OUTPUT)
     ] = None,
     training: Annotated[TrainingConfig, Only(("resolution", "crop", "mirror"), "Pictures")],
+    judge: Annotated[
+        bool,
+        typer.Option("--judge", help="Load the judge and ask it which picture is unlike the others."),
+    ] = False,
     base_model: BaseModel = "",
     home: Home = None,
     as_json: Json = False,
@@ -47,8 +52,10 @@ def check(
     def wanted(of_concept: TrainingConfig) -> "Wanted":
         return wanted_of(of_concept.resolved(base.kind, base.resolution))
 
-    found = _checked(source, training, wanted, settings, showing=html is not None)
-    checked = list(found) if html is None else _written(html, found)
+    found = _checked(source, training, wanted, settings, showing=html is not None or judge)
+    if judge:
+        found = _judged(found, base.kind, settings)
+    checked = [replace(one, made={}) for one in found] if html is None else _written(html, found)
     if as_json:
         said = [
             {"name": one.name, "error": one.error}
@@ -59,6 +66,20 @@ def check(
     else:
         console.show_checked(checked)
     return Code.FAILED if any(one.error for one in checked) else Code.DONE
+
+
+def _judged(found: "Iterable[Checked]", kind: "BackboneKind", settings: "Settings") -> "Iterator[Checked]":
+    """What is found, with what the judge of a base model's kind says."""
+    from ti_core.backbone.folder import find_judge
+    from ti_core.backbone.resident import choose_device
+    from ti_core.judging.clip import Clip
+    from ti_core.judging.unlike import unlike
+
+    clip = Clip(find_judge(settings.clip, kind), choose_device(settings.device))
+    for one in found:
+        squares = [one.made[picture.sha256].square for picture in one.images.pictures]
+        odd = unlike(clip.image_features(squares), one.images) if squares else ()
+        yield replace(one, images=one.images.with_findings(odd))
 
 
 def _written(html: Path, found: "Iterable[Checked]") -> "list[Checked]":

@@ -16,6 +16,8 @@ from tests.unit.test_imports import loaded_after
 from ti_core.errors import InputError
 from ti_core.images.preprocess import Prepared, prepare
 
+CONCEPTS = Path(__file__).parents[2] / "examples/concepts"
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -131,3 +133,14 @@ def test_of_a_page_that_does_not_come_to_its_end_nothing_is_left(folder: Path, t
     assert list((tmp_path / "pages").iterdir()) == []
     with pytest.raises(InputError, match="cannot be written"):
         check(folder, "--html", tmp_path / "nowhere/page.html")
+
+
+def test_the_judge_names_the_picture_that_is_unlike_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(CONCEPTS / "goldie", tmp_path / "goldie")
+    shutil.copy(sorted((CONCEPTS / "daisy").glob("*.png"))[0], tmp_path / "goldie/daisy.png")
+    for folder, odd in ((tmp_path / "goldie", ["daisy.png"]), (CONCEPTS / "goldie", [])):
+        assert check(folder, "--json", "--judge") == Code.DONE
+        (said,) = json.loads(capsys.readouterr().out)
+        assert [one["file"] for one in said["findings"] if one["kind"] == "unlike"] == odd

@@ -34,10 +34,12 @@ from ti_core.formats import Vectors
 from ti_core.images.preprocess import png
 from ti_core.judging.clip import Clip, resident_clip
 from ti_core.judging.dino import resident_dino
+from ti_core.judging.unlike import unlike
 from ti_core.keys import request_digest
 from ti_core.records import (
     Anchors,
     Cells,
+    Finding,
     JudgeRequest,
     KeptScores,
     Naming,
@@ -157,14 +159,15 @@ def _kept(request: JudgeRequest, store: Store) -> Scores | None:
 
 def anchors(plan: Plan, prepared: PreparedSet, class_word: Scores, settings: Settings, store: Store) -> Anchors:
     """The ends of both scales for the split of `class_word`, the class word's own scores; with the choosing set's also
-    how well the class word names the pictures."""
+    how well the class word names the pictures, and which of those is unlike the others."""
     prompts: PromptSet = getattr(plan.protocol, class_word.split)
     with resident_clip(plan.judge, settings.device) as clip:
         references_NE = _references(clip, store, prepared.squares)
         wanted_PE = clip.text_features(_read(plan.protocol, prompts.edit))
-        named = None
+        named, odd = None, tuple[Finding, ...]()
         if class_word.split == "select" and plan.concept.kind == "object":  # a style's class word is a medium
             named = naming(plan.concept.class_word, known_nouns(plan.base), clip, references_NE)
+            odd = unlike(references_NE, plan.images)
     real_dino = None
     if plan.opinion:
         with resident_dino(plan.opinion, settings.device) as dino:
@@ -175,6 +178,7 @@ def anchors(plan: Plan, prepared: PreparedSet, class_word: Scores, settings: Set
         real_text=float((references_NE @ wanted_PE.T).mean()),
         real_dino=real_dino,
         naming=named,
+        unlike=odd,
     )
 
 

@@ -1,5 +1,6 @@
 """What a run is decided to be: pictures, base model, judges, protocol, plan; and what training makes of it."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 from pydantic import model_validator
@@ -82,6 +83,10 @@ class ImageSet(Record):
         """What was found of the set as a whole, and of files that are left out."""
         used = {picture.name for picture in self.pictures}
         return [one for one in self.findings if one.file not in used]
+
+    def with_findings(self, more: Sequence[Finding]) -> Self:
+        """The set with further findings, each once."""
+        return self.model_copy(update={"findings": tuple(dict.fromkeys([*self.findings, *more]))})
 
     def hidden(self) -> Self:
         """The set without what is kept for showing alone."""

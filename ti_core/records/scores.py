@@ -4,7 +4,7 @@ Grid legend: P prompts, S seeds; `values[p][s]` belongs to one generated picture
 """
 
 from ti_core.records.base import Document, Record
-from ti_core.records.planning import Plan, PreparedSet, Split
+from ti_core.records.planning import Finding, Plan, PreparedSet, Split
 
 
 class Cells(Record):
@@ -88,3 +88,6 @@ class Anchors(Record):
     naming: Naming | None = None
     """With the choosing set's: how well the class word names the pictures. None for styles, whose class word is a
     medium, and in older records."""
+    unlike: tuple[Finding, ...] = ()
+    """With the choosing set's: the training picture that is unlike the others. None of styles, whose pictures show
+    different things."""
