@@ -1,8 +1,9 @@
 """The guide to a first word, followed line by line on tiny random models that the hub's cache holds under the real
 names: every command of it, then the files it ends with, in the programs they are for.
 
-ComfyUI and AUTOMATIC1111 are in no package index. Where COMFYUI or A1111 name a checkout, the functions that load a
-word there are taken from its source and run; elsewhere those two tests are skipped, and what they read is looked at.
+ComfyUI, AUTOMATIC1111, InvokeAI and kohya's scripts are in no package index. Where COMFYUI, A1111, INVOKEAI or KOHYA
+name a checkout, the functions that load a word there are taken from its source and run; elsewhere those tests are
+skipped, and what they read is looked at.
 """
 
 import ast
@@ -14,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Optional, Union
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ import torch
 from PIL import Image
 
 from tests.tiny import save_sd1, save_sd2, save_sdxl
+from ti_core import formats
 from ti_core.backbone.folder import MINIATURE
 
 ROOT = Path(__file__).parents[2]
@@ -162,7 +164,7 @@ def source_of(variable: str, *files: str) -> str:
 def taken(source: str, names: set[str], given: dict[str, Any]) -> dict[str, Any]:
     """Run the definitions `names` of a module alone, without what else it imports."""
     tree = ast.parse(source)
-    tree.body = [node for node in tree.body if getattr(node, "name", "") in names]
+    tree.body = [node for node in ast.walk(tree) if getattr(node, "name", "") in names]
     exec(compile(tree, "loader", "exec"), given)  # noqa: S102  # of the checkout that was named
     return given
 
@@ -200,3 +202,50 @@ def test_a1111_loads_the_word(words: Path, base: str, tmp_path: Path) -> None:
     )  # fmt: skip
     for key, rows in expected.items():
         np.testing.assert_array_equal(word.vec[key] if base == "sdxl" else word.vec, rows)
+
+
+@pytest.mark.parametrize("base", WIDTHS)
+def test_kohyas_scripts_load_the_word(words: Path, base: str) -> None:
+    script = "train_textual_inversion.py" if base == "sd15" else "sdxl_train_textual_inversion.py"
+    load = taken(source_of("KOHYA", script), {"load_weights"}, {"os": os, "torch": torch})["load_weights"]
+    expected = safetensors.torch.load_file(words / base / "cat-toy.safetensors")
+    rows = load(None, str(words / base / "cat-toy.safetensors"))
+    assert len(rows) == len(expected)
+    for read, key in zip(rows, WIDTHS[base], strict=True):
+        assert torch.equal(read, expected[key])
+
+
+@pytest.mark.parametrize("base", WIDTHS)
+def test_invokeai_loads_the_word(words: Path, base: str) -> None:
+    source = source_of("INVOKEAI", "invokeai/backend/textual_inversion.py")
+    given = {
+        "RawModel": object, "Path": Path, "Union": Union, "Optional": Optional, "Self": Any, "torch": torch,
+        "load_file": safetensors.torch.load_file,
+    }  # fmt: skip
+    model = taken(source, {"TextualInversionModelRaw"}, given)["TextualInversionModelRaw"]
+    read = model.from_checkpoint(words / base / "cat-toy.safetensors")
+    expected = safetensors.torch.load_file(words / base / "cat-toy.safetensors")
+    assert torch.equal(read.embedding, expected["emb_params" if base == "sd15" else "clip_g"])
+    assert base == "sd15" or torch.equal(read.embedding_2, expected["clip_l"])
+
+
+@pytest.mark.parametrize(
+    ("widths", "known"),
+    [({"clip_l": 768}, "SD1"), ({"clip_h": 1024}, "SD2"), ({"clip_l": 768, "clip_g": 1280}, "SDXL")],
+)
+@pytest.mark.parametrize("many", [1, 3])
+def test_invokeais_importer_knows_the_base_model(widths: dict[str, int], known: str, many: int, tmp_path: Path) -> None:
+    """By the width of what the file holds; the tiny models above have none that it knows."""
+    source = source_of("INVOKEAI", "invokeai/backend/model_manager/configs/textual_inversion.py")
+    bases = SimpleNamespace(StableDiffusion1="SD1", StableDiffusion2="SD2", StableDiffusionXL="SDXL")
+    given = {
+        "classmethod": lambda method: method, "ModelOnDisk": Any, "Path": Path, "BaseModelType": bases,
+        "NotAMatchError": ValueError, "torch": torch,
+    }  # fmt: skip
+    made = taken(source, {"_get_base_or_raise", "_file_looks_like_embedding"}, given)
+    file = tmp_path / "cat-toy.safetensors"
+    vectors = {name: np.ones((many, width), np.float32) for name, width in widths.items()}
+    file.write_bytes(formats.write(vectors, "<cat-toy>", "a1111"))
+    mod = SimpleNamespace(path=file, load_state_dict=safetensors.torch.load_file, weight_files=lambda: {file})
+    assert made["_file_looks_like_embedding"](None, mod)
+    assert made["_get_base_or_raise"](None, mod) == known
