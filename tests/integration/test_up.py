@@ -58,7 +58,7 @@ def wait(condition: Callable[[], bool]) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder whose servers were started, from nothing."""
     # The path of a socket in it is longer than a socket's may be.
-    folder = tmp_path_factory.mktemp("up") / "a name that is longer than it has to be, by far" / "and another 100% one"
+    folder = tmp_path_factory.mktemp("up") / "a name that is longer than it has to be, by far" / "and another one"
     folder.mkdir(parents=True)
     mlflow, prefect = free_ports(2)
     said = ti(
