@@ -17,8 +17,10 @@ from ti_core.records import (
     BATCHES,
     FORGET,
     OUTBOX,
+    BatchRows,
     Champion,
     Change,
+    PackReport,
     Untold,
     aside_key,
     blob_key,
@@ -113,11 +115,20 @@ def _is_forgotten(store: Store, concept: str, base: str) -> bool:
 
 
 def _batches_with(store: Store, concept: str) -> list[str]:
-    """Everything of the batches that tell of a word: their pages show its pictures."""
+    """Everything of the batches that tell how a word ended: their pages show its pictures."""
     keys = list(store.keys(BATCHES))
-    name = f'"{concept}"'.encode()
-    told = {key.split("/")[1] for key in keys if key.endswith(".json") and name in store.get(key).data}
+    told = {key.split("/")[1] for key in keys if _tells_of(store, key, concept)}
     return [key for key in keys if key.split("/")[1] in told]
+
+
+def _tells_of(store: Store, key: str, concept: str) -> bool:
+    if key.endswith("/rows.json"):
+        rows = BatchRows.from_bytes(store.get(key).data, store.url(key)).rows
+        return any(row.concept == concept and row.outcome for row in rows)
+    if "/packs/" in key:
+        came = PackReport.from_bytes(store.get(key).data, store.url(key)).came
+        return any(one.name == concept and one.outcome for one in came)
+    return False
 
 
 def forgotten_words(store: Store, there: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -15,9 +15,13 @@ from ti_core.publishing.index import words
 from ti_core.publishing.pointer import forgotten, pin, rollback, withdraw
 from ti_core.records import (
     OUTBOX,
+    BatchRow,
+    BatchRows,
     Champion,
     Manifest,
     aside_key,
+    batch_page_key,
+    batch_rows_key,
     blob_key,
     champion_key,
     concept_prefix,
@@ -51,6 +55,16 @@ def test_everything_goes_but_what_others_share(store: Store) -> None:
     assert [row.concept for row in words(store)] == ["dog"]
     tombstone = store.get(champion_key(NAME, BASE)).data
     assert b"secret" not in tombstone and not named(store, [champion_key(NAME, BASE)])
+
+
+def test_batches_whose_pages_show_it_go_and_others_stay(store: Store) -> None:
+    done(store, judged(store))
+    for batch, outcome in (("monday", "published"), ("tuesday", None)):
+        row = BatchRow(concept=NAME, status="skipped", reason="", outcome=outcome)
+        store.put(batch_rows_key(batch), BatchRows(rows=(row,)).to_bytes())
+        store.put(batch_page_key(batch), b"<p>")
+    forget(store, NAME, BASE, "ann", "asked for")
+    assert set(store.keys("batches/")) == {batch_rows_key("tuesday"), batch_page_key("tuesday")}
 
 
 def test_nothing_brings_it_back_until_it_is_allowed(store: Store) -> None:
