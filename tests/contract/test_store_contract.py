@@ -20,7 +20,7 @@ from tests.servers import S3Server, seaweedfs
 from ti_core.errors import ConflictError, InputError, IntegrityError, NotFoundError, ServiceError
 from ti_core.records import aside_key, blob_key
 from ti_core.settings import load_settings
-from ti_core.store import Store, get_blob, has_blob, lease, open_store, put_blob
+from ti_core.store import Store, bring_back, get_blob, has_blob, lease, open_store, put_blob
 
 ROOT = Path(__file__).parents[2]
 
@@ -350,11 +350,14 @@ def test_a_whole_blob_is_not_written_again_and_a_damaged_one_is(store: Store) ->
 
 def test_a_blob_that_was_put_aside_comes_back(store: Store) -> None:
     sha256 = put_blob(store, b"data")
-    for ask in (partial(get_blob, store), partial(has_blob, store), lambda _: put_blob(store, b"data")):
+    for ask in (partial(bring_back, store), partial(has_blob, store), lambda _: put_blob(store, b"data")):
         store.put(aside_key(sha256), b"data")
         store.delete(blob_key(sha256))
         assert ask(sha256)
         assert store.get(blob_key(sha256)).data == b"data"
+    store.delete(blob_key(sha256))
+    assert get_blob(store, sha256) == b"data"
+    assert not store.exists(blob_key(sha256))  # whoever reads may not be allowed to write
     store.delete(aside_key(sha256))
     store.delete(blob_key(sha256))
     assert not has_blob(store, sha256)

@@ -120,7 +120,7 @@ def test_the_pictures_of_one_concept_are_held_at_a_time(
 
     monkeypatch.setattr("ti_core.images.ingest.prepare", counted)
     assert check(folder.parent, "--html", tmp_path / "page.html") == Code.DONE
-    assert max(most) <= 2 * 3 and (tmp_path / "page.html").read_text().count("<img ") == 7 * 6
+    assert max(most) <= 2 * 3 and (tmp_path / "page.html").read_text().count("<img ") == 7 * 3
     most.clear()
     assert check(folder.parent) == Code.DONE
     assert max(most) <= 5  # only those that are being read
