@@ -343,7 +343,7 @@ def given(config: BaseModel) -> dict[str, Any]:
 
 
 DEFAULTS: dict[BackboneKind, dict[str, dict[str, Any]]] = {
-    # Measured with the miniature of 0.1.0 (docs/decisions/0003, 0004), not yet with the present one's weights.
+    # Measured on held-out subjects by the reader of parts (docs/decisions/0016); the seeds are not (0003).
     "miniature": {
         "training": {"steps": 100, "batch_size": 8, "learning_rate": 5e-3, "checkpoint_every": 20},
         "evaluation": {"seeds": 5, "sampler": "ddim", "sampler_steps": 8, "guidance": 4.0},
