@@ -35,7 +35,9 @@ def check(
     training: Annotated[TrainingConfig, Only(("resolution", "crop", "mirror"), "Pictures")],
     judge: Annotated[
         bool,
-        typer.Option("--judge", help="Load the judge and ask it which picture is unlike the others."),
+        typer.Option(
+            "--judge", help="Load the judge and ask it which picture is unlike the others.", rich_help_panel="Pictures"
+        ),
     ] = False,
     base_model: BaseModel = "",
     home: Home = None,

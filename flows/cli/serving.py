@@ -42,7 +42,8 @@ def up(
 
 def down(
     drain: Annotated[
-        bool, typer.Option("--drain", help="Take no new runs, finish the present ones, then stop.")
+        bool,
+        typer.Option("--drain", help="Take no new runs, finish the present ones, then stop.", rich_help_panel=WHERE),
     ] = False,
     home: Home = SERVERS,
 ) -> int:

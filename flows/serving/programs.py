@@ -150,7 +150,8 @@ def _installed(program: str, what: str, otherwise: str = "") -> str:
 def configuration(them: Sequence[Program]) -> str:
     """The supervisor's configuration for these programs, to be read in the stack's folder."""
     lines = [
-        "[unix_http_server]", "file=supervisor.sock", "chmod=0700",
+        # supervisord makes paths whole, and that of a socket may have no more than a hundred characters.
+        "[unix_http_server]", "file=/proc/self/cwd/supervisor.sock", "chmod=0700",
         "[supervisord]", "logfile=logs/supervisor.log", "pidfile=supervisor.pid", "umask=077", "silent=true",
         "[rpcinterface:supervisor]", "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
     ]  # fmt: skip
