@@ -16,11 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 from ti_core.choosing.comparing import differences
+from ti_core.config import placeholder
 from ti_core.forecast import Forecast
 from ti_core.progress import Event, Judged, Lines, Stage, Trained, duration, listening
-from ti_core.records import BatchRow, Champion, Manifest, Outcome, Row, blob_key
+from ti_core.records import BatchRow, Champion, Imported, Manifest, Outcome, Row, blob_key
 from ti_core.reporting.figures import averages, caveats, figures
-from ti_core.reporting.words import TOY, command_of, in_words, real_lines
+from ti_core.reporting.words import TOY, command_of, in_words, is_toy, real_lines
 from ti_core.store import Store
 
 if TYPE_CHECKING:
@@ -103,9 +104,9 @@ def show_forecast(ahead: Forecast) -> None:
             f"{effort.steps:,} steps, {effort.samples:,} samples: as many passes of the U-Net forward and back; "
             f"{effort.checkpoints} checkpoints"
         )
-        lines["judging"] = (
-            f"{effort.pictures:,} pictures, {effort.judging_passes:,} passes of the U-Net: "
-            f"{effort.judging_passes / effort.training_passes:.1f} times the training"
+        times = effort.judging_passes / effort.training_passes if effort.training_passes else 0.0
+        lines["judging"] = f"{effort.pictures:,} pictures, {effort.judging_passes:,} passes of the U-Net" + (
+            f": {times:.1f} times the training" if times else ""
         )
     if rates and ahead.training_seconds is not None and ahead.judging_seconds is not None:
         whole = duration(ahead.training_seconds + ahead.judging_seconds)
@@ -139,10 +140,12 @@ def _size(count: int) -> str:
 
 def show_outcome(outcome: Outcome, manifest: Manifest, page: str, earlier: str = "") -> None:
     """Tell how a run ended and where to look; `earlier` says that an earlier version did it."""
-    toy = manifest.plan.base.kind == "miniature"
+    toy = is_toy(manifest.plan)
     colour = {"published": "yellow" if toy else "green", "rejected": "red"}.get(outcome.status, "yellow")
     word = manifest.plan.concept.placeholder
     out.print(Text.assemble("\n", (outcome.status, f"bold {colour}"), f" {word}: {outcome.reason}"))
+    if manifest.plan.concept.imported:
+        out.print(f"Imported from {manifest.plan.started_from}: nothing was trained here.", soft_wrap=True)
     if earlier:
         out.print(earlier)
     words = in_words(manifest)
@@ -161,6 +164,15 @@ def show_outcome(outcome: Outcome, manifest: Manifest, page: str, earlier: str =
     if toy:
         show_toy(command_of(manifest.plan.concept), out)
     out.print(f"Page: {page}", soft_wrap=True)
+
+
+def show_import(outcome: Outcome, word: Imported) -> None:
+    """Tell of a word that was imported and not judged."""
+    placed = placeholder(outcome.concept)
+    out.print(Text.assemble("\n", (outcome.status, "bold yellow"), f" {placed}: {outcome.reason}"))
+    out.print(f"Imported from {word.given.told()}, not judged.", soft_wrap=True)
+    out.print("  Try: pictures of the thing (`--pictures`, `--class-word`) let it be judged as a trained word is.")
+    out.print(f"Registered as version {outcome.version} of {outcome.concept}.{outcome.base}.")
 
 
 def show_toy(command: str, console: Console) -> None:
@@ -212,7 +224,7 @@ def show_rejudged(old: Manifest, made: Manifest, page: str, as_json: bool) -> No
 
 
 def show_concept(
-    store: Store, runs: Sequence[tuple[Sequence[Outcome], Champion | None, Manifest]], as_json: bool
+    store: Store, runs: Sequence[tuple[Sequence[Outcome], Champion | None, Manifest | Imported]], as_json: bool
 ) -> None:
     """Show a concept on each of its base models: how its runs ended, and scores and files of the champion (or of the
     last run)."""
@@ -224,28 +236,41 @@ def show_concept(
         for change in pointer.changes if pointer else ():
             about = f" version {change.version}" if change.version else ""
             out.print(f"{change.action}{about} {change.told()}")
-        out.print(_steps(manifest))
-        out.print(manifest.decision.explanation)
-        out.print(f"Chosen step: {manifest.decision.step}. Files:")
+        if isinstance(manifest, Imported):
+            out.print(f"Imported from {manifest.given.told()}, not judged. Files:", soft_wrap=True)
+        else:
+            if manifest.plan.given:
+                how = "Imported from" if manifest.plan.concept.imported else "Training started from"
+                out.print(f"{how} {manifest.plan.started_from}.", soft_wrap=True)
+            out.print(_steps(manifest))
+            out.print(manifest.decision.explanation)
+            out.print(f"Chosen step: {manifest.decision.step}. Files:")
         for name, place in _places(store, manifest).items():
             out.print(f"  {name}: {place}", soft_wrap=True, highlight=False)
 
 
 def _as_json(
-    store: Store, outcomes: Sequence[Outcome], pointer: Champion | None, manifest: Manifest
+    store: Store, outcomes: Sequence[Outcome], pointer: Champion | None, run: Manifest | Imported
 ) -> dict[str, object]:
+    imported = isinstance(run, Imported)
+    given = run.given if imported else run.plan.given
     return {
-        "base": manifest.plan.base.slug,
+        "base": run.base.slug if imported else run.plan.base.slug,
         "champion": pointer and pointer.model_dump(mode="json"),
         "outcomes": [one.model_dump(mode="json") for one in outcomes],
-        "decision": manifest.decision.model_dump(mode="json"),
-        "files": _places(store, manifest),
+        "imported": imported or run.plan.concept.imported,
+        "judged": not imported,
+        "given": given and given.model_dump(mode="json"),
+        "decision": None if imported else run.decision.model_dump(mode="json"),
+        "files": _places(store, run),
     }
 
 
-def _places(store: Store, manifest: Manifest) -> dict[str, str]:
+def _places(store: Store, run: Manifest | Imported) -> dict[str, str]:
     """Where the published files lie, by layout, and the page."""
-    blobs = {file.layout: file.sha256 for file in manifest.files} | {"page": manifest.page}
+    blobs: dict[str, str] = {file.layout: file.sha256 for file in run.files}
+    if isinstance(run, Manifest):
+        blobs["page"] = run.page
     return {name: store.url(blob_key(sha256)) for name, sha256 in blobs.items()}
 
 
@@ -257,7 +282,8 @@ def show_words(rows: Sequence[Row], as_json: bool) -> None:
     table = Table("concept", "base model", "word", "version", "step", "score", title="Published words")
     for one in rows:
         table.add_row(
-            one.concept, one.base, one.placeholder, str(one.version), str(one.step), f"{one.score:.3f}"
+            one.concept, one.base, one.placeholder, str(one.version), str(one.step) if one.step else "–",
+            f"{one.score:.3f}" if one.judged else "imported, not judged",
         )  # fmt: skip
     out.print(table if rows else "No word is published yet: `ti train` makes one.")
 
@@ -317,7 +343,8 @@ def _versions(outcomes: Sequence[Outcome], pointer: Champion | None) -> Table:
     for one in outcomes:
         version = "–" if one.version is None else str(one.version)
         mark = _mark(one.judge_key, pointer) if pointer else ""
-        table.add_row(version, one.status, str(one.step), f"{one.score:.3f}", f"{one.ended:%Y-%m-%d %H:%M}", mark)
+        step, score = (str(one.step), f"{one.score:.3f}") if one.status != "imported" else ("–", "not judged")
+        table.add_row(version, one.status, step, score, f"{one.ended:%Y-%m-%d %H:%M}", mark)
     return table
 
 
@@ -327,4 +354,5 @@ def _mark(judge_key: str, pointer: Champion) -> str:
         return f"withdrawn {gone.told()}"
     if pointer.judge_key != judge_key:
         return ""
-    return f"best version, pinned {pointer.pin.told()}" if pointer.pin else "best version"
+    given = "best version" if pointer.judged else "what readers get"
+    return f"{given}, pinned {pointer.pin.told()}" if pointer.pin else given

@@ -18,11 +18,12 @@ import pydantic
 import typer
 from pydantic.fields import FieldInfo
 
-from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
+from ti_core.config import ConceptSpec, EvaluationConfig, ImportSpec, Packing, SelectionRule, TrainingConfig
 from ti_core.errors import InputError
 
 PANELS: dict[type[pydantic.BaseModel], str] = {
     ConceptSpec: "Concept",
+    ImportSpec: "Concept",
     TrainingConfig: "Training",
     Packing: "Training",
     EvaluationConfig: "Judging",
@@ -30,7 +31,7 @@ PANELS: dict[type[pydantic.BaseModel], str] = {
 }
 """Where `--help` lists the options of a model."""
 WHERE, OUTPUT = "Where", "Output"
-ARGUMENTS = {"pictures"}
+ARGUMENTS = {(ConceptSpec, "pictures"), (ImportSpec, "file")}
 """Fields that are typed without a name."""
 NAMES = {(SelectionRule, "name"): "rule"}
 """Options that are not called as their field, whose name says too little beside other models'."""
@@ -174,7 +175,7 @@ def _parameters(model: type[pydantic.BaseModel], only: Only | None, defaults: bo
         text = " ".join(word for word in words if word)
         option = (
             typer.Argument(help=text)
-            if name in ARGUMENTS
+            if (model, key) in ARGUMENTS
             else typer.Option(_flags(name, kind), help=text, rich_help_panel=panel, show_default=defaults)
         )
         yield inspect.Parameter(

@@ -19,6 +19,10 @@ ProtocolName = Literal["standard", "quick", "textual-inversion-paper", "dreamben
 
 _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _SLUG_LENGTH = 64
+WORD_FILES = (".safetensors", ".pt", ".bin")
+"""How the names of words' files end."""
+MOST_VECTORS = 64
+"""Of a word: a prompt has 75 places, and the word should not be all of it."""
 
 
 def check_slug(name: str) -> str:
@@ -33,6 +37,11 @@ def check_slug(name: str) -> str:
             "for example cat-toy."
         )
     return name
+
+
+def placeholder(name: str) -> str:
+    """The word of this name as it is written in prompts."""
+    return f"<{name}>"
 
 
 def base_slug(name: str) -> str:
@@ -90,10 +99,20 @@ class ConceptSpec(_Config):
         "object", "Kind", "An object (what is in the picture) or a style (how it is drawn).", 3
     )
     initializer: str = _field(
-        "", "Start from", "A word or phrase the vectors start from; empty means the class word.", 4
+        "",
+        "Start from",
+        "What the vectors start from: a word or phrase, a published word as <name>, or a word's file (.safetensors, "
+        ".pt, .bin); empty means the class word.",
+        4,
     )
     vectors: int = _field(
-        1, "Vectors", "How many vectors the word has. More hold more detail and are harder to edit.", 5, ge=1, le=16
+        1,
+        "Vectors",
+        "How many vectors the word has; a start from a word or file brings its own. More hold more detail and are "
+        "harder to edit.",
+        5,
+        ge=1,
+        le=MOST_VECTORS,
     )
 
     show_pictures: bool = _field(
@@ -103,16 +122,53 @@ class ConceptSpec(_Config):
         "", "Licence", "What the word may be used for and who has consented; the published file says it.", 7
     )
     tags: str = _field("", "Tags", "Words to find it by, separated by commas; the published file has them.", 8)
+    imported: bool = _field(
+        False, "Imported", "Train nothing: judge and publish the word that it starts from, a file, as it is.", 9
+    )
 
     @property
     def placeholder(self) -> str:
         """The new word as it is written in prompts."""
-        return f"<{self.name}>"
+        return placeholder(self.name)
 
     @property
     def start_phrase(self) -> str:
         """The words whose token embeddings the vectors start from."""
         return self.initializer or self.class_word
+
+
+def _as_of_a_concept(field: str) -> Any:
+    return ConceptSpec.model_fields[field]
+
+
+class ImportSpec(_Config):
+    """A word from elsewhere. With pictures it is judged on them; without, it is kept as it is, and said so."""
+
+    file: str = _field(
+        ..., "File", "A word's file: .safetensors, .pt or .bin of any program that loads into Stable Diffusion.", 0,
+        min_length=1,
+    )  # fmt: skip
+    name: Slug = _as_of_a_concept("name")
+    class_word: str = _field(
+        "", "Class word", "What kind of thing it is, in one or two everyday words; pictures are judged with it.", 2
+    )
+    kind: Literal["object", "style"] = _as_of_a_concept("kind")
+    pictures: str = _field("", "Pictures", "What the word shows, to judge it on. Empty: it is not judged.", 4)
+    show_pictures: bool = _as_of_a_concept("show_pictures")
+    license: str = _as_of_a_concept("license")
+    tags: str = _as_of_a_concept("tags")
+
+    @model_validator(mode="after")
+    def _judged_by_a_class_word(self) -> Self:
+        if self.pictures and not self.class_word:
+            raise ValueError("pictures need a class word too (--class-word): the word is judged beside it")
+        return self
+
+    @property
+    def to_be_judged(self) -> ConceptSpec:
+        """The concept that goes through the line. Only where there are pictures."""
+        alike = self.model_dump(exclude={"file"}, exclude_unset=True)
+        return ConceptSpec.model_validate(alike | {"initializer": self.file, "imported": True})
 
 
 class TrainingConfig(_Config):

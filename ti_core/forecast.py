@@ -168,7 +168,8 @@ def forecast(works: Sequence[Work], settings: Settings) -> Forecast:
 
 
 def _effort(plan: Plan) -> Effort:
-    return Effort.of(plan.training, plan.evaluation, plan.protocol.select, plan.protocol.report)
+    protocol = plan.protocol
+    return Effort.of(plan.training, plan.evaluation, protocol.select, protocol.report, plan.concept.imported)
 
 
 def _sum(efforts: Sequence[Effort]) -> Effort | None:

@@ -4,6 +4,9 @@ Safetensors only, read and written with numpy, so that a client needs no torch a
 
 - `diffusers`: one tensor named by the placeholder, `<name>`; `load_textual_inversion` adds `<name>`, `<name>_1`, …
 - `a1111`: one tensor named `emb_params`; AUTOMATIC1111, ComfyUI and kohya's scripts take the word from the file's name.
+- `kohya`: the same file, by the name that its users look for.
+- `onetrainer`: one tensor named `emp_params`. It is not published but made of a published file while that is fetched,
+  and back again where it is verified (`in_format`).
 
 A word for two text encoders (SDXL) is one file with the tensors `clip_l` and `clip_g` in either layout: that is what
 diffusers' own scripts, kohya's, AUTOMATIC1111 and ComfyUI agree on.
@@ -14,7 +17,7 @@ Vectors are [V, D] fp32 by encoder: `clip_l` for SD 1.x, `clip_h` for SD 2.x, `c
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +25,16 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ti_core.errors import IntegrityError
-from ti_core.records import Layout
+from ti_core.records import Format, Layout
 
 Vectors = Mapping[str, NDArray[np.float32]]
 
 LAYOUTS: tuple[Layout, ...] = ("diffusers", "a1111")
+FORMATS: tuple[Format, ...] = get_args(Format)
+MADE: tuple[Format, ...] = ("onetrainer",)
+"""Formats that no published file has."""
+_TENSORS: dict[Format, str] = {"a1111": "emb_params", "kohya": "emb_params", "onetrainer": "emp_params"}
+"""Name of the one tensor; `diffusers` has the placeholder."""
 
 
 def filename(name: str) -> str:
@@ -34,7 +42,7 @@ def filename(name: str) -> str:
     return f"{name}.safetensors"
 
 
-def write(vectors: Vectors, placeholder: str, layout: Layout, about: Mapping[str, str] | None = None) -> bytes:
+def write(vectors: Vectors, placeholder: str, layout: Format, about: Mapping[str, str] | None = None) -> bytes:
     """Vectors of a word as a published file in `layout`, with what the file says `about` itself.
 
     The same arguments give the same bytes in any process: the library writes several entries of metadata in another
@@ -44,7 +52,7 @@ def write(vectors: Vectors, placeholder: str, layout: Layout, about: Mapping[str
     tensors = dict(vectors)
     if len(tensors) == 1:
         (rows_VD,) = tensors.values()
-        tensors = {placeholder if layout == "diffusers" else "emb_params": rows_VD}
+        tensors = {_TENSORS.get(layout, placeholder): rows_VD}
     header: dict[str, Any] = {"__metadata__": {"format": "pt", **(about or {})}}
     body = b""
     for name in sorted(tensors):
@@ -55,6 +63,22 @@ def write(vectors: Vectors, placeholder: str, layout: Layout, about: Mapping[str
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + body
+
+
+def published_as(layout: Format) -> Layout:
+    """The layout of the published file that a file in this format is, or is made of."""
+    return "diffusers" if layout == "diffusers" else "a1111"
+
+
+def in_format(data: bytes, placeholder: str, layout: Format) -> bytes:
+    """A published file, or one made of it, in another format: the same vectors, and the same about itself.
+
+    There and back gives the same bytes. Raises IntegrityError when it is damaged.
+    """
+    source = f"the file of {placeholder}"
+    told = about(data, source)
+    told.pop("format", None)
+    return write(read_published(data, source), placeholder, layout, told)
 
 
 def digest_of_vectors(vectors: Vectors) -> str:

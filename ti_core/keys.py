@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from ti_core.config import ConceptSpec, SelectionRule, TrainingConfig
-from ti_core.records import ImageSet, JudgeRequest, Plan, PromptSet, Protocol
+from ti_core.records import Given, ImageSet, JudgeRequest, Plan, PromptSet, Protocol
 
 PREPROCESS_VERSION = 2
 """Bump when the same picture file yields another square or another latent."""
@@ -32,23 +32,41 @@ def preprocess_key(resolution: int, crop: str, images: ImageSet | None = None) -
     return digest({"version": PREPROCESS_VERSION, "resolution": resolution, "crop": crop, "masks": deciding})
 
 
-def train_key(concept: ConceptSpec, images: ImageSet, training: TrainingConfig, base_digest: str) -> str:
+def train_key(
+    concept: ConceptSpec, images: ImageSet, training: TrainingConfig, base_digest: str, given: Given | None = None
+) -> str:
     """Digest of everything that decides the trained vectors.
 
     `training` must be resolved. The concept's name and the pictures' place are not part of it: they do not change a
-    number.
+    number. What is `given` counts by its vectors, whatever file they came in.
     """
+    if concept.imported and given:
+        return imported_key(given, base_digest)
     return digest(
         {
             "numerics": NUMERICS_VERSION,
             "pictures": sorted(picture.sha256 for picture in images.pictures),
             "masks": masks(images) if training.masked else [],
             "preprocessing": preprocess_key(training.resolution, training.crop, images),
-            "concept": {"start": concept.start_phrase, "kind": concept.kind, "vectors": concept.vectors},
+            "concept": {
+                "start": {"vectors": given.vectors} if given else concept.start_phrase,
+                "kind": concept.kind,
+                "vectors": concept.vectors,
+            },
             "training": training.model_dump(mode="json") | unread(training),
             "base": base_digest,
         }
     )
+
+
+def imported_key(given: Given, base_digest: str) -> str:
+    """The train_key of a word that is not trained here: its vectors stand in the place of all that decides them."""
+    return digest({"imported": given.vectors, "base": base_digest})
+
+
+def unjudged_key(train_key: str) -> str:
+    """The judge_key of a word that nobody judged."""
+    return digest({"train": train_key, "judged": False})
 
 
 def masks(images: ImageSet) -> list[tuple[str, str]]:
@@ -116,6 +134,8 @@ _PROTOCOL = {
 def older(plan: Plan) -> list[tuple[str, str]]:
     """(train_key, judge_key) of this plan as earlier versions computed them, the newest first. A version that could
     not have done the work has none."""
+    if plan.given:
+        return []
     made = [both] if (both := _keys_before_crops(plan)) else []
     for fields in (_TRAINING_2, _TRAINING_1):
         train = _older_train_key(plan, fields)

@@ -30,6 +30,7 @@ from ti_core.publishing.pointer import forgotten
 from ti_core.records import Champion, Duel, JudgeRequest, Manifest, Plan, Scores, Split
 from ti_core.reporting.pages import write_page
 from ti_core.settings import Settings
+from ti_core.starts import find_given, keep_given
 from ti_core.store import Store, get_blob
 from ti_core.works import Asked, Mark, Work, marked, rounds_of, standing
 
@@ -64,8 +65,10 @@ def plan(items: Sequence[BatchItem], asked: Asked, settings: Settings, store: St
             continue
         progress.tell(progress.Stage(item.name, "reading pictures"))
         try:
+            given = find_given(item.spec, asked.base_model, settings)
+            training = item.training(asked.training)
             decided = make_plan(
-                item.spec, item.training(asked.training), asked.evaluation, asked.rule, asked.base_model, settings, None
+                item.spec, training, asked.evaluation, asked.rule, asked.base_model, settings, None, given
             )
             works.append(replace(work, plan=decided))
         except PseudowordError as error:
@@ -102,6 +105,7 @@ class Stations:
     def _keep_pictures(self, work: Work) -> Work:
         plan = work.planned
         keep_pictures(plan.concept.pictures, plan.images, wanted_of(plan.training), self._settings, self._store)
+        keep_given(plan, self._settings, self._store)
         progress.tell(progress.Kept(plan))
         return work
 
@@ -117,9 +121,10 @@ class Stations:
         return _one_by_one(works, prepared)
 
     def train(self, works: Sequence[Work]) -> list[Work]:
-        """Train all in packs, each under a tracking run of its own; checkpoints and states are in the store."""
+        """Train all in packs, each under a tracking run of its own; checkpoints and states are in the store. What is
+        imported brings its one checkpoint."""
         from ti_core.registry import Curves, Registry
-        from ti_core.training.running import run_key, run_training
+        from ti_core.training.running import checkpoint_of_import, run_key, run_training
 
         registry = Registry(self._settings)
         works = self._opened(works, registry)
@@ -135,20 +140,27 @@ class Stations:
             log.info("%s", text)
             progress.tell(progress.Stage(works[0].name, text))
 
-        progress.tell(progress.Stage(works[0].name, "training"))
-        pairs = [(one.planned, one.ready) for one in works]
+        works = [
+            replace(one, checkpoints=(checkpoint_of_import(one.planned),)) if one.planned.concept.imported else one
+            for one in works
+        ]
+        to_train = [one for one in works if not one.planned.concept.imported]
+        if not to_train:
+            return works
+        progress.tell(progress.Stage(to_train[0].name, "training"))
+        pairs = [(one.planned, one.ready) for one in to_train]
         try:
             with Curves(self._settings, registry) as curves:
                 made = run_training(pairs, self._packing, self._settings, self._store, on_progress, say)
         except BaseException:
             self.close(works, "FAILED")
             raise
-        after = []
-        for work, trained in zip(works, made, strict=True):
+        after = {work.place: work for work in works}
+        for work, trained in zip(to_train, made, strict=True):
             kind = PausedError if trained.paused else ServiceError if trained.unkept else TrainingError
-            error = kind(trained.reason)
-            after.append(replace(work, checkpoints=trained.checkpoints, error=error if trained.reason else None))
-        return self._closing(after)
+            error = kind(trained.reason) if trained.reason else None
+            after[work.place] = replace(work, checkpoints=trained.checkpoints, error=error)
+        return self._closing(list(after.values()))
 
     def _opened(self, works: Sequence[Work], registry: "Registry") -> list[Work]:
         """The works with their tracking runs; without, where the server does not answer: it gets a run with the
@@ -252,7 +264,14 @@ class Stations:
             met = champion and duel_of(self._store, work.name, plan.base.slug, plan.judge_key, champion.judge_key)
             accepted = work.report is not None and work.report.verdict == "accepted"
             other = champion is not None and champion.judge_key != plan.judge_key
-            if champion and accepted and other and not met and champion.base_digest == plan.base.digest:
+            if (
+                champion
+                and champion.judged
+                and accepted
+                and other
+                and not met
+                and champion.base_digest == plan.base.digest
+            ):
                 rivals.append((work, champion))
         made = settle(rivals, self._settings, self._store)
 

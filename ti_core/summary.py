@@ -10,6 +10,7 @@ from ti_core.records import BatchRow, BatchRows, BatchStatus, batch_page_key, ba
 from ti_core.reporting.figures import caveats, figures
 from ti_core.reporting.pages import page_path, write_batch_page
 from ti_core.reporting.report import batch_page
+from ti_core.reporting.words import is_toy
 from ti_core.settings import Settings
 from ti_core.store import Store, get_blob
 from ti_core.works import Work
@@ -99,7 +100,7 @@ def _row(work: Work, settings: Settings, store: Store) -> BatchRow:
         picture=manifest.prepared.squares[0] if manifest.plan.concept.show_pictures else None,
         figures=figures(manifest),
         protocol=manifest.plan.evaluation.protocol,
-        toy=manifest.plan.base.kind == "miniature",
+        toy=is_toy(manifest.plan),
         caveats=tuple(caveats(manifest.plan)),
         page=page.name if page.is_file() else None,
     )

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import checking, ending, judging, keeping, serving, training, using
+from flows.cli import checking, ending, importing, judging, keeping, serving, training, using
 
 app = typer.Typer(
     pretty_exceptions_enable=False,
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.command(epilog=ending.CODES)(training.train)
 app.command(epilog=ending.OF_BATCH)(training.batch)
+app.command("import", epilog=ending.CODES)(importing.import_)
 app.command(epilog=ending.CODES)(judging.judge)
 app.command(epilog=ending.PLAIN)(checking.check)
 app.command(epilog=ending.PLAIN)(using.generate)

@@ -43,9 +43,28 @@ def train(
     from ti_core.works import Asked
 
     settings = settings_of(home)
-    asked = Asked(training, evaluation, rule, base_model, renew)
     if plan_only:
+        asked = Asked(training, evaluation, rule, base_model, renew)
         return _look_ahead([BatchItem(concept.name, concept)], asked, settings, as_json)
+    return run_one(concept, training, evaluation, rule, base_model, settings, as_json, packing, renew)
+
+
+def run_one(
+    concept: ConceptSpec,
+    training: TrainingConfig,
+    evaluation: EvaluationConfig,
+    rule: SelectionRule,
+    base_model: str,
+    settings: "Settings",
+    as_json: bool,
+    packing: Packing = Packing(),
+    renew: bool = False,
+) -> int:
+    """Take one concept through the line, and tell how it ended; returns the exit code."""
+    from ti_core.planning.batch import BatchItem
+    from ti_core.works import Asked
+
+    asked = Asked(training, evaluation, rule, base_model, renew)
     (work,) = works = _planned([BatchItem(concept.name, concept)], asked, settings)
     if work.open:
         with interruptible():
@@ -160,7 +179,9 @@ def _planned(items: "Sequence[BatchItem]", asked: "Asked", settings: "Settings")
 
 def _warn_of_toys(works: "Sequence[Work]") -> None:
     """Tell, once for all, that what is about to be trained is the miniature."""
-    if any(work.open and work.planned.base.kind == "miniature" for work in works):
+    from ti_core.reporting.words import is_toy
+
+    if any(work.open and is_toy(work.planned) for work in works):
         typer.secho(TOY_AHEAD, fg="yellow", err=True)
 
 

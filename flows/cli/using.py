@@ -12,9 +12,9 @@ from flows.cli.starting import quiet_libraries, settings_of
 from flows.options import OUTPUT, BaseModel, Home, Json, OfBase, Only, OnlyBase, UsageError, options_of
 from ti_core.config import EvaluationConfig
 from ti_core.errors import NotFoundError
-from ti_core.records import Layout
+from ti_core.records import Format
 
-Layout_ = Annotated[Layout, typer.Option("--format", help="Layout of the files.", rich_help_panel=OUTPUT)]
+Layout_ = Annotated[Format, typer.Option("--format", help="Layout of the files.", rich_help_panel=OUTPUT)]
 
 
 @options_of()
@@ -193,7 +193,7 @@ def show(
         if outcomes:
             pointer = catalogue.pointer_of(store, concept, one)
             named = pointer and pointer.judge_key and pointer.manifest
-            runs.append((outcomes, pointer, catalogue.manifest_at(store, named or outcomes[-1].manifest)))
+            runs.append((outcomes, pointer, catalogue.run_at(store, named or outcomes[-1].manifest)))
     console.show_concept(store, runs, as_json)
     return Code.DONE
 

@@ -35,6 +35,13 @@ PARTS: dict[BackboneKind, tuple[str, ...]] = {
     "sdxl": ("text_encoder", "text_encoder_2", "unet", "vae"),
 }
 """Sub-folders with weights. Nothing pickled is ever read."""
+TEXT_ENCODERS: dict[BackboneKind, dict[str, str]] = {
+    "miniature": {"clip_l": "text_encoder"},
+    "sd1": {"clip_l": "text_encoder"},
+    "sd2": {"clip_h": "text_encoder"},
+    "sdxl": {"clip_l": "text_encoder", "clip_g": "text_encoder_2"},
+}
+"""The text encoders, by the names that words' files have for them, and their sub-folders."""
 CONFIGURATION = ["*.json", "*.txt"]
 """What a model's configuration and tokenizers are made of, and the indices of sharded weights."""
 
@@ -147,6 +154,13 @@ def check_class_word(phrase: str, base: BaseModelInfo) -> None:
         close = get_close_matches(unknown[0], [noun for noun in everyday() if _knows(vocabulary, noun)], n=3)
         hint = f" Did you mean {' or '.join(close)}?" if close else " Take a plainer word: cat, robot, person."
         raise InputError(f"Unknown class word: {base.name} does not know the word {unknown[0]!r}.{hint}")
+
+
+def text_widths(base: BaseModelInfo) -> dict[str, int]:
+    """The width of each text encoder, by the name that words' files have for it."""
+    folder = configuration(base)
+    parts = TEXT_ENCODERS[base.kind]
+    return {name: _setting(folder / part / "config.json", "hidden_size", int) for name, part in parts.items()}
 
 
 def known_nouns(base: BaseModelInfo) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from ti_core import formats
 from ti_core.errors import InputError, IntegrityError, NotFoundError
 from ti_core.publishing.catalogue import base_for
-from ti_core.records import Copy, Layout, Row
+from ti_core.records import Copy, Format, Row
 from ti_core.settings import Settings
 
 
@@ -40,13 +40,13 @@ def copies(folder: Path) -> dict[tuple[str, str], Row]:
     return found
 
 
-def is_copied(path: Path, row: Row, layout: Layout) -> bool:
+def is_copied(path: Path, row: Row, layout: Format) -> bool:
     """Whether a copy is this version, whole."""
-    sha256 = sha256_of(path)
+    sha256, layout = digest_as_published(path, row.placeholder, layout), formats.published_as(layout)
     return told(path) == row and any(file.layout == layout and file.sha256 == sha256 for file in row.files)
 
 
-def copied(paths: Sequence[Path], concept: str, base: str | None, layout: Layout, settings: Settings) -> Path:
+def copied(paths: Sequence[Path], concept: str, base: str | None, layout: Format, settings: Settings) -> Path:
     """The verified copy of a word among these. Raises NotFoundError when there is none."""
     here = {row.base: (path, row) for path in paths if (row := told(path)) and row.concept == concept}
     path, row = here.get(base_for(base or "", settings, list(here)), (None, None))
@@ -83,8 +83,17 @@ def read(path: Path) -> bytes:
         return b""
 
 
-def sha256_of(path: Path) -> str:
-    return hashlib.sha256(read(path)).hexdigest()
+def digest_as_published(path: Path, placeholder: str, layout: Format) -> str:
+    """The sha256 of the published file that a copy in this format is, or was made of; of whatever else lies there, one
+    that no published file has."""
+    data = read(path)
+    if layout in formats.MADE:
+        try:
+            published = formats.in_format(data, placeholder, formats.published_as(layout))
+            data = published if formats.in_format(published, placeholder, layout) == data else b""
+        except IntegrityError:
+            data = b""
+    return hashlib.sha256(data).hexdigest()
 
 
 def keep_copy(path: Path, row: Row, data: bytes | None) -> None:

@@ -12,13 +12,13 @@ from heapq import nlargest
 from pathlib import Path
 
 from ti_core import formats
-from ti_core.client.copies import copied, copies, is_copied, keep_copy, refuse_foreign, remove, sha256_of, told
+from ti_core.client.copies import copied, copies, digest_as_published, is_copied, keep_copy, refuse_foreign, remove, told
 from ti_core.config import check_slug
 from ti_core.errors import InputError, IntegrityError, NotFoundError, PseudowordError, ServiceError, WithdrawnError
 from ti_core.publishing import index
 from ti_core.publishing.catalogue import READERS, base_for, champion_of, pointer_of
 from ti_core.publishing.reading import best, file_of, read_file
-from ti_core.records import Champion, Layout, Row
+from ti_core.records import Champion, Format, Row
 from ti_core.settings import Settings, load_settings
 from ti_core.store import Store, get_blob, open_store
 
@@ -43,7 +43,7 @@ class Synced:
 def get(
     concept: str,
     base: str | None = None,
-    layout: Layout = "diffusers",
+    layout: Format = "diffusers",
     out: Path | str | None = None,
     settings: Settings | None = None,
     *,
@@ -76,7 +76,7 @@ def get(
 
 def get_many(
     wanted: Iterable[tuple[str, str | None]],
-    layout: Layout = "diffusers",
+    layout: Format = "diffusers",
     out: Path | str = ".",
     settings: Settings | None = None,
     *,
@@ -100,7 +100,7 @@ def get_many(
 
 
 def sync(
-    out: Path | str, base: str | None = None, layout: Layout = "diffusers", settings: Settings | None = None
+    out: Path | str, base: str | None = None, layout: Format = "diffusers", settings: Settings | None = None
 ) -> Synced:
     """Bring a folder up to date with all published words (of one base model): new and changed ones are fetched, those
     that were withdrawn or forgotten are removed. The index tells what may have changed, and the pointer of each such
@@ -210,7 +210,7 @@ def _path(folder: Path, base: str, concept: str) -> Path:
 def _got(
     concept: str,
     base: str | None,
-    layout: Layout,
+    layout: Format,
     place: Callable[[str], Path],
     folders: list[Path],
     settings: Settings,
@@ -237,7 +237,7 @@ def _fetched(
     store: Store,
     concept: str,
     base: str | None,
-    layout: Layout,
+    layout: Format,
     place: Callable[[str], Path],
     settings: Settings,
     strict: bool,
@@ -250,8 +250,11 @@ def _fetched(
 
     def bring(one: Champion) -> bytes | None:
         """The file's bytes; None where they lie in the folder already."""
-        file = file_of(one, layout)
-        return None if sha256_of(path) == file.sha256 else read_file(store, file)
+        file = file_of(one, formats.published_as(layout))
+        if digest_as_published(path, one.placeholder, layout) == file.sha256:
+            return None
+        data = read_file(store, file)
+        return formats.in_format(data, one.placeholder, layout) if layout in formats.MADE else data
 
     try:
         found, data = best(store, pointer, bring, strict)

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ti_core.config import ConceptSpec, TrainingConfig, given
+from ti_core.config import WORD_FILES, ConceptSpec, TrainingConfig, given
 from ti_core.errors import InputError
 from ti_core.images.names import shown
 from ti_core.images.sources import concept_folders, holds_concepts, read_text
@@ -97,6 +97,8 @@ def _item(name: str, place: str, class_word: str, settings: Settings) -> BatchIt
     except ValueError as error:  # no TOML, or no UTF-8
         return BatchItem(shown(name), None, f"{shown(place)}/{CONCEPT_FILE} is damaged: {error}.")
     described = {key.lower(): value for key, value in described.items()}
+    if "initializer" in described:
+        described["initializer"] = _file_beside(str(described["initializer"]), place)
     return _spec({"class_word": class_word} | described | {"name": name, "pictures": place})
 
 
@@ -160,9 +162,23 @@ def _of_row(row: Row, folder: str, class_word: str) -> BatchItem:
     pictures = said.get("pictures", "")
     if re.match(r"[A-Za-z]:[\\/]|\\\\", pictures):
         return BatchItem(name, None, f"pictures: {pictures} is a Windows path, which this machine cannot follow.")
-    if pictures and "://" not in pictures and not Path(pictures).is_absolute() and not pictures.startswith("~"):
-        said["pictures"] = f"{folder}/{pictures.replace(chr(92), '/')}"
+    if pictures:
+        said["pictures"] = _beside(pictures, folder)
+    if "initializer" in said:
+        said["initializer"] = _file_beside(said["initializer"], folder)
     return _spec({"class_word": class_word} | said)
+
+
+def _beside(path: str, folder: str) -> str:
+    """A path that may be relative to a folder."""
+    if "://" in path or Path(path).is_absolute() or path.startswith("~"):
+        return path
+    return f"{folder}/{path.replace(chr(92), '/')}"
+
+
+def _file_beside(start: str, folder: str) -> str:
+    """What a concept starts from: a phrase and a published word stand for themselves, a file may lie beside."""
+    return _beside(start, folder) if start.lower().endswith(WORD_FILES) else start
 
 
 def _spec(said: dict[str, Any]) -> BatchItem:

@@ -33,10 +33,12 @@ class Effort:
 
     @classmethod
     def of(
-        cls, training: TrainingConfig, evaluation: EvaluationConfig, select: PromptSet, report: PromptSet
-    ) -> "Effort":
-        """Count; both configurations are resolved."""
-        checkpoints = ceil(training.steps / training.checkpoint_every)
+        cls, training: TrainingConfig, evaluation: EvaluationConfig, select: PromptSet, report: PromptSet,
+        imported: bool = False,
+    ) -> "Effort":  # fmt: skip
+        """Count; both configurations are resolved. What is imported is not trained, and is one checkpoint."""
+        steps = 0 if imported else training.steps
+        checkpoints = 1 if imported else ceil(steps / training.checkpoint_every)
         in_full = Rung(select.seeds, 0)
         rungs = ladder(select.seeds, checkpoints) if evaluation.halving else (in_full,)
         alive, of_steps = checkpoints, 0
@@ -48,8 +50,8 @@ class Effort:
         pictures += 2 * len(report.seeds) * (len(report.plain) + len(report.edit))
         pictures += len(report.plain) * min(NEUTRAL_SEEDS, len(report.seeds))
         return cls(
-            steps=training.steps,
-            samples=training.steps * training.batch_size * training.accumulation,
+            steps=steps,
+            samples=steps * training.batch_size * training.accumulation,
             checkpoints=checkpoints,
             pictures=pictures,
             judging_passes=2 * pictures * evaluation.sampler_steps,

@@ -14,7 +14,7 @@ from ti_core.errors import InputError
 from ti_core.images.ingest import Wanted, ingest, keep_pictures
 from ti_core.planning.opinion import find_opinion
 from ti_core.planning.protocols import PUBLISHED, check_sets, judges, placeholder_policy, reseeded, sets_of
-from ti_core.records import BaseModelInfo, ImageSet, JudgeInfo, OpinionInfo, Plan, PromptSet, Protocol
+from ti_core.records import BaseModelInfo, Given, ImageSet, JudgeInfo, OpinionInfo, Plan, PromptSet, Protocol
 from ti_core.settings import Settings
 from ti_core.store import Store
 
@@ -29,9 +29,10 @@ def make_plan(
     base_model: str,
     settings: Settings,
     store: Store | None,
+    given: Given | None = None,
 ) -> Plan:
-    """Decide one run. `base_model` "" takes the settings' own. What training sees of the pictures becomes blobs of the
-    store; without a store nothing is written there.
+    """Decide one run. `base_model` "" takes the settings' own; `given` is what it starts from in place of a phrase.
+    What training sees of the pictures becomes blobs of the store; without a store nothing is written there.
 
     Raises InputError for anything the user must mend, ServiceError for an unreachable store or bucket.
     """
@@ -41,6 +42,8 @@ def make_plan(
     judge = find_judge(clip, base.kind)
     opinion = _opinion(dino, settings)
     check_class_word(concept.class_word, base)
+    if given:
+        concept = _with_vectors_of(concept, given)
     training = training.resolved(base.kind, base.resolution)
     if training.checkpoint_every > training.steps:
         raise InputError(
@@ -71,7 +74,7 @@ def make_plan(
     sets = sets_of(evaluation, base.kind, concept, settings)
     protocol = _protocol(concept, base, judge, opinion, images, training, evaluation, sets)
     protocol_digest = keys.protocol_digest(protocol)
-    train_key = keys.train_key(concept, images, training, base.digest)
+    train_key = keys.train_key(concept, images, training, base.digest, given)
     if store is not None:
         keep_pictures(concept.pictures, images, wanted, settings, store)
     return Plan(
@@ -87,7 +90,18 @@ def make_plan(
         train_key=train_key,
         judge_key=keys.judge_key(train_key, protocol_digest, rule, evaluation.halving),
         opinion=opinion,
+        given=given,
     )
+
+
+def _with_vectors_of(concept: ConceptSpec, given: Given) -> ConceptSpec:
+    """The concept with as many vectors as it starts from. Raises InputError where another number was asked for."""
+    if "vectors" in concept.model_fields_set and concept.vectors != given.count:
+        raise InputError(
+            f"{given.source} has {given.count} vectors, and {concept.vectors} are asked for: leave the number of "
+            "vectors out."
+        )
+    return concept.model_copy(update={"vectors": given.count})
 
 
 def wanted_of(training: TrainingConfig) -> Wanted:

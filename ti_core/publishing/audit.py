@@ -14,10 +14,11 @@ from ti_core.errors import IntegrityError, NotFoundError
 from ti_core.publishing.catalogue import (
     READERS,
     blobs_of,
-    manifest_at,
+    imports_of,
     manifests_of,
     outcomes_of,
     pointer_of,
+    run_at,
     versions_of,
 )
 from ti_core.publishing.collecting import legible
@@ -34,7 +35,9 @@ from ti_core.records import (
     Document,
     Duel,
     Fault,
+    Imported,
     KeptScores,
+    Keyed,
     Manifest,
     Outcome,
     Untold,
@@ -53,8 +56,10 @@ def audit(store: Store, repair: bool = False) -> list[Fault]:
     """
     there = words_of(store)
     found = [fault for word in there for fault in _documents(store, *word, repair)]
-    manifests = [one for word in there for one in manifests_of(store, *word)]
-    found += _blobs(store, manifests, repair)
+    runs = list[Manifest | Imported]()
+    for word in there:
+        runs += [*manifests_of(store, *word), *imports_of(store, *word)]
+    found += _blobs(store, runs, repair)
     for word in there:
         found += _pointer(store, *word)
         found += _interrupted(store, *word, repair)
@@ -87,6 +92,7 @@ def _documents(store: Store, concept: str, base: str, repair: bool) -> Iterator[
 
 _KINDS: dict[str, tuple[type[Document], str]] = {
     "/manifest-": (Manifest, "it comes back from a backup, or delete it and run the concept again"),
+    "/imported-": (Imported, "it comes back from a backup, or delete it and import the file again"),
     "/outcome-": (Outcome, "delete it and run the concept again: nothing is trained anew"),
     "versions/": (Version, "`ti audit --repair` writes it anew where an outcome tells it, else it needs a backup"),
     "changes/": (Decided, "`ti audit --repair` writes it anew from champion.json, else it needs a backup"),
@@ -124,12 +130,12 @@ def _write_anew(store: Store, concept: str, base: str, key: str) -> bool:
     return False
 
 
-def _blobs(store: Store, manifests: list[Manifest], repair: bool) -> Iterator[Fault]:
-    """Every blob that a judged run names, read and verified."""
-    of = dict[str, Manifest]()
-    for manifest in manifests:
-        for sha256 in blobs_of(manifest):
-            of.setdefault(sha256, manifest)
+def _blobs(store: Store, runs: list[Manifest | Imported], repair: bool) -> Iterator[Fault]:
+    """Every blob that a judged run or an imported word names, read and verified."""
+    of = dict[str, Manifest | Imported]()
+    for run in runs:
+        for sha256 in blobs_of(run):
+            of.setdefault(sha256, run)
 
     def check(sha256: str) -> tuple[str, Literal["damaged", "missing"], str] | None:
         try:
@@ -144,21 +150,22 @@ def _blobs(store: Store, manifests: list[Manifest], repair: bool) -> Iterator[Fa
         for bad in threads.map(check, sorted(of)):
             if bad:
                 sha256, kind, reason = bad
-                plan = of[sha256].plan
-                mended = repair and _mend(store, sha256, of[sha256])
+                run = of[sha256]
+                plan: Keyed = run.plan if isinstance(run, Manifest) else run
+                mended = repair and _mend(store, sha256, run)
                 whose = f"A run of {plan.concept.name} on {plan.base.slug} names it (manifest {plan.judge_key[:12]})."
                 advice = "" if mended else " It comes back from a backup, or with the run done anew."
                 yield Fault(kind=kind, what=f"{reason} {whose}{advice if repair else ''}", repaired=mended)
 
 
-def _mend(store: Store, sha256: str, manifest: Manifest) -> bool:
+def _mend(store: Store, sha256: str, run: Manifest | Imported) -> bool:
     """Bring back a blob that was put aside, or make a published file again from the vectors."""
     if bring_back(store, sha256):
         return True
-    for file in manifest.files:
+    for file in run.files:
         if file.sha256 == sha256:
             try:
-                data = published_file(store, manifest, file.layout)
+                data = published_file(store, run, file.layout)
             except (IntegrityError, NotFoundError):
                 return False
             return put_blob(store, data) == sha256
@@ -187,7 +194,8 @@ def _pointer(store: Store, concept: str, base: str) -> Iterator[Fault]:
 
 def _why_not(store: Store, one: Champion) -> str:
     try:
-        verify(store, manifest_at(store, one.manifest))
+        run_at(store, one.manifest)
+        verify(store, one)
     except (IntegrityError, NotFoundError) as error:
         return str(error)
     return ""

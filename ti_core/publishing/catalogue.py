@@ -17,6 +17,8 @@ from ti_core.records import (
     Decided,
     Document,
     Duel,
+    Imported,
+    Keyed,
     Manifest,
     Outcome,
     Plan,
@@ -41,7 +43,7 @@ READERS = 8
 """Outcomes that are looked for at the same time: it is waiting for a server."""
 
 
-def outcome_of(store: Store, plan: Plan) -> Outcome | None:
+def outcome_of(store: Store, plan: Keyed) -> Outcome | None:
     """How this plan's work ended, or None if it has not ended yet."""
     return _read(store, outcome_key(plan), Outcome)
 
@@ -121,6 +123,22 @@ def _fits(now: Any, then: Any, default: Any, numbers: set[str]) -> bool:
 def manifest_at(store: Store, key: str) -> Manifest:
     """The manifest that an outcome or a champion names. Raises NotFoundError, or IntegrityError when it is damaged."""
     return Manifest.from_bytes(store.get(key).data, store.url(key))
+
+
+def imported_at(store: Store, key: str) -> Imported:
+    """The imported word that an outcome or a champion names. Raises NotFoundError, or IntegrityError when damaged."""
+    return Imported.from_bytes(store.get(key).data, store.url(key))
+
+
+def run_at(store: Store, key: str) -> Manifest | Imported:
+    """What an outcome or a champion names, whichever of the two it is. Raises as `manifest_at` does."""
+    return (imported_at if key.rpartition("/")[2].startswith("imported-") else manifest_at)(store, key)
+
+
+def imports_of(store: Store, concept: str, base: str) -> list[Imported]:
+    """All words of a name that were imported and not judged, oldest first."""
+    found = _whole(store, _named(store, concept, base, "imported-"), Imported)
+    return sorted(found, key=lambda one: (one.created, one.judge_key))
 
 
 def manifest_of(store: Store, plan: Plan) -> Manifest | None:
@@ -238,8 +256,11 @@ def find(concept: str, base: str, run: str, store: Store) -> Manifest:
     return fits[0]
 
 
-def blobs_of(manifest: Manifest) -> set[str]:
-    """The sha256 of every blob a manifest names."""
+def blobs_of(run: Manifest | Imported) -> set[str]:
+    """The sha256 of every blob that a judged run, or an imported word, names."""
+    if isinstance(run, Imported):
+        return {run.given.vectors, *(file.sha256 for file in run.files)}
+    manifest = run
     # Before schema 4 the files themselves were kept, and their squares beside them.
     given = manifest.plan.images.pictures
     pictures = {
@@ -249,6 +270,7 @@ def blobs_of(manifest: Manifest) -> set[str]:
     return {
         manifest.page,
         *([manifest.table] if manifest.table else []),  # manifests of schema 1 have none
+        *([manifest.plan.given.vectors] if manifest.plan.given else []),
         *pictures,
         *manifest.prepared.squares,
         *(checkpoint.vectors for checkpoint in manifest.checkpoints),

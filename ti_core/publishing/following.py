@@ -7,7 +7,7 @@ completes it. This module moves no pointer.
 import logging
 
 from ti_core.errors import IntegrityError, NotFoundError
-from ti_core.publishing.catalogue import manifest_at
+from ti_core.publishing.catalogue import manifest_at, versions_of
 from ti_core.publishing.index import note
 from ti_core.records import (
     Champion,
@@ -36,6 +36,8 @@ def follow(store: Store, pointer: Champion) -> None:
     if not left:
         return
     about = {pointer.judge_key, *(one.judge_key for one in left)} - {""}
+    if not pointer.judged:  # the server has no run of it: those that it has tell it that none of them leads any more
+        about |= set(versions_of(store, concept, base).values())
     for key in list(store.keys(f"{concept_prefix(concept, base)}/runs/")):
         if key.rpartition("/manifest-")[2].removesuffix(".json") in about:
             try:

@@ -122,7 +122,7 @@ def _point(store: Store, registry: Mirror, concept: str, base: str) -> None:
         leads = champion and registry.number_of(concept, base, champion.judge_key)
         if leads:
             registry.set_alias(concept, base, "champion", leads)
-        elif champion is None:
+        elif champion is None or not champion.judged:  # what nobody judged is not told to the server
             registry.drop_alias(concept, base, "champion")
         if champion_of(store, concept, base) == champion:
             return
@@ -154,7 +154,7 @@ def compare(store: Store, registry: Mirror, words: Sequence[tuple[str, str]], re
             champion = None if pointer is None or pointer.vacant else pointer
             leads = champion and registry.number_of(concept, base, champion.judge_key)
             told = registry.alias_of(concept, base, "champion")
-            if champion and champion.judge_key in ended and not leads:
+            if champion and champion.judged and champion.judge_key in ended and not leads:
                 if repair:
                     leave_word(store, manifest_at(store, champion.manifest).plan)
                 text = f"MLflow has no version of {concept} on {base} that is its champion, version {champion.version}."

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 from ti_core import formats
+from ti_core.config import placeholder
 from ti_core.errors import (
     ConflictError,
     InputError,
@@ -23,21 +24,24 @@ from ti_core.publishing.catalogue import (
     READERS,
     as_pointer,
     changes_of,
-    manifest_at,
+    imports_of,
     manifests_of,
     outcomes_of,
     pointer_of,
+    run_at,
     versions_of,
 )
 from ti_core.publishing.following import follow
 from ti_core.records import (
     Champion,
     Change,
+    Imported,
     Manifest,
     Plan,
     blob_key,
     champion_key,
     former_champion_key,
+    imported_key,
     manifest_key,
     now,
     version_key,
@@ -77,11 +81,10 @@ def forgotten(store: Store, plans: Sequence[Plan]) -> list[WithdrawnError | None
         return list(threads.map(look, plans)) if plans else []
 
 
-def verify(store: Store, manifest: Manifest) -> None:
+def verify(store: Store, champion: Champion) -> None:
     """Read back what readers would get, bytes and form. Raises IntegrityError, NotFoundError for what is not there."""
-    (vectors,) = (one.vectors for one in manifest.checkpoints if one.step == manifest.decision.step)
-    wanted = formats.read_checkpoint(get_blob(store, vectors), f"the chosen step of {manifest.plan.concept.name}")
-    for file in manifest.files:
+    wanted = formats.read_checkpoint(get_blob(store, champion.vectors), f"the chosen step of {champion.concept}")
+    for file in champion.files:
         source = store.url(blob_key(file.sha256))
         formats.same_vectors(formats.read_published(get_blob(store, file.sha256), source), wanted, source)
 
@@ -96,8 +99,8 @@ def replace_champion(store: Store, stored: Stored, current: Champion, new: Champ
     store.replace(champion_key(current.concept, current.base), new.to_bytes(), stored.etag)
 
 
-def champion_from(manifest: Manifest, version: int, present: Champion | None) -> Champion:
-    """The pointer that names a run, after `present`, whose decisions by people it carries on."""
+def champion_from(manifest: Manifest, version: int) -> Champion:
+    """The pointer that names a judged run, the first of its word."""
     plan, decision = manifest.plan, manifest.decision
     (vectors,) = (checkpoint.vectors for checkpoint in manifest.checkpoints if checkpoint.step == decision.step)
     return Champion(
@@ -115,9 +118,36 @@ def champion_from(manifest: Manifest, version: int, present: Champion | None) ->
         score=manifest.report.score,
         manifest=manifest_key(plan),
         tags=plan.concept.tags,
-        previous=(present.previous if present.vacant else present.judge_key) if present else None,
-        changes=present.changes if present else (),
+        previous=None,
     )
+
+
+def champion_of_import(word: Imported, version: int) -> Champion:
+    """The pointer that names a word that was imported and not judged, the first of its name."""
+    return Champion(
+        concept=word.concept.name,
+        base=word.base.slug,
+        base_digest=word.base.digest,
+        placeholder=placeholder(word.concept.name),
+        judge_key=word.judge_key,
+        train_key=word.train_key,
+        version=version,
+        step=word.given.step,
+        vectors=word.given.vectors,
+        files=word.files,
+        protocol="",
+        score=0.0,
+        manifest=imported_key(word),
+        tags=word.concept.tags,
+        previous=None,
+        judged=False,
+    )
+
+
+def after(present: Champion, newcomer: Champion) -> Champion:
+    """A newcomer in the place of the present champion, whose decisions by people it carries on."""
+    previous = present.previous if present.vacant else present.judge_key
+    return newcomer.model_copy(update={"previous": previous, "changes": present.changes})
 
 
 def standing(store: Store, pointer: Champion) -> Iterator[Champion]:
@@ -194,15 +224,15 @@ def withdraw(store: Store, concept: str, base: str, version: int | None, who: st
             raise WithdrawnError(f"Version {number} of {concept} on {base} was withdrawn already, {earlier.told()}.")
         gone = current.vectors if judge_key == current.judge_key else _vectors_of(store, concept, base, judge_key)
         change = Change(action="withdraw", judge_key=judge_key, version=number, who=who, why=why, gone=gone)
-        after = current.model_copy(update={"changes": (*current.changes, change), "schema_version": Champion.SCHEMA})
-        if not after.vacant:
-            return after
-        for before in standing(store, after):
+        without = current.model_copy(update={"changes": (*current.changes, change), "schema_version": Champion.SCHEMA})
+        if not without.vacant:
+            return without
+        for before in standing(store, without):
             try:
                 return _moved(store, current, before, change)
             except (IntegrityError, NotFoundError) as error:
                 log.warning("Version %d cannot take its place: %s", before.version, error)
-        return after
+        return without
 
     return decided(store, concept, base, decide)
 
@@ -251,9 +281,9 @@ def empty(concept: str, base: str, changes: tuple[Change, ...]) -> Champion:
 
 def _moved(store: Store, current: Champion, target: Champion, change: Change) -> Champion:
     """`target` in the place of `current`, its bytes read back."""
-    verify(store, manifest_at(store, target.manifest))
-    after = {"changes": (*current.changes, change), "promoted": now(), "schema_version": Champion.SCHEMA}
-    return target.model_copy(update=after)
+    verify(store, target)
+    with_change = {"changes": (*current.changes, change), "promoted": now(), "schema_version": Champion.SCHEMA}
+    return target.model_copy(update=with_change)
 
 
 def _before(store: Store, current: Champion) -> Champion:
@@ -296,7 +326,9 @@ def _pointer_to(store: Store, current: Champion, number: int, judge_key: str) ->
     outcome = next((one for one in outcomes_of(store, concept, base) if one.judge_key == judge_key), None)
     if outcome is None:
         raise NotFoundError(f"Version {number} of {concept} on {base} was never published to its end.")
-    return champion_from(manifest_at(store, outcome.manifest), number, current)
+    run = run_at(store, outcome.manifest)
+    named = champion_of_import(run, number) if isinstance(run, Imported) else champion_from(run, number)
+    return after(current, named)
 
 
 def _judge_key(store: Store, concept: str, base: str, number: int) -> str:
@@ -317,7 +349,8 @@ def _vectors_of(store: Store, concept: str, base: str, judge_key: str) -> str:
     for one in manifests_of(store, concept, base):
         if one.plan.judge_key == judge_key:
             return next(made.vectors for made in one.checkpoints if made.step == one.decision.step)
-    return ""
+    imported = (one for one in imports_of(store, concept, base) if one.judge_key == judge_key)
+    return next((one.given.vectors for one in imported), "")
 
 
 def _change(action: Literal["rollback", "pin", "unpin"], about: Champion, who: str, why: str, gone: str = "") -> Change:

@@ -13,12 +13,29 @@ from functools import partial
 from typing import NamedTuple
 
 from ti_core.errors import ConflictError, IntegrityError, NotFoundError
-from ti_core.publishing.catalogue import blobs_of, duel_of, manifest_of, outcome_of, pointer_of, versions_of
+from ti_core.publishing.catalogue import (
+    blobs_of,
+    duel_of,
+    imported_at,
+    manifest_of,
+    outcome_of,
+    pointer_of,
+    versions_of,
+)
 from ti_core.publishing.following import follow, leave_word
-from ti_core.publishing.pointer import champion_from, refuse_forgotten, replace_champion, verify
+from ti_core.publishing.pointer import (
+    after,
+    champion_from,
+    champion_of_import,
+    refuse_forgotten,
+    replace_champion,
+    verify,
+)
 from ti_core.records import (
     Champion,
     Duel,
+    Imported,
+    Keyed,
     Manifest,
     Outcome,
     Plan,
@@ -27,6 +44,7 @@ from ti_core.records import (
     champion_key,
     duel_key,
     former_champion_key,
+    imported_key,
     manifest_key,
     outcome_key,
     version_key,
@@ -61,19 +79,20 @@ def keep(store: Store, manifest: Manifest) -> Manifest:
     Raises IntegrityError when one of its blobs is not in the store.
     """
     kept = manifest_of(store, manifest.plan) or manifest
-    _all_there(store, kept)
-    if not store.create(manifest_key(kept.plan), kept.to_bytes()):
+    key = manifest_key(kept.plan)
+    _all_there(store, key, kept)
+    if not store.create(key, kept.to_bytes()):
         return manifest_of(store, kept.plan) or kept
-    _all_there(store, kept)  # what was removed just before did not know yet that they are named
+    _all_there(store, key, kept)  # what was removed just before did not know yet that they are named
     return kept
 
 
-def _all_there(store: Store, manifest: Manifest) -> None:
-    missing = sorted(sha256 for sha256 in blobs_of(manifest) if not has_blob(store, sha256))
+def _all_there(store: Store, key: str, run: Manifest | Imported) -> None:
+    missing = sorted(sha256 for sha256 in blobs_of(run) if not has_blob(store, sha256))
     if missing:
         raise IntegrityError(
-            f"{store.url(manifest_key(manifest.plan))} names {len(missing)} blobs that are not in the store, the first "
-            f"is {missing[0]}: store them, or delete the manifest if there is one and run the concept again."
+            f"{store.url(key)} names {len(missing)} blobs that are not in the store, the first is {missing[0]}: store "
+            "them, or delete that document if there is one and do the run or the import again."
         )
 
 
@@ -133,16 +152,38 @@ def publish(store: Store, manifest: Manifest, run_id: str, duels: Mapping[str, D
     if manifest.verdict != "accepted":
         reason = manifest.report.reason or manifest.decision.explanation
         return _end(store, plan, _outcome(manifest, run_id, None, _Place(False, reason)))
-    version = _number(store, plan)
-    verify(store, manifest)
-    place = _contend(store, manifest, version, duels)
-    pointer = pointer_of(store, concept, base)
-    if pointer:
-        follow(store, pointer)
-    return _end(store, plan, _outcome(manifest, run_id, version, place))
+    newcomer = champion_from(manifest, _number(store, plan))
+    place = _placed(store, newcomer, duels)
+    return _end(store, plan, _outcome(manifest, run_id, newcomer.version, place))
 
 
-def _number(store: Store, plan: Plan) -> int:
+def publish_import(store: Store, word: Imported) -> Outcome:
+    """Publish a word from elsewhere that nobody judged, whose blobs are in the store. Safe to run again at any time.
+
+    It gets a version. It becomes what readers get where there is nothing, or another word that nobody judged; a judged
+    one stays, whatever the file is. Raises as `publish` does.
+    """
+    concept, base, key = word.concept.name, word.base.slug, imported_key(word)
+    refuse_forgotten(pointer_of(store, concept, base))
+    _all_there(store, key, word)
+    if store.create(key, word.to_bytes()):
+        _all_there(store, key, word)
+    else:
+        word = imported_at(store, key)
+    if ended := outcome_of(store, word):
+        return ended
+    newcomer = champion_of_import(word, _number(store, word))
+    place = _placed(store, newcomer, {})
+    outcome = Outcome(
+        schema_version=Outcome.SCHEMA, judge_key=word.judge_key, train_key=word.train_key, concept=concept, base=base,
+        status="imported", reason=place.reason, step=newcomer.step, score=0.0, version=newcomer.version,
+        champion=place.champion, run_id="", manifest=key,
+    )  # fmt: skip
+    store.create(outcome_key(word), outcome.to_bytes())
+    return outcome_of(store, word) or outcome
+
+
+def _number(store: Store, plan: Keyed) -> int:
     """The version's number: the one this judge_key has, or the next, taken by create-if-absent."""
     concept, base = plan.concept.name, plan.base.slug
     mine = Version(judge_key=plan.judge_key).to_bytes()
@@ -157,71 +198,95 @@ def _number(store: Store, plan: Plan) -> int:
     raise ConflictError(f"Others took {_ATTEMPTS} versions of {concept} on {base} in a row: publish again later.")
 
 
-def _contend(store: Store, manifest: Manifest, version: int, duels: Mapping[str, Duel]) -> _Place:
-    """Make the run the champion if it deserves it: read, duel, swap, and again if somebody was faster."""
-    plan = manifest.plan
-    concept, base = plan.concept.name, plan.base.slug
-    key, vectors = champion_key(concept, base), champion_from(manifest, version, None).vectors
+def _placed(store: Store, newcomer: Champion, duels: Mapping[str, Duel]) -> _Place:
+    """Read back what readers would get, let it contend, and everything follow the pointer."""
+    verify(store, newcomer)
+    place = _contend(store, newcomer, duels)
+    pointer = pointer_of(store, newcomer.concept, newcomer.base)
+    if pointer:
+        follow(store, pointer)
+    return place
+
+
+def _contend(store: Store, newcomer: Champion, duels: Mapping[str, Duel]) -> _Place:
+    """Make the newcomer the champion if it deserves it: read, duel, swap, and again if somebody was faster."""
+    concept, base, version = newcomer.concept, newcomer.base, newcomer.version
+    key = champion_key(concept, base)
     for _ in range(_ATTEMPTS):
         try:
             stored = store.get(key)
         except NotFoundError:
             first = _Place(True, f"Version {version} is the first of {concept} on {base}.")
-            if store.create(key, champion_from(manifest, version, None).to_bytes()):
+            if store.create(key, newcomer.to_bytes()):
                 return first
             continue
         current = Champion.from_bytes(stored.data, store.url(key))
         refuse_forgotten(current)
-        if withdrawal := current.withdrawal(plan.judge_key, vectors):
-            same = "" if withdrawal.judge_key == plan.judge_key else f" as version {withdrawal.version}"
+        if withdrawal := current.withdrawal(newcomer.judge_key, newcomer.vectors):
+            same = "" if withdrawal.judge_key == newcomer.judge_key else f" as version {withdrawal.version}"
             return _Place(False, f"Version {version} was withdrawn{same} {withdrawal.told()}.")
-        if current.judge_key == plan.judge_key:
-            return _Place(True, f"Version {version} is the best of {concept} on {base}.{_how(store, current)}")
-        if store.exists(former_champion_key(concept, base, plan.judge_key)):
+        if current.judge_key == newcomer.judge_key:
+            return _Place(True, f"{_leads(newcomer)}.{_how(store, current)}")
+        if store.exists(former_champion_key(concept, base, newcomer.judge_key)):
             return _Place(True, f"Version {version} was the best until version {current.version} took its place.")
-        place = _compare(store, current, manifest, version, duels)
+        place = _compare(store, current, newcomer, duels)
         if not place.champion:
             return place
         try:
-            replace_champion(store, stored, current, champion_from(manifest, version, current))
+            replace_champion(store, stored, current, after(current, newcomer))
             return place
         except ConflictError:
             continue
     raise ConflictError(f"{store.url(key)} was moved by others {_ATTEMPTS} times in a row: publish again later.")
 
 
-def _compare(store: Store, rival: Champion, manifest: Manifest, version: int, duels: Mapping[str, Duel]) -> _Place:
-    """Whether the run deserves the champion's place."""
-    plan = manifest.plan
-    if back := rival.went_back(champion_from(manifest, version, rival).vectors):
+def _compare(store: Store, rival: Champion, newcomer: Champion, duels: Mapping[str, Duel]) -> _Place:
+    """Whether the newcomer deserves the champion's place."""
+    version = newcomer.version
+    if back := rival.went_back(newcomer.vectors):
         return _Place(False, f"Version {version} has the very vectors that were gone back from {back.told()}.")
     if rival.vacant:
         gone = f", which takes the place of version {rival.version}: that was withdrawn" if rival.judge_key else ""
-        return _Place(True, f"Version {version} is the best of {plan.concept.name} on {plan.base.slug}{gone}.")
+        return _Place(True, f"{_leads(newcomer)}{gone}.")
     if rival.pin:
         return _Place(False, f"Version {rival.version} stays what readers get: it was pinned {rival.pin.told()}.")
-    if rival.base_digest != plan.base.digest:
+    if not newcomer.judged and rival.judged:
+        return _Place(
+            False,
+            f"Version {rival.version} stays what readers get: it was judged, and version {version} was not. With "
+            "pictures (--pictures) both are judged.",
+        )
+    if not rival.judged:
+        return _Place(
+            True, f"Version {version} takes the place of version {rival.version}, which was imported and not judged."
+        )
+    if rival.base_digest != newcomer.base_digest:
         return _Place(
             True,
             f"Version {version} takes the place of version {rival.version}, which is for other weights of "
-            f"{plan.base.name} and cannot be judged with these.",
+            f"{newcomer.base} and cannot be judged with these.",
         )
-    duel = _recorded(store, plan, rival, duels)
+    duel = _recorded(store, newcomer, rival, duels)
     return _Place(duel.won, _sentence(duel, version, rival.version))
 
 
-def _recorded(store: Store, plan: Plan, rival: Champion, duels: Mapping[str, Duel]) -> Duel:
+def _leads(one: Champion) -> str:
+    is_it = "is the best of" if one.judged else "was imported and not judged, and is what readers get of"
+    return f"Version {one.version} {is_it} {one.concept} on {one.base}"
+
+
+def _recorded(store: Store, newcomer: Champion, rival: Champion, duels: Mapping[str, Duel]) -> Duel:
     """The duel with the champion as it is recorded, which is done once for each pair."""
-    concept, base = plan.concept.name, plan.base.slug
-    found = duel_of(store, concept, base, plan.judge_key, rival.judge_key)
+    concept, base = newcomer.concept, newcomer.base
+    found = duel_of(store, concept, base, newcomer.judge_key, rival.judge_key)
     if found is not None:
         return found
     given = duels.get(rival.judge_key)
-    if given is None or (given.newcomer, given.rival) != (plan.judge_key, rival.judge_key):
+    if given is None or (given.newcomer, given.rival) != (newcomer.judge_key, rival.judge_key):
         raise RivalError(rival)
-    if store.create(duel_key(concept, base, plan.judge_key, rival.judge_key), given.to_bytes()):
+    if store.create(duel_key(concept, base, newcomer.judge_key, rival.judge_key), given.to_bytes()):
         return given
-    return duel_of(store, concept, base, plan.judge_key, rival.judge_key) or given
+    return duel_of(store, concept, base, newcomer.judge_key, rival.judge_key) or given
 
 
 def _sentence(duel: Duel, version: int, rival: int) -> str:

@@ -5,13 +5,17 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from ti_core.config import ImportSpec
 from ti_core.records.base import Document, Record, now
 from ti_core.records.decisions import Decision, Interval, Report, Verdict
-from ti_core.records.planning import Checkpoint, Plan, PreparedSet
+from ti_core.records.planning import BaseModelInfo, Checkpoint, Given, Plan, PreparedSet
 from ti_core.records.scores import Anchors, Scores
 
 Layout = Literal["diffusers", "a1111"]
-Status = Literal["published", "rejected", "undecided", "awaiting-approval"]
+"""Of the files that are published."""
+Format = Literal["diffusers", "a1111", "kohya", "onetrainer"]
+"""Of the files that readers are given: a published one, or made of one while it is fetched."""
+Status = Literal["published", "rejected", "undecided", "awaiting-approval", "imported"]
 BatchStatus = Status | Literal["failed", "paused", "skipped"]
 
 
@@ -66,13 +70,27 @@ class Manifest(Document):
         return "accepted" if self.decision.accepted else "rejected"
 
 
+class Imported(Document):
+    """A word from elsewhere that nobody judged: what it came from, and its files. Written after every blob it names."""
+
+    concept: ImportSpec
+    """`file` is its name alone."""
+    base: BaseModelInfo
+    given: Given
+    train_key: str
+    judge_key: str
+    files: tuple[PublishedFile, ...] = ()
+    created: datetime = Field(default_factory=now)
+
+
 class Outcome(Document):
     """How a run ended for good, recorded under its judge_key. Work that has an outcome is not done again.
 
-    Schema 2 added the status `undecided`.
+    Schema 2 added the status `undecided`; schema 3 added `imported`, of a version that is not judged, and only those
+    have it.
     """
 
-    SCHEMA: ClassVar[int] = 2
+    SCHEMA: ClassVar[int] = 3
     schema_version: int = 2
     judge_key: str
     train_key: str
@@ -82,7 +100,7 @@ class Outcome(Document):
     reason: str
     step: int
     score: float
-    """Balanced score on the reporting set, in [0, 1]."""
+    """Balanced score on the reporting set, in [0, 1]; 0 of what is not judged."""
     version: int | None
     """The store's number of this version of the word; None for what is not published."""
     champion: bool
@@ -185,6 +203,8 @@ class Champion(Document):
     promoted: datetime = Field(default_factory=now)
     tags: str = ""
     """Words to find it by, separated by commas (`ConceptSpec.tags`); empty in older pointers."""
+    judged: bool = True
+    """False of a word that was imported without pictures: `manifest` is then the key of an `Imported`."""
     changes: tuple[Change, ...] = ()
     """Every decision of a person, oldest first; whoever moves the pointer carries them on."""
 
@@ -235,6 +255,7 @@ class Row(Record):
     files: tuple[PublishedFile, ...]
     promoted: datetime
     tags: str = ""
+    judged: bool = True
 
     def has_tag(self, tag: str) -> bool:
         """Whether the word has this tag, in capitals or not."""

@@ -1,9 +1,9 @@
 """Where everything lies in the store: the keys of its objects."""
 
 import hashlib
+from typing import Protocol
 
-from ti_core.records.kept import Change
-from ti_core.records.planning import Plan
+from ti_core.records.kept import Change, Imported
 from ti_core.records.scores import JudgeRequest
 
 BLOBS = "blobs/sha256/"
@@ -34,12 +34,40 @@ def run_prefix(concept: str, base: str, train_key: str) -> str:
     return f"{concept_prefix(concept, base)}/runs/{train_key}"
 
 
-def manifest_key(plan: Plan) -> str:
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+class _Slugged(Protocol):
+    @property
+    def slug(self) -> str: ...
+
+
+class Keyed(Protocol):
+    """What has a place among the runs of a concept: a plan, or an imported word."""
+
+    @property
+    def concept(self) -> _Named: ...
+    @property
+    def base(self) -> _Slugged: ...
+    @property
+    def train_key(self) -> str: ...
+    @property
+    def judge_key(self) -> str: ...
+
+
+def manifest_key(plan: Keyed) -> str:
     """Key of a run's manifest."""
     return f"{run_prefix(plan.concept.name, plan.base.slug, plan.train_key)}/manifest-{plan.judge_key}.json"
 
 
-def outcome_key(plan: Plan) -> str:
+def imported_key(word: Imported) -> str:
+    """Key of a word that was imported and not judged."""
+    return f"{run_prefix(word.concept.name, word.base.slug, word.train_key)}/imported-{word.judge_key}.json"
+
+
+def outcome_key(plan: Keyed) -> str:
     """Key of a run's outcome."""
     return f"{run_prefix(plan.concept.name, plan.base.slug, plan.train_key)}/outcome-{plan.judge_key}.json"
 
@@ -128,6 +156,6 @@ FORGET = "forget.json"
 """The entry of a word that the tracking server is to forget."""
 
 
-def outbox_key(plan: Plan) -> str:
+def outbox_key(plan: Keyed) -> str:
     """Key of a run's entry in the outbox."""
     return f"{OUTBOX}{plan.concept.name}/{plan.base.slug}/{plan.train_key}-{plan.judge_key}.json"

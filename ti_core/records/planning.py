@@ -188,6 +188,29 @@ class Protocol(Record):
     dino_digest: str = ""
 
 
+class Given(Record):
+    """Vectors that were there before: of a file from elsewhere, or of a published word. A training starts from them, or
+    an import takes them as they are."""
+
+    source: str
+    """The file's name without its folder, or the published word with its version."""
+    layout: str
+    """What the file is, in words: whose layout. Empty for a published word."""
+    sha256: str
+    """Of the file; of a published word that of its vectors."""
+    vectors: str
+    """The blob, as `Checkpoint.vectors`: the same vectors have the same one, whichever layout they came in."""
+    count: int
+    norm: float
+    """Mean L2 norm of the vectors."""
+    step: int = 0
+    """Steps that it was trained for; 0 where the file does not say."""
+
+    def told(self) -> str:
+        """For a person: from what it came."""
+        return f"{self.source} ({self.layout}, sha256 {self.sha256[:12]})" if self.layout else self.source
+
+
 class Plan(Record):
     """One run, completely decided: what every task of it is told. Defaults are filled in, keys are computed."""
 
@@ -203,6 +226,13 @@ class Plan(Record):
     train_key: str
     judge_key: str
     opinion: OpinionInfo | None = None
+    given: Given | None = None
+    """What the training starts from in place of a phrase, or what is imported."""
+
+    @property
+    def started_from(self) -> str:
+        """For a person: the phrase, word or file that the vectors started from."""
+        return self.given.told() if self.given else self.concept.start_phrase
 
 
 class Checkpoint(Record):

@@ -302,6 +302,7 @@ def _params(plan: Plan) -> dict[str, str]:
         "rule": plan.rule.model_dump(),
         "base": {"name": plan.base.name, "digest": plan.base.digest},
         "judge": {"name": plan.judge.name, "digest": plan.judge.digest},
+        "given": plan.given.model_dump() if plan.given else {},
     }
     return {f"{part}.{field}": str(value) for part, fields in parts.items() for field, value in fields.items()}
 

@@ -22,7 +22,7 @@ from ti_core.reporting.curves import COLOURS, Panel, curves, plane
 from ti_core.reporting.drawing import TILE, data_uri, load_font, opened, wrap
 from ti_core.reporting.figures import averages, caveats, figures
 from ti_core.reporting.given import given_of
-from ti_core.reporting.words import TOY, command_of, in_words, real_lines
+from ti_core.reporting.words import TOY, command_of, in_words, is_toy, real_lines
 
 Load = Callable[[str], bytes]
 
@@ -69,7 +69,7 @@ def page(manifest: Manifest, load: Load) -> bytes:
         scores={one.step: one for one in manifest.scores},
         checks=checks(manifest),
         words=in_words(manifest),
-        toy=TOY if manifest.plan.base.kind == "miniature" else "",
+        toy=TOY if is_toy(manifest.plan) else "",
         real_lines=real_lines(command_of(manifest.plan.concept)),
         given=given_of(manifest.plan, load, manifest.prepared.squares),
         grid=_grid(manifest.anchors, manifest.scores, decision, load),
@@ -115,12 +115,15 @@ def checks(manifest: Manifest) -> list[tuple[bool, str]]:
     scaled = scale.image_usable and scale.text_usable
     stopped = last > decision.step
     obeys = not scale.text_usable or report.scaled_t >= 0.5
-    return [
+    found = [
         (sure, f"{'Surely' if sure else 'Not surely'} nearer to its pictures than the class word, on new prompts too"),
         (obeys, "Still does what prompts ask" if obeys else "Often repeats its pictures whatever the prompt asks"),
         (scaled, "Both scales are long enough to rank by" if scaled else "A scale is too short to rank by"),
-        (stopped, "Later steps were judged and are no better" if stopped else "The last step is the choice: train on"),
     ]
+    if not manifest.plan.concept.imported:
+        later = "Later steps were judged and are no better" if stopped else "The last step is the choice: train on"
+        found.append((stopped, later))
+    return found
 
 
 def batch_page(rows: Iterable[BatchRow], load: Load, title: str = "Batch") -> bytes:

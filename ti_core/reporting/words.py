@@ -5,10 +5,11 @@ of it shows. Everything is read off the manifest; statistics are told elsewhere 
 """
 
 import shlex
+from pathlib import Path
 from typing import NamedTuple
 
-from ti_core.config import ConceptSpec
-from ti_core.records import BaseModelInfo, Cells, Manifest
+from ti_core.config import WORD_FILES, ConceptSpec
+from ti_core.records import BaseModelInfo, Cells, Manifest, Plan
 
 WELL, HALF, LITTLE = 0.8, 0.5, 0.25
 """Places on a scale from 0 to 1 where words change. Half way on both scales is worth using."""
@@ -29,6 +30,11 @@ TOY = (
 )
 
 
+def is_toy(plan: Plan) -> bool:
+    """Whether the run learned a word of the miniature. What was imported learned nothing here."""
+    return plan.base.kind == "miniature" and not plan.concept.imported
+
+
 def real_lines(command: str) -> tuple[str, str]:
     """The two lines that make a toy real: a real base model, and `command` again."""
     return f"export PSEUDOWORD_BASE_MODEL={REAL}", command
@@ -38,7 +44,10 @@ def file_note(base: BaseModelInfo, concept: ConceptSpec) -> str:
     """What the published file itself says of a toy; "" for a word of a real model. It names no path."""
     if base.kind != "miniature":
         return ""
-    return "\n".join([TOY, *real_lines(command_of(concept.model_copy(update={"pictures": "PICTURES"})))])
+    start = concept.initializer
+    start = Path(start).name if start.lower().endswith(WORD_FILES) else start
+    nameless = {"pictures": "PICTURES", "initializer": start}
+    return "\n".join([TOY, *real_lines(command_of(concept.model_copy(update=nameless)))])
 
 
 def command_of(concept: ConceptSpec) -> str:
@@ -150,6 +159,14 @@ def _advice(manifest: Manifest) -> list[str]:
         )
     if manifest.verdict == "undecided":
         advice.append("Judge it again on more pictures; below stands whether more prompts or more seeds tell more.")
+    if plan.concept.imported:
+        if not advice and manifest.verdict == "rejected":
+            advice.append(report.reason)
+        advice.append(
+            "To make more of it, train from it on these pictures: `ti train PICTURES --initializer FILE`, with the "
+            "file that was imported."
+        )
+        return advice
     scale = decision.scale
     unlike = scale.image_usable and report.scaled_i < HALF
     deaf = scale.text_usable and report.scaled_t < HALF

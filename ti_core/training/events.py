@@ -17,7 +17,8 @@ class ConceptJob:
     """One concept to train. `key` tells it from the others, which may have its name; events carry it, `name` is for
     sentences. `mean` and `std` are the latents of its N pictures (mirrored ones counted), [N, C, h, w], scaled;
     `original`, [N, 2], their height and width in pixels before they were scaled (SDXL's U-Net is told); `mask`,
-    [N, 1, h, w] in [0, 1], weighs the loss. `resume` continues from an earlier state."""
+    [N, 1, h, w] in [0, 1], weighs the loss; `start`, [V, D] by text encoder, takes the place of the phrase. `resume`
+    continues from an earlier state."""
 
     key: str
     name: str
@@ -30,6 +31,7 @@ class ConceptJob:
     std: Tensor
     original: Tensor | None = None
     mask: Tensor | None = None
+    start: dict[str, Tensor] | None = None
     resume: TrainingState | None = None
 
 

@@ -17,20 +17,21 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from torch import Tensor
 
 from ti_core import keys, progress
 from ti_core.backbone.base import Backbone
 from ti_core.backbone.resident import place_of_work, resident
 from ti_core.config import Packing
-from ti_core.errors import InputError, ServiceError
+from ti_core.errors import InputError, IntegrityError, NotFoundError, ServiceError
 from ti_core.planning.prompts import templates
 from ti_core.records import Checkpoint, Plan, PreparedSet, Trained, run_prefix
 from ti_core.settings import Settings
 from ti_core.store import Store, get_blob
 from ti_core.training.events import CheckpointReady, ConceptJob, Failed, Finished, Paused, Progress
 from ti_core.training.keeping import Keeper
+from ti_core.training.longer import of_shorter_run
 from ti_core.training.memory import fitting_slots
 from ti_core.training.state import StateFiles, TrainingState
 from ti_core.training.stopping import Pause, noting_signals
@@ -125,7 +126,7 @@ def run_training(
         still = [one for one in concepts.values() if not one.ended]
         slots = _slots(still, packing, model, say)
         with _compiled(model) if packing.compile else contextlib.nullcontext():
-            for event in train(_jobs(still), model, slots, keep_shape=packing.keep_shape, should_stop=pause):
+            for event in train(_jobs(still, store), model, slots, keep_shape=packing.keep_shape, should_stop=pause):
                 one = concepts[event.key]
                 match event:
                     case Progress():
@@ -164,18 +165,23 @@ def _begun(
 ) -> _Concept:
     name, files = plan.concept.name, StateFiles(store, run_key(plan), plan.train_key)
     state, checkpoints = files.newest()
+    if state is None:
+        state, checkpoints = of_shorter_run(store, plan)
     if state:
         log.info("Training of %s goes on from step %d.", name, state.step)
     keeper = Keeper(name, store, files, checkpoints, thread, place)
     return _Concept(plan, prepared, keeper, state, state.step if state else 0, bool(state and state.finished))
 
 
-def _jobs(concepts: Sequence[_Concept]) -> Iterator[ConceptJob]:
-    """What the trainer is given, one after the other as it asks; who has no latents to train from is left out."""
+def _jobs(concepts: Sequence[_Concept], store: Store) -> Iterator[ConceptJob]:
+    """What the trainer is given, one after the other as it asks; who has no latents to train from, or no vectors to
+    start from, is left out."""
     for one in concepts:
+        given = one.plan.given
         try:
-            job = concept_job(one.plan, one.prepared, one.resume)
-        except InputError as error:
+            start = load(get_blob(store, given.vectors)) if given else None
+            job = concept_job(one.plan, one.prepared, one.resume, start)
+        except (InputError, IntegrityError, NotFoundError) as error:
             one.reason = str(error)
             continue
         yield job
@@ -229,7 +235,16 @@ def _slots(concepts: Sequence[_Concept], packing: Packing, model: Backbone, say:
     return slots
 
 
-def concept_job(plan: Plan, prepared: PreparedSet, resume: TrainingState | None) -> ConceptJob:
+def checkpoint_of_import(plan: Plan) -> Checkpoint:
+    """The one checkpoint of a word that is imported, at the step that its file tells, else at step 1: step 0 is the
+    class word."""
+    assert plan.given is not None  # noqa: S101  # for the type checker
+    return Checkpoint(step=plan.given.step or 1, vectors=plan.given.vectors, norm=plan.given.norm, loss=0.0)
+
+
+def concept_job(
+    plan: Plan, prepared: PreparedSet, resume: TrainingState | None, start: dict[str, Tensor] | None = None
+) -> ConceptJob:
     """What the trainer is given of a planned and prepared concept. Raises InputError when its latents cannot be
     read."""
     try:
@@ -251,6 +266,7 @@ def concept_job(plan: Plan, prepared: PreparedSet, resume: TrainingState | None)
         std=latents["std"],
         original=latents["original"],
         mask=latents.get("mask"),
+        start=start,
         resume=resume,
     )
 

@@ -40,7 +40,7 @@ class Slot:
         self.tokens = model.tokens(
             [text.format(job.placeholder) for text in job.templates], {job.placeholder: job.vectors}
         )
-        start = model.initial_vectors(job.start_phrase, job.vectors)
+        start = _start(job, model)
         dtype = next(iter(start.values())).dtype
         self.mean, self.std = job.mean.to(model.device, dtype), job.std.to(model.device, dtype)
         if not (torch.isfinite(self.mean).all() and torch.isfinite(self.std).all()):
@@ -272,6 +272,13 @@ class Slot:
                 "for fp32, or the base model passes no gradient."
             )
         return ""
+
+
+def _start(job: ConceptJob, model: Backbone) -> dict[str, Tensor]:
+    """{encoder: [V, D]} to start from: what is given, else the phrase's token embeddings."""
+    if job.start is None:
+        return model.initial_vectors(job.start_phrase, job.vectors)
+    return {name: job.start[name].to(model.device, one.table_ND.dtype) for name, one in model.encoders.items()}
 
 
 def _mean(losses: list[float]) -> float:

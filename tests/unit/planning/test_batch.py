@@ -40,6 +40,15 @@ def test_every_sub_folder_is_a_concept(folder: Path) -> None:
     assert dog and (dog.class_word, dog.vectors, dog.kind, dog.initializer) == ("animal", 2, "style", "a dog")
 
 
+def test_a_word_s_file_lies_beside_the_pictures(folder: Path) -> None:
+    (folder / "dog/concept.toml").write_text('initializer = "old.pt"\nimported = true')
+    (folder / "cat/concept.toml").write_text('initializer = "<other-cat>"')
+    items = read(folder)
+    cat, dog = items["cat"].spec, items["dog"].spec
+    assert cat and cat.initializer == "<other-cat>" and not cat.imported
+    assert dog and dog.initializer == str(folder / "dog/old.pt") and dog.imported
+
+
 def test_a_concept_s_own_training_goes_before_the_batch_s(folder: Path) -> None:
     (folder / "dog/concept.toml").write_text("learning_rate = 1e-3\nsteps = 200\nmirror = false\nvectors = 2")
     of_batch = TrainingConfig(steps=50, batch_size=2)

@@ -118,11 +118,24 @@ def test_a_rejected_word_always_has_something_to_try() -> None:
     assert in_words(told(verdict="rejected", reason="Take a lower floor.")).advice == ("Take a lower floor.",)
 
 
+def test_what_was_imported_is_not_told_to_train_longer() -> None:
+    concept = RUN.plan.concept.model_copy(update={"imported": True})
+    imported = told(scaled_i=0.3).model_copy(update={"plan": RUN.plan.model_copy(update={"concept": concept})})
+    (advice,) = in_words(imported).advice
+    assert "--initializer FILE" in advice and "--steps" not in advice
+
+
 def test_the_command_of_a_concept_is_what_a_shell_takes_and_hides_what_was_hidden() -> None:
     concept = ConceptSpec(name="cat-toy", pictures="my pictures", class_word="toy")
     assert command_of(concept) == "ti train 'my pictures' --name cat-toy --class-word toy"
     other = concept.model_copy(update={"kind": "style", "vectors": 3, "initializer": "oil", "show_pictures": False})
     assert command_of(other).endswith("--kind style --initializer oil --vectors 3 --no-show-pictures")
+
+
+def test_the_note_in_a_file_names_no_path() -> None:
+    own = {"pictures": "/home/me/p", "initializer": "/home/me/words/cat.pt"}
+    note = file_note(RUN.plan.base, RUN.plan.concept.model_copy(update=own))
+    assert "--initializer cat.pt" in note and "/home" not in note
 
 
 def test_a_toy_s_file_says_so_with_two_lines_and_no_path() -> None:
