@@ -20,7 +20,7 @@ from ti_core.publishing.forgetting import allow, forget
 from ti_core.publishing.index import rebuild
 from ti_core.publishing.pointer import withdraw
 from ti_core.publishing.transaction import publish
-from ti_core.records import Champion, Copy, Manifest, Shard, blob_key, champion_key, shard_key
+from ti_core.records import Champion, Copy, Format, Manifest, Shard, blob_key, champion_key, shard_key
 from ti_core.settings import Settings
 from ti_core.store import Store, get_blob, open_store, put_blob
 
@@ -448,6 +448,22 @@ def test_a_word_counts_where_it_is_published_not_where_it_was_forgotten(store: S
     with pytest.raises(WithdrawnError, match="forgotten"):
         client.champion("cat-toy", "sd-b", settings)
     assert bases_of(store, "cat-toy") == [] and rebuild(store) == 0
+
+
+@pytest.mark.parametrize(("layout", "tensor"), [("kohya", "emb_params"), ("onetrainer", "emp_params")])
+def test_formats_that_are_made_of_a_published_file(
+    store: Store, settings: Settings, tmp_path: Path, layout: Format, tensor: str
+) -> None:
+    manifest = published(store)
+    path = client.get("cat-toy", layout=layout, out=tmp_path / "words", settings=settings)
+    stored = formats.read_checkpoint(get_blob(store, manifest.checkpoints[0].vectors), "a checkpoint")
+    assert load_file(path).keys() == {tensor} and (load_file(path)[tensor] == stored["clip_l"]).all()
+    assert client.get("cat-toy", layout=layout, out=tmp_path / "words", settings=settings, offline=True) == path
+    assert len(client.sync(tmp_path / "all", layout=layout, settings=settings).fetched) == 1
+    assert not client.sync(tmp_path / "all", layout=layout, settings=settings).fetched
+    path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\0")
+    with pytest.raises(NotFoundError, match="no verified copy"):
+        client.get("cat-toy", layout=layout, out=tmp_path / "words", settings=settings, offline=True)
 
 
 def test_words_in_a_prompt() -> None:
