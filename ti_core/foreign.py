@@ -97,8 +97,8 @@ def _taken_apart(data: bytes, source: str) -> tuple[dict[str, "Tensor"], str, in
         raise InputError(f"{source} is no word: it holds {kind}.")
     names = [str(name) for name in found]
     if "string_to_param" in names:
-        inner = found["string_to_param"]
-        inner = inner if isinstance(inner, Mapping) else getattr(inner, "_parameters", {})
+        held: Any = found["string_to_param"]
+        inner = held if isinstance(held, Mapping) else getattr(held, "_parameters", {})
         return _only(inner, source), "AUTOMATIC1111", _number(found.get("step"))
     if any(isinstance(name, int) for name in found):
         raise InputError(f"{source} is no word. It is a hypernetwork.")

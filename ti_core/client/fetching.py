@@ -12,7 +12,16 @@ from heapq import nlargest
 from pathlib import Path
 
 from ti_core import formats
-from ti_core.client.copies import copied, copies, digest_as_published, is_copied, keep_copy, refuse_foreign, remove, told
+from ti_core.client.copies import (
+    copied,
+    copies,
+    digest_as_published,
+    is_copied,
+    keep_copy,
+    refuse_foreign,
+    remove,
+    told,
+)
 from ti_core.config import check_slug
 from ti_core.errors import InputError, IntegrityError, NotFoundError, PseudowordError, ServiceError, WithdrawnError
 from ti_core.publishing import index

@@ -250,22 +250,19 @@ def _compare(store: Store, rival: Champion, newcomer: Champion, duels: Mapping[s
         return _Place(True, f"{_leads(newcomer)}{gone}.")
     if rival.pin:
         return _Place(False, f"Version {rival.version} stays what readers get: it was pinned {rival.pin.told()}.")
-    if not newcomer.judged and rival.judged:
+    if rival.judged and not newcomer.judged:
         return _Place(
             False,
             f"Version {rival.version} stays what readers get: it was judged, and version {version} was not. With "
             "pictures (--pictures) both are judged.",
         )
+    gives_way = ""
     if not rival.judged:
-        return _Place(
-            True, f"Version {version} takes the place of version {rival.version}, which was imported and not judged."
-        )
-    if rival.base_digest != newcomer.base_digest:
-        return _Place(
-            True,
-            f"Version {version} takes the place of version {rival.version}, which is for other weights of "
-            f"{newcomer.base} and cannot be judged with these.",
-        )
+        gives_way = "was imported and not judged"
+    elif rival.base_digest != newcomer.base_digest:
+        gives_way = f"is for other weights of {newcomer.base} and cannot be judged with these"
+    if gives_way:
+        return _Place(True, f"Version {version} takes the place of version {rival.version}, which {gives_way}.")
     duel = _recorded(store, newcomer, rival, duels)
     return _Place(duel.won, _sentence(duel, version, rival.version))
 
