@@ -1,6 +1,7 @@
 """Words from elsewhere, without pictures: kept and given to readers, known, said to be not judged, and no rival of what
 was judged."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,15 @@ from ti_core import client, formats
 from ti_core.backbone.folder import find_base, text_widths
 from ti_core.client.hub import hub_folder
 from ti_core.config import ConceptSpec, ImportSpec
-from ti_core.errors import InputError, WithdrawnError
+from ti_core.errors import InputError, IntegrityError, WithdrawnError
 from ti_core.importing import import_word
 from ti_core.publishing.audit import audit
 from ti_core.publishing.catalogue import champion_of, imports_of
+from ti_core.publishing.collecting import collect
 from ti_core.publishing.forgetting import forget
 from ti_core.publishing.pointer import rollback, withdraw
 from ti_core.publishing.transaction import publish
-from ti_core.records import Given, Outcome, blob_key, outcome_key
+from ti_core.records import OUTBOX, Given, Outcome, blob_key, outbox_key, outcome_key
 from ti_core.settings import Settings
 from ti_core.starts import find_given
 from ti_core.store import Store, open_store
@@ -151,3 +153,36 @@ def test_a_start(desk: Desk) -> None:
     of_word, of_file = start("<CAT-TOY>"), start(desk.file())
     assert of_word and of_file
     assert of_word.vectors == of_file.vectors and of_word.count == 2
+
+
+def test_its_tags_and_its_document_are_kept_as_those_of_a_run(desk: Desk) -> None:
+    desk.take(desk.file(), tags="toy, red")
+    assert [row.concept for row in client.words(settings=desk.settings, tag="Red")] == ["cat-toy"]
+    (key,) = (key for key in desk.store.keys("concepts/") if "/imported-" in key)
+    desk.store.put(key, b"{")
+    faults = audit(desk.store)
+    assert any(one.kind == "damaged" and "import the file again" in one.what for one in faults)
+    with pytest.raises(IntegrityError, match="is damaged"):
+        collect(desk.store, timedelta(0))
+    desk.store.delete(key)
+    assert desk.take(desk.file(), tags="toy, red").version == 1
+    assert desk.store.exists(key) and not [one for one in audit(desk.store) if one.kind == "damaged"]
+
+
+def test_vectors_that_were_withdrawn_stay_so_under_another_name(desk: Desk) -> None:
+    desk.take(desk.file("a.safetensors", seed=0))
+    desk.take(desk.file("b.safetensors", seed=1))
+    withdraw(desk.store, "cat-toy", "miniature", 1, "me", "")
+    pointer = champion_of(desk.store, "cat-toy", "miniature")
+    (first, _) = imports_of(desk.store, "cat-toy", "miniature")
+    assert pointer and pointer.version == 2 and pointer.changes[-1].gone == first.given.vectors
+
+
+def test_the_tracking_server_hears_that_no_judged_version_leads(desk: Desk) -> None:
+    manifest = judged(desk.store)
+    publish(desk.store, manifest, "run", {})
+    outcome = desk.take(desk.file())
+    for key in list(desk.store.keys(OUTBOX)):
+        desk.store.delete(key)
+    rollback(desk.store, "cat-toy", "miniature", outcome.version, "me", "")
+    assert desk.store.exists(outbox_key(manifest.plan))
