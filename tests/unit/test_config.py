@@ -66,7 +66,7 @@ def test_vectors_start_from_the_class_word_unless_told() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"vectors": 0}, {"vectors": 17}, {"kind": "mood"}, {"pictures": " "}, {"class_word": ""}, {"colour": "red"}],
+    [{"vectors": 0}, {"vectors": 65}, {"kind": "mood"}, {"pictures": " "}, {"class_word": ""}, {"colour": "red"}],
 )
 def test_impossible_concepts_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
