@@ -62,7 +62,8 @@ def test_documents_come_back_as_they_were_stored(documents: list[Document]) -> N
         data = document.to_bytes()
         assert type(document).from_bytes(data, "here") == document
         assert data.endswith(b"}\n")
-        assert json.loads(data)["schema_version"] == type(document).SCHEMA
+        # An outcome that is not `imported` is written as of schema 2, which older readers know.
+        assert json.loads(data)["schema_version"] == (2 if isinstance(document, Outcome) else type(document).SCHEMA)
 
 
 def test_a_newer_document_is_refused_in_a_sentence(documents: list[Document]) -> None:
