@@ -71,20 +71,21 @@ PUBLIC = {
         "Synced champion concepts get get_many hub_folder load_words noticed sync vectors words words_in"
     ),
     "ti_core.config": (
-        "BackboneKind ConceptSpec DEFAULTS EvaluationConfig OwnPrompts PROTOCOLS Packing Precision Prompts "
-        "ProtocolName Sampler SelectionRule Slug TrainingConfig base_slug check_slug given"
+        "BackboneKind ConceptSpec DEFAULTS EvaluationConfig ImportSpec MOST_VECTORS OwnPrompts PROTOCOLS Packing Precision Prompts "
+        "ProtocolName Sampler SelectionRule Slug TrainingConfig WORD_FILES base_slug check_slug given placeholder"
     ),
     "ti_core.errors": (
         "ConflictError InputError IntegrityError NotFoundError PausedError PseudowordError ServiceError TrainingError "
         "WithdrawnError"
     ),
     "ti_core.formats": (
-        "LAYOUTS Vectors about diffusers_lines digest_of_vectors filename read_checkpoint read_published same_vectors "
-        "write write_checkpoint"
+        "FORMATS LAYOUTS MADE Vectors about diffusers_lines digest_of_vectors filename in_format published_as "
+        "read_checkpoint read_published same_vectors write write_checkpoint"
     ),
     "ti_core.records": (
         "ASIDE Anchors BATCHES BLOBS BaseModelInfo BatchRow BatchRows BatchStatus Came Candidate "
         "Cells Champion Change Checkpoint Copy Decided Decision Document Duel FORGET Fault Finding "
+        "Format Given Imported Keyed imported_key "
         "INDEX INDEX_WHOLE ImageSet Interval JudgeInfo JudgeRequest KeptScores Layout Manifest "
         "Naming OUTBOX OpinionInfo Outcome PackReport Packs Picture Plan PreparedSet PromptSet "
         "Protocol PublishedFile Record Report Row Scale Scores Shard Split Status Trained Untold "
