@@ -71,8 +71,9 @@ PUBLIC = {
         "Synced champion concepts get get_many hub_folder load_words noticed sync vectors words words_in"
     ),
     "ti_core.config": (
-        "BackboneKind ConceptSpec DEFAULTS EvaluationConfig ImportSpec MOST_VECTORS OwnPrompts PROTOCOLS Packing Precision "
-        "Prompts ProtocolName Sampler SelectionRule Slug TrainingConfig WORD_FILES base_slug check_slug given placeholder"
+        "BackboneKind ConceptSpec DEFAULTS EvaluationConfig ImportSpec MOST_VECTORS OwnPrompts PROTOCOLS Packing "
+        "Precision Prompts ProtocolName Sampler SelectionRule Slug TrainingConfig WORD_FILES base_slug check_slug given "
+        "placeholder"
     ),
     "ti_core.errors": (
         "ConflictError InputError IntegrityError NotFoundError PausedError PseudowordError ServiceError TrainingError "
