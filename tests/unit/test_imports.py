@@ -72,8 +72,8 @@ PUBLIC = {
     ),
     "ti_core.config": (
         "BackboneKind ConceptSpec DEFAULTS EvaluationConfig ImportSpec MOST_VECTORS OwnPrompts PROTOCOLS Packing "
-        "Precision Prompts ProtocolName Sampler SelectionRule Slug TrainingConfig WORD_FILES base_slug check_slug given "
-        "placeholder"
+        "Precision Prompts ProtocolName Sampler SelectionRule Slug TrainingConfig WORD_FILES base_slug check_slug "
+        "given placeholder"
     ),
     "ti_core.errors": (
         "ConflictError InputError IntegrityError NotFoundError PausedError PseudowordError ServiceError TrainingError "
