@@ -14,6 +14,7 @@ it can be told. This module knows no base model but by the widths it is given. T
 import io
 import json
 import pickle
+import struct
 import zipfile
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -112,7 +113,7 @@ def _taken_apart(data: bytes, source: str) -> tuple[dict[str, "Tensor"], str, in
 
 def _only(tensors: Mapping[Any, Any], source: str) -> dict[str, "Tensor"]:
     if len(tensors) != 1:
-        there = _listed(list(map(str, tensors))[:4]) + (", …" if len(tensors) > 4 else "")
+        there = _listed(sorted(map(str, tensors))[:4]) + (", …" if len(tensors) > 4 else "")
         raise InputError(f"{source} is no file of one word: it holds {there or 'nothing'}.")
     return {str(name): tensor for name, tensor in tensors.items()}
 
@@ -156,8 +157,15 @@ def _unpickled(data: bytes, source: str) -> Any:
                 "on this machine: save the word as safetensors where it comes from."
             ) from None
         raise InputError(f"{source} is damaged, or no file of PyTorch's.") from None
-    except (RuntimeError, ValueError, EOFError, KeyError, IndexError, TypeError, AttributeError, zipfile.BadZipFile):
+    except _DAMAGE:
         raise InputError(f"{source} is damaged, cut off, or no file of PyTorch's.") from None
+
+
+_DAMAGE = (
+    RuntimeError, ValueError, EOFError, LookupError, TypeError, AttributeError, AssertionError, OverflowError,
+    MemoryError, struct.error, zipfile.BadZipFile,
+)  # fmt: skip
+"""What torch raises on damaged bytes, beside pickle's own."""
 
 
 def _unpacked(data: bytes) -> int:
@@ -189,6 +197,8 @@ def _header(data: bytes) -> list[str]:
 
 def _other(names: list[str]) -> str:
     """What a file with these names in it is, if it is known to be no word."""
+    if len(names) == 1 and names[0].startswith("<"):  # diffusers calls the tensor by the word, which may be <flora_1>
+        return ""
     return next((kind for signs, kind in _OTHERS.items() if any(sign in name for name in names for sign in signs)), "")
 
 

@@ -160,3 +160,5 @@ def read_checkpoint(data: bytes, source: str) -> dict[str, NDArray[np.float32]]:
         return load(data)
     except SafetensorError as error:
         raise IntegrityError(f"{source} is damaged: {error}.") from None
+    except KeyError as error:  # bf16, which numpy does not have
+        raise IntegrityError(f"{source} is of another program: it holds numbers of type {error.args[0]}.") from None

@@ -96,6 +96,8 @@ def _written(html: Path, found: "Iterable[Checked]") -> "list[Checked]":
             kept.append(replace(one, made={}))
             yield one
 
+    if html.is_dir():
+        raise InputError(f"The page {html} cannot be written: it is a folder; name a file.")
     partial = html.with_name(f".{html.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:

@@ -53,6 +53,7 @@ KNOWN: dict[str, tuple[bytes, str, int]] = {
     "OneTrainer": (save({"emp_params": ROWS}), "OneTrainer", 0),
     "a header of 128 bytes, as pickles begin": (save({"<cat>": ROWS}, {"note": "x" * 34}), "diffusers", 0),
     "ComfyUI": (save({"clip_l": ROWS}), "ComfyUI", 0),
+    "a word that is called as LoRAs are": (save({"<flora_style>": ROWS}), "diffusers", 0),
 }  # fmt: skip
 
 
@@ -142,6 +143,14 @@ def test_what_is_no_word_is_told(name: str, tmp_path: Any, monkeypatch: pytest.M
         read_word(data, "cat.pt", ONE, "this one")
     assert reason in str(told.value) and "cat.pt" in str(told.value)
     assert not list(tmp_path.iterdir()), "nothing in a file is run"
+
+
+@pytest.mark.parametrize("name", ["webui", "webui, old", "diffusers"])
+def test_a_file_that_is_cut_off_anywhere_is_told(name: str) -> None:
+    whole = KNOWN[name][0]
+    for length in range(0, len(whole) - 1, 7):
+        with pytest.raises(InputError, match=r"cat\.pt"):
+            read_word(whole[:length], "cat.pt", ONE, "this one")
 
 
 def test_different_numbers_of_vectors() -> None:

@@ -39,8 +39,6 @@ def hub_folder(
     folder = Path(out).expanduser() / concept
     if strip:
         write(folder / "examples.png", strip)
-    else:
-        (folder / "examples.png").unlink(missing_ok=True)
     write(folder / "README.md", card(found, run).encode())
     write(folder / WEIGHTS, weights)
     return folder

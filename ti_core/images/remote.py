@@ -69,6 +69,7 @@ def _fetch(url: str, file: IO[bytes], settings: Settings) -> None:
         parts = _parts(url)
         try:
             with closing(http.client.HTTPConnection(parts.host, parts.port)) as connection:
+                connection.default_port = 443 if parts.https else 80  # the Host header leaves it out
                 connection.sock = _connected(parts, settings, end)
                 with _cut_off(connection.sock, end):
                     connection.request("GET", parts.path, headers={"User-Agent": "pseudoword"})

@@ -212,7 +212,9 @@ def read_text(source: str, name: str, settings: Settings) -> bytes | None:
 
     if source.startswith("s3://"):
         bucket = open_store(settings, source)
-        sizes = {one.key: one.size for one in bucket.entries("")}
+        # In either case of its first letter alone: the whole listing may be long.
+        begun = sorted({name[0].lower(), name[0].upper()})
+        sizes = {one.key: one.size for first in begun for one in bucket.entries(first)}
         if (found := named(sizes)) is None:
             return None
         check_size(sizes[found])

@@ -165,7 +165,10 @@ def _parquet(data: bytes) -> list[dict[str, Any]]:
             about = file.metadata
             _check_shape(about.num_rows, about.num_columns)
             _check_unpacked(sum(about.row_group(number).total_byte_size for number in range(about.num_row_groups)))
-            rows: list[dict[str, Any]] = file.read().to_pylist()
+            rows, unpacked = list[dict[str, Any]](), 0
+            for batch in file.iter_batches(batch_size=64):  # what is written once may stand for every row
+                _check_unpacked(unpacked := unpacked + batch.nbytes)
+                rows += batch.to_pylist()
         return rows
     except (pa.ArrowException, OSError) as error:
         raise _TableError(f"does not read as a table: {_short(error)}") from None
@@ -175,6 +178,7 @@ def _from_lists(lines: Sequence[Sequence[Any]]) -> list[Row]:
     """Rows of lines of cells, the first of which names the columns."""
     if not lines:
         raise _TableError("does not read as a table: it is empty")
+    _check_shape(len(lines), len(lines[0]))
     columns = [_column(cell) for cell in lines[0]]
     named = [column for column in columns if column]
     if len(set(named)) < len(named):
@@ -196,8 +200,9 @@ def _from_dicts(records: Any) -> list[Row]:
     """Rows of mappings."""
     if isinstance(records, dict) or not isinstance(records, Iterable) or isinstance(records, str):
         raise _TableError("does not read as a table: it must be a list of concepts, each with its fields")
-    rows = []
-    for record in records:
+    rows = list[Row]()
+    for number, record in enumerate(records, 1):
+        _check_shape(number, 0)
         if not isinstance(record, dict):
             raise _TableError(f"does not read as a table: {_short(record)!r} is no concept with fields")
         cells = {_column(key): _cell(value) for key, value in record.items()}

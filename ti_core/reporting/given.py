@@ -57,7 +57,8 @@ def framed(picture: Picture, whole: Image.Image) -> Image.Image:
     drawn.thumbnail((2 * TILE, TILE))
     scale = drawn.width / picture.width, drawn.height / picture.height
     left, top, right, bottom = (side * scale[place % 2] for place, side in enumerate(picture.crop))
-    frame = max(left, 0), max(top, 0), min(right, drawn.width) - 1, min(bottom, drawn.height) - 1
+    left, top = max(left, 0), max(top, 0)
+    frame = left, top, max(left, min(right, drawn.width) - 1), max(top, min(bottom, drawn.height) - 1)
     ImageDraw.Draw(drawn).rectangle(frame, outline=_FRAME, width=2)
     return drawn
 

@@ -263,8 +263,11 @@ def far(cell: str) -> bytes:
         ("t.xlsx", far("XFD2")),
         ("t.parquet", parquet(name=pd.Categorical.from_codes([0] * 200_000, ["a"]))),
         ("t.parquet", parquet(**{f"c{number}": [1] for number in range(1001)})),
+        ("t.csv", b"name,pictures\n" + b"a,b\n" * 100_001),
+        ("t.csv", ",".join(f"c{number}" for number in range(200_000)).encode() + b",c1\na\n"),
+        ("t.jsonl", b'{"name":"a"}\n' * 100_001),
     ],
-    ids=["rows", "columns", "parquet rows", "parquet columns"],
+    ids=["rows", "columns", "parquet rows", "parquet columns", "csv rows", "csv columns", "jsonl rows"],
 )
 def test_tables_are_bounded_in_rows_and_columns(name: str, data: bytes) -> None:
     with pytest.raises(InputError, match="is over 100000 rows or 1000 columns"):
