@@ -5,12 +5,14 @@ workers there are. Both are executors of `ti_core.packs`; what a pack is, they d
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling
 from pydantic import BaseModel
 
@@ -28,8 +30,11 @@ ASKED = 200
 
 
 def here(queue: deque[Pack], given: Given, works: Mapping[str, Work]) -> Iterator[End]:
-    """Run packs in this process; `works` are their concepts by name, planned already."""
+    """Run packs in this process; `works` are their concepts by name, planned already. Raises CancelledError where the
+    present run was cancelled."""
     while queue:
+        if is_cancelled():
+            raise CancelledError
         pack = queue.popleft()
         with planned_already([works[name] for name in pack.names if name in works]):
             state = train_pack(**given(pack), return_state=True)
@@ -77,22 +82,25 @@ def _start(pack: Pack, given: dict[str, Any], batch: str, name: str) -> UUID:
 
 
 def _ended(running: Mapping[UUID, Pack]) -> list[tuple[UUID, End]]:
-    """The runs that have ended."""
-    found, ids = list[tuple[UUID, End]](), list(running)
+    """The runs that have ended; one that somebody has deleted was cancelled."""
+    ids = list(running)
+    gone = {run_id: End(pack, "its run was deleted", cancelled=True) for run_id, pack in running.items()}
     with get_client(sync_client=True) as client:
         for first in range(0, len(ids), ASKED):
             some = FlowRunFilter(id=FlowRunFilterId(any_=ids[first : first + ASKED]))
             for run in client.read_flow_runs(flow_run_filter=some, limit=ASKED):
+                del gone[run.id]
                 if run.state and run.state.is_final():
                     why = f"{run.state.name}: {run.state.message or 'it said nothing'}"
-                    found.append((run.id, End(running[run.id], why, run.state.is_cancelled())))
-    return found
+                    gone[run.id] = End(running[run.id], why, run.state.is_cancelled())
+    return list(gone.items())
 
 
 def _cancel(running: Iterable[UUID]) -> None:
     with get_client(sync_client=True) as client:
         for run_id in running:
-            client.set_flow_run_state(run_id, Cancelling(message="Its batch was cancelled."))
+            with suppress(ObjectNotFound):  # it was deleted
+                client.set_flow_run_state(run_id, Cancelling(message="Its batch was cancelled."))
 
 
 def _plain(value: Any) -> Any:

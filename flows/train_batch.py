@@ -4,7 +4,7 @@ Started from its deployment, it coordinates: packs are runs of their own on whic
 needs no card. Started otherwise, it runs the packs itself.
 """
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +19,7 @@ from flows.train_pack import Member
 from tasks.asking import CancelledError
 from tasks.line import abandon, list_concepts, look_at, open_batch, summarise
 from ti_core.config import EvaluationConfig, Packing, SelectionRule, TrainingConfig
-from ti_core.packs import Pack, train_in_packs
+from ti_core.packs import Pack, has_begun, train_in_packs
 from ti_core.planning.protocols import with_data
 from ti_core.records import BatchRow, report_key
 from ti_core.settings import load_settings
@@ -69,10 +69,12 @@ def train_batch(
         asked = Asked(training, with_data(evaluation, source, settings), rule, base_model, renew)
         works = look_at(items, asked)
         still = {work.name: work for work in works if work.open}
-        if still:
+        store = open_store(settings)
+        begun = bool(still) or has_begun(batch, store)
+        if begun:
             open_batch(title)
-        own = {item.name: item.own for item in items}
-        until = (_begun() + timedelta(minutes=packing.minutes)).isoformat() if packing.minutes else ""
+        own = {item.name: item.own for item in items if item.spec}  # a second row of a name has none
+        until = (datetime.now(UTC) + timedelta(minutes=packing.minutes)).isoformat() if packing.minutes else ""
 
         def given(pack: Pack) -> dict[str, Any]:
             there = [still[name] for name in pack.names if name in still]
@@ -87,13 +89,13 @@ def train_batch(
             execute = partial(by_deployment, given=given, batch=batch, title=str(runtime.flow_run.name))
         else:
             execute = partial(here, given=given, works=still)
-        works = train_in_packs(works, packing, execute, batch, open_store(settings))
-        rows = summarise(works, title, batch, bool(still))
+        works = train_in_packs(works, packing, execute, batch, store)
+        rows = summarise(works, title, batch, begun)
     except BaseException as error:  # cancelled, stopped, or out of a service that summarise needs
         abandon(title)
         if isinstance(error, CancelledError):
             return Cancelled(message=str(error))
         raise
-    name, message = headline({row.concept: row.status for row in rows})
+    name, message = headline([(row.concept, row.status) for row in rows])
     kind = Failed if any(row.status == "failed" for row in rows) else Completed
     return kind(name=name, message=message, data=rows)

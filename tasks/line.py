@@ -15,7 +15,6 @@ from tasks.asking import CancelledError, check_begun, minding_cancellation
 from ti_core import progress
 from ti_core.config import EvaluationConfig, Packing, SelectionRule
 from ti_core.errors import PausedError, ServiceError
-from ti_core.known import pages_as_asked
 from ti_core.line import Line
 from ti_core.packs import accounted
 from ti_core.planning.batch import BatchItem, read_batch
@@ -132,7 +131,7 @@ def summarise(works: list[Work], title: str, batch: str, begun: bool) -> list[Ba
 
     settings = load_settings()
     store = open_store(settings)
-    rows = rows_of(pages_as_asked(works, settings, store), settings, store)
+    rows = rows_of(works, settings, store)
     artifacts.batch_table(worst_first(rows))
     write_summary(rows, f"Batch {title}", settings, store, batch)
     page = store.url(batch_page_key(batch))

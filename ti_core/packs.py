@@ -19,7 +19,7 @@ from typing import Literal
 from ti_core.config import Packing
 from ti_core.errors import NotFoundError, PausedError, PseudowordError, TrainingError, WithdrawnError
 from ti_core.keys import digest
-from ti_core.records import Came, PackReport, Packs, report_key, split_key
+from ti_core.records import Came, PackReport, Packs, report_key, reports_prefix, split_key
 from ti_core.settings import Settings
 from ti_core.store import Store
 from ti_core.summary import reason_of
@@ -67,8 +67,12 @@ def train_in_packs(works: Sequence[Work], packing: Packing, execute: Executor, b
     """Run what is open of a batch in packs; returns all works, each with its outcome or the reason why it has none.
     `batch` names it in the store.
 
+    What an earlier attempt at the same batch has done is told as done, and not as known from elsewhere.
+
     Raises ServiceError when the store does not answer, and what the executor raises where it is to end.
     """
+    done = {came.name: came for came in _done(store, batch)}
+    works = [_after(one, done[one.name]) if one.known and one.name in done else one for one in works]
     still = {one.name: one for one in works if one.open}
     queue, after = deque[Pack](), dict[str, Work]()
 
@@ -94,6 +98,18 @@ def train_in_packs(works: Sequence[Work], packing: Packing, execute: Executor, b
             error = f"The runs that were to train it died, the last with nothing beside it: {end.why}"
             after.update({name: replace(still[name], error=TrainingError(error)) for name in left})
     return [after.get(one.name, one) if one.open else one for one in works]
+
+
+def has_begun(batch: str, store: Store) -> bool:
+    """Whether an earlier attempt at a batch has split it."""
+    return store.exists(split_key(batch))
+
+
+def _done(store: Store, batch: str) -> Iterator[Came]:
+    """What the packs of a batch have done so far."""
+    for key in list(store.keys(reports_prefix(batch))):
+        report = PackReport.from_bytes(store.get(key).data, store.url(key))
+        yield from (came for came in report.came if came.kind == "done")
 
 
 def split(names: Sequence[str], packing: Packing, batch: str, store: Store) -> list[Pack]:

@@ -1,6 +1,6 @@
 """How the concepts of a list ended: the rows and the page of a batch. It starts nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 
@@ -36,21 +36,22 @@ NAMED = 10
 """At most so many concepts are named in a headline."""
 
 
-def headline(statuses: Mapping[str, str]) -> tuple[str, str]:
-    """How a batch ended, in a few words and in a sentence with names, from its concepts' statuses by name.
+def headline(ended: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """How a batch ended, in a few words and in a sentence with names, from its concepts' names and statuses. A name may
+    be there twice, as in a table.
 
     The first word tells what asks for a hand, the worst first, whatever the counts are: Failed (none came through),
     Partly failed, Paused, Undecided, Rejected, Published, Nothing new.
     """
-    names = {status: sorted(name for name, one in statuses.items() if one == status) for status in statuses.values()}
+    names = {status: sorted(name for name, one in ended if one == status) for _, status in ended}
     told = [(status, names[status]) for status in _TOLD if status in names]
     counts = [f"{status} {len(there)}" for status, there in told]
     sentence = ", ".join(counts)
     listed = [f"{status}: {_listed(there)}" for status, there in told if status not in {"published", "skipped"}]
     message = ". ".join([sentence, *listed])
     if failed := len(names.get("failed", ())):
-        whole = failed == len(statuses)
-        return "Failed" if whole else f"Partly failed: {failed} of {len(statuses)}", message
+        whole = failed == len(ended)
+        return "Failed" if whole else f"Partly failed: {failed} of {len(ended)}", message
     short = ", ".join(count for count in counts if not count.startswith("skipped")) or "nothing new"
     return short[0].upper() + short[1:], message
 

@@ -92,7 +92,7 @@ PUBLIC = {
         "Protocol PublishedFile Record Report Row Scale Scores Shard Split Status Trained Untold "
         "Verdict Version aside_key batch_page_key batch_rows_key blob_key champion_key change_key changes_prefix "
         "concept_prefix duel_key former_champion_key manifest_key now outbox_key outcome_key "
-        "report_key run_prefix scores_key shard_key split_key version_key versions_prefix"
+        "report_key reports_prefix run_prefix scores_key shard_key split_key version_key versions_prefix"
     ),
     "ti_core.store": "Listed Store Stored bring_back get_blob has_blob lease open_store put_blob",
 }

@@ -140,6 +140,7 @@ def test_a_coordinator_that_died_goes_on_with_the_same_packs(store: FolderStore)
     after = run(still, second, store)
     assert second.ran == [pack.names for pack in begun if "e" in pack.names] + [("f",)]
     assert all(one.outcome for one in after.values())
+    assert not after["a"].known, "this batch has done it"
 
 
 def test_why_a_concept_failed_travels_as_what_it_was(store: FolderStore) -> None:

@@ -22,9 +22,13 @@ from ti_core.summary import headline
     ],
 )
 def test_the_first_word_tells_what_asks_for_a_hand(statuses: str, name: str, message: str) -> None:
-    assert headline(dict(zip("abc", statuses.split(), strict=False))) == (name, message)
+    assert headline(list(zip("abc", statuses.split(), strict=False))) == (name, message)
 
 
 def test_a_long_list_of_names_is_cut() -> None:
-    _, message = headline({f"word-{number:02}": "failed" for number in range(12)} | {"good": "published"})
+    _, message = headline([(f"word-{number:02}", "failed") for number in range(12)] + [("good", "published")])
     assert message.endswith("word-08, word-09 and 2 more")
+
+
+def test_a_name_that_is_there_twice_counts_twice() -> None:
+    assert headline([("fox", "published"), ("fox", "failed")])[0] == "Partly failed: 1 of 2"

@@ -145,9 +145,14 @@ def split_key(batch: str) -> str:
     return f"{BATCHES}{batch}/split.json"
 
 
+def reports_prefix(batch: str) -> str:
+    """Where what came of a batch's packs lies."""
+    return f"{BATCHES}{batch}/packs/"
+
+
 def report_key(batch: str, pack: str) -> str:
     """Key of what came of a pack."""
-    return f"{BATCHES}{batch}/packs/{pack}.json"
+    return f"{reports_prefix(batch)}{pack}.json"
 
 
 OUTBOX = "outbox/"
