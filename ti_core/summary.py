@@ -94,6 +94,7 @@ def _row(work: Work, settings: Settings, store: Store) -> BatchRow:
         cost=work.cost,
         reason=f"{earlier} {outcome.reason}".strip(),
         outcome=outcome.status,
+        base=outcome.base,
         step=outcome.step,
         score=outcome.score,
         gain=manifest.report.gain,

@@ -9,8 +9,8 @@ import typer
 from flows.cli.ending import Code
 from flows.cli.starting import quiet_libraries, settings_of
 from flows.cli.training import run_one
-from flows.options import BaseModel, Home, Json, Only, options_of
-from ti_core.config import EvaluationConfig, ImportSpec, SelectionRule, TrainingConfig
+from flows.options import BaseModel, Home, Json, Only, UsageError, options_of
+from ti_core.config import EvaluationConfig, ImportSpec, SelectionRule, TrainingConfig, given
 
 
 @options_of()
@@ -29,6 +29,8 @@ def import_(
     settings = settings_of(home)
     if word.pictures:
         return run_one(word.to_be_judged, pictures, evaluation, rule, base_model, settings, as_json)
+    if any(map(given, (pictures, evaluation, rule))):
+        raise UsageError("How it is to be judged says nothing without pictures: name some with --pictures.")
     from flows import console
     from ti_core.importing import import_word
     from ti_core.store import open_store

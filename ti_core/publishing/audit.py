@@ -28,8 +28,10 @@ from ti_core.publishing.index import rebuild, row_of, words
 from ti_core.publishing.pointer import standing, verify
 from ti_core.records import (
     ASIDE,
+    BATCHES,
     BLOBS,
     OUTBOX,
+    BatchRows,
     Champion,
     Decided,
     Document,
@@ -40,6 +42,8 @@ from ti_core.records import (
     Keyed,
     Manifest,
     Outcome,
+    PackReport,
+    Packs,
     Untold,
     Version,
     change_key,
@@ -64,6 +68,7 @@ def audit(store: Store, repair: bool = False) -> list[Fault]:
         found += _pointer(store, *word)
         found += _interrupted(store, *word, repair)
     found += _index(store, repair)
+    found += _of_batches(store)
     left = list(store.keys(OUTBOX))
     found += [fault for key in left if (fault := _fault_of(store, key, Untold, "delete it, then `ti audit --repair`"))]
     if left:
@@ -101,6 +106,15 @@ _KINDS: dict[str, tuple[type[Document], str]] = {
     "scores/": (KeptScores, "delete it: the same pictures are judged anew when they are needed"),
 }
 """The documents of a word by what their keys have in them, and what to do about a damaged one."""
+
+
+def _of_batches(store: Store) -> Iterator[Fault]:
+    """What is kept of batches: whether it can be read."""
+    kinds: dict[str, type[Document]] = {"rows.json": BatchRows, "split.json": Packs}
+    for key in store.keys(BATCHES):
+        kind = PackReport if "/packs/" in key else kinds.get(key.rpartition("/")[2])
+        if kind and (fault := _fault_of(store, key, kind, "delete it, when its batch has ended")):
+            yield fault
 
 
 def _fault_of(store: Store, key: str, kind: type[Document], advice: str) -> Fault | None:

@@ -104,7 +104,7 @@ def sweep(store: Store, concept: str, base: str) -> Forgotten:
     for sha256 in gone:
         store.delete(aside_key(sha256))
     untold = (key for key in store.keys(told) if key != forget_entry)
-    for key in [*_batches_with(store, concept), *own, *untold]:
+    for key in [*_batches_with(store, concept, base), *own, *untold]:
         store.delete(key)
     return Forgotten(len(own), len(gone), sum(store.exists(blob_key(sha256)) for sha256 in shared))
 
@@ -114,21 +114,29 @@ def _is_forgotten(store: Store, concept: str, base: str) -> bool:
     return bool(pointer and pointer.forgotten)
 
 
-def _batches_with(store: Store, concept: str) -> list[str]:
+def _batches_with(store: Store, concept: str, base: str) -> list[str]:
     """Everything of the batches that tell how a word ended: their pages show its pictures."""
     keys = list(store.keys(BATCHES))
-    told = {key.split("/")[1] for key in keys if _tells_of(store, key, concept)}
+    told = {key.split("/")[1] for key in keys if _tells_of(store, key, concept, base)}
     return [key for key in keys if key.split("/")[1] in told]
 
 
-def _tells_of(store: Store, key: str, concept: str) -> bool:
-    if key.endswith("/rows.json"):
-        rows = BatchRows.from_bytes(store.get(key).data, store.url(key)).rows
-        return any(row.concept == concept and row.outcome for row in rows)
-    if "/packs/" in key:
-        came = PackReport.from_bytes(store.get(key).data, store.url(key)).came
-        return any(one.name == concept and one.outcome for one in came)
-    return False
+def _tells_of(store: Store, key: str, concept: str, base: str) -> bool:
+    """Whether a document of a batch does; one that is damaged and has the name in it is taken to."""
+    if not key.endswith("/rows.json") and "/packs/" not in key:
+        return False
+    try:
+        data = store.get(key).data
+    except NotFoundError:  # somebody else forgets a word of the same batch
+        return False
+    try:
+        if "/packs/" in key:
+            came = PackReport.from_bytes(data, store.url(key)).came
+            return any(one.outcome.base == base for one in came if one.name == concept and one.outcome)
+        rows = BatchRows.from_bytes(data, store.url(key)).rows
+        return any(row.base == base for row in rows if row.concept == concept)
+    except IntegrityError:
+        return concept.encode() in data
 
 
 def forgotten_words(store: Store, there: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -293,6 +293,8 @@ class BatchRow(Record):
     reason: str
     outcome: Status | None = None
     """How it ended for good, also where that was known before; None where it has not."""
+    base: str = ""
+    """The base model's slug; "" where it has no outcome."""
     step: int | None = None
     """The chosen step."""
     score: float | None = None

@@ -8,6 +8,7 @@ import pytest
 
 from tests.builders import done, judged
 from ti_core.errors import IntegrityError, NotFoundError, WithdrawnError
+from ti_core.publishing.audit import audit
 from ti_core.publishing.catalogue import blobs_of, champion_of, outcome_of, pointer_of, versions_of
 from ti_core.publishing.collecting import named
 from ti_core.publishing.forgetting import allow, forget, forgotten_words, sweep
@@ -59,12 +60,17 @@ def test_everything_goes_but_what_others_share(store: Store) -> None:
 
 def test_batches_whose_pages_show_it_go_and_others_stay(store: Store) -> None:
     done(store, judged(store))
-    for batch, outcome in (("monday", "published"), ("tuesday", None)):
-        row = BatchRow(concept=NAME, status="skipped", reason="", outcome=outcome)
+    for batch, outcome, base in (("monday", "published", BASE), ("tuesday", None, ""), ("friday", "published", "sd15")):
+        row = BatchRow(concept=NAME, status="skipped", reason="", outcome=outcome, base=base)
         store.put(batch_rows_key(batch), BatchRows(rows=(row,)).to_bytes())
         store.put(batch_page_key(batch), b"<p>")
+    store.put(batch_rows_key("torn"), b'{"rows": [{"concept": "cat-toy", "sta')
+    store.put(batch_rows_key("other"), b"{")
+    damaged = [fault.what for fault in audit(store) if fault.kind == "damaged"]
+    assert len(damaged) == 2 and all("rows.json" in what for what in damaged)
     forget(store, NAME, BASE, "ann", "asked for")
-    assert set(store.keys("batches/")) == {batch_rows_key("tuesday"), batch_page_key("tuesday")}
+    left = {key.split("/")[1] for key in store.keys("batches/")}
+    assert left == {"tuesday", "friday", "other"}
 
 
 def test_nothing_brings_it_back_until_it_is_allowed(store: Store) -> None:
