@@ -404,6 +404,18 @@ def test_the_copy_of_a_word_that_was_forgotten_and_allowed_again_goes(
     assert [path.name for path in client.sync(tmp_path, settings=settings).removed] == ["cat-toy.safetensors"]
 
 
+def test_a_file_in_numbers_that_numpy_does_not_have_is_kept_and_named(
+    store: Store, settings: Settings, tmp_path: Path
+) -> None:
+    published(store)
+    own = tmp_path / "miniature" / "cat-toy.safetensors"
+    own.parent.mkdir()
+    header = b'{"emp_params":{"dtype":"BF16","shape":[1,2],"data_offsets":[0,4]}}'
+    own.write_bytes(len(header).to_bytes(8, "little") + header + b"1234")
+    told = client.sync(tmp_path, layout="onetrainer", settings=settings)
+    assert "cat-toy.safetensors was not written by Pseudoword and is kept" in told.failed["cat-toy on miniature"]
+
+
 def test_a_file_that_is_no_copy_is_kept_and_named(store: Store, settings: Settings, tmp_path: Path) -> None:
     published(store)
     published(store, name="dog")
