@@ -34,6 +34,8 @@ class S3Server:
     bucket: str
     access_key: str
     secret_key: str
+    metrics: str
+    """Address of what it counts, in Prometheus's form."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -69,12 +71,21 @@ def seaweedfs(folder: Path) -> Iterator[S3Server]:
     Raises RuntimeError with the end of the log when it does not come up within a minute.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    s3, master, volume, filer, admin = free_ports(5, also=10_000)  # each part opens a gRPC port 10,000 above its own
-    server = S3Server(f"http://127.0.0.1:{s3}", "words", secrets.token_hex(8), secrets.token_hex(16))
+    s3, master, volume, filer, admin, told = free_ports(
+        6, also=10_000
+    )  # each part opens a gRPC port 10,000 above its own
+    server = S3Server(
+        f"http://127.0.0.1:{s3}",
+        "words",
+        secrets.token_hex(8),
+        secrets.token_hex(16),
+        f"http://127.0.0.1:{told}/metrics",
+    )
     command = [
         *(_binary("weed"), "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
         *(f"-s3.port={s3}", f"-master.port={master}", f"-volume.port={volume}"),
         *(f"-filer.port={filer}", f"-admin.port={admin}", "-s3.port.iceberg=0", "-s3.port.lance=0"),
+        *("-metricsIp=127.0.0.1", f"-metricsPort={told}"),
         *("-master.telemetry=false", "-webdav=false", "-admin.ui=false"),
         *("-s3.allowDeleteBucketNotEmpty=false", "-s3.autoCreateBucket=false", f"-bucket={server.bucket}"),
         *("-s3.localSocket=s3.sock", "-filer.localSocket=filer.sock"),  # relative: socket paths are short by law

@@ -121,9 +121,10 @@ class ConceptSpec(_Config):
     license: str = _field(
         "", "Licence", "What the word may be used for and who has consented; the published file says it.", 7
     )
-    tags: str = _field("", "Tags", "Words to find it by, separated by commas; the published file has them.", 8)
+    author: str = _field("", "Author", "Who made the word, or the pictures; the published file names them.", 8)
+    tags: str = _field("", "Tags", "Words to find it by, separated by commas; the published file has them.", 9)
     imported: bool = _field(
-        False, "Imported", "Train nothing: judge and publish the word that it starts from, a file, as it is.", 9
+        False, "Imported", "Train nothing: judge and publish the word that it starts from, a file, as it is.", 10
     )
 
     @property
@@ -156,6 +157,7 @@ class ImportSpec(_Config):
     pictures: str = _field("", "Pictures", "What the word shows, to judge it on. Empty: it is not judged.", 4)
     show_pictures: bool = _as_of_a_concept("show_pictures")
     license: str = _as_of_a_concept("license")
+    author: str = _as_of_a_concept("author")
     tags: str = _as_of_a_concept("tags")
 
     @model_validator(mode="after")

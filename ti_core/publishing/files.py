@@ -82,6 +82,7 @@ def _spec(
         "title": concept.name,
         "description": f"The word {word}: {shows} in {many} vector{'s' if many > 1 else ''} for {base.name}."
         + (f" Imported from {given.told()}." if given else ""),
+        "author": concept.author,
         "date": f"{made:%Y-%m-%dT%H:%M:%SZ}",
         "hash_sha256": f"0x{formats.digest_of_vectors(vectors)}",
         "license": concept.license,

@@ -84,7 +84,8 @@ def test_files_are_a_function_of_the_manifest(store: FolderStore) -> None:
 
 def test_files_explain_themselves(store: FolderStore) -> None:
     run = judged(store)
-    concept = run.plan.concept.model_copy(update={"license": "CC0; the owner agreed", "tags": "toy, cat"})
+    given = {"license": "CC0; the owner agreed", "author": "Ada", "tags": "toy, cat"}
+    concept = run.plan.concept.model_copy(update=given)
     base = run.plan.base.model_copy(update={"prediction": "v_prediction"})
     run = run.model_copy(update={"plan": run.plan.model_copy(update={"concept": concept, "base": base})})
     for file in assembled(run, store, STEPS[0]).files:
@@ -93,6 +94,7 @@ def test_files_explain_themselves(store: FolderStore) -> None:
         assert told["modelspec.architecture"] == "pseudoword-miniature/textual-inversion"
         assert told["modelspec.trigger_phrase"] == "<cat-toy>" and told["modelspec.title"] == "cat-toy"
         assert (told["modelspec.license"], told["modelspec.tags"]) == ("CC0; the owner agreed", "toy, cat")
+        assert told["modelspec.author"] == "Ada"
         assert told["modelspec.prediction_type"] == "v"
         assert told["pseudoword.judge_key"] == run.plan.judge_key and told["pseudoword.step"] == str(STEPS[0])
         body = load(get_blob(store, file.sha256))

@@ -1,0 +1,275 @@
+"""What does a concept ask of each server? CPU time, requests and rows, counted on real servers: what `scale.py` is fed.
+
+    python benchmarks/services.py                                        # three batches of 8 and 32 on one worker
+    python benchmarks/services.py --check                                # a batch of 200 on two workers
+    python benchmarks/services.py --check --concepts 8                   # the path alone; writes no figures
+
+S3 (SeaweedFS), Prefect and MLflow on SQLite, a worker for coordinators, and workers that train the least that can be
+trained (tiny concepts): what a concept costs the servers does not depend on how long its training takes, but for what is
+sent at intervals, which is measured by itself. Batches of different size, in packs of different size, tell what a batch, a pack and a
+concept cost each. CPU time is that of a server's processes during the batch less what it takes idle, by the utilisation
+law the mean service demand (Denning and Buzen 1978). Writes docs/benchmarks/services.json.
+"""
+
+import argparse
+import json
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psutil
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterParentFlowRunId,
+)
+from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from tests.servers import S3Server, mlflow_server, plain_environment, prefect_server, prefect_worker, seaweedfs
+
+ROOT = Path(__file__).parents[1]
+FIGURES = ROOT / "docs" / "benchmarks" / "services.json"
+EXAMPLES = sorted(one for one in (ROOT / "examples" / "concepts").iterdir() if one.is_dir())
+MEASURED = ((8, 8), (32, 4), (32, 16))
+"""Batches that are measured: so many concepts, in packs of so many at most."""
+CHECKED = (200, 16)
+LEAST = {
+    "training": {"steps": 2, "checkpoint_every": 2, "batch_size": 2},
+    "evaluation": {"protocol": "quick", "sampler_steps": 2},
+}
+IDLE_SECONDS, CALLS = 30.0, 200
+LATE_SECONDS = 5.0
+"""Within which a server has written down what it was told of."""
+
+
+def main() -> None:
+    """Measure, and write down."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--check", action="store_true")
+    options.add_argument("--concepts", type=int, default=0)
+    given = options.parse_args()
+    figures = json.loads(FIGURES.read_text()) if FIGURES.is_file() else {}
+    if given.check:
+        figures["checked"] = on_servers(given.concepts or CHECKED[0], CHECKED[1], workers=2)
+    else:
+        measured = [(given.concepts, given.concepts)] if given.concepts else MEASURED
+        figures["batches"] = [on_servers(concepts, size, workers=1) for concepts, size in measured]
+    print(json.dumps(figures, indent=1))
+    if not given.concepts:
+        FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def on_servers(concepts: int, pack_size: int, workers: int) -> dict[str, Any]:
+    """One batch on servers of its own, from being asked for to its end, and what it took of them."""
+    with tempfile.TemporaryDirectory() as temporary, ExitStack() as running:
+        folder = Path(temporary)
+        names = ("s3", "prefect", "mlflow", "coordinator", *(f"worker-{number}" for number in range(workers)))
+        started = iter(names)
+        processes = dict[str, psutil.Process]()
+
+        def start(context: Any) -> Any:
+            before = {one.pid for one in psutil.Process().children()}
+            value = running.enter_context(context)
+            (new,) = (one for one in psutil.Process().children() if one.pid not in before)
+            processes[next(started)] = new
+            return value
+
+        s3: S3Server = start(seaweedfs(folder / "s3"))
+        api: str = start(prefect_server(folder / "prefect"))
+        tracking: str = start(mlflow_server(folder / "mlflow"))
+        upload(s3, concepts)
+        source = f"s3://{s3.bucket}/pictures"
+        people = plain_environment(folder) | {"PREFECT_API_URL": api, "PREFECT_HOME": str(folder / "client")}
+        people["PATH"] = f"{Path(sys.executable).parent}:{people['PATH']}"
+        subprocess.run(
+            [ROOT / "deployments" / "setup.sh"], env=people | {"PSEUDOWORD_SOURCE": source}, cwd=folder, check=True,
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        work = people | s3.environment | {
+            "PSEUDOWORD_STORE": f"s3://{s3.bucket}/store", "PSEUDOWORD_TRACKING_URI": tracking, "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT),
+        }  # fmt: skip
+        for name in names[3:]:
+            own = work | {"PSEUDOWORD_HOME": str(folder / name / "home")}
+            queues, limit = (["cpu"], 4) if name == "coordinator" else (["gpu-interactive", "gpu-batch"], 1)
+            start(prefect_worker(folder / name, api, "pseudoword", own, queues, limit))
+        server, clock = SyncPrefectClient(api), Clock(processes)
+        idle = clock.shares(lambda: time.sleep(IDLE_SECONDS))
+        before = rows(folder) | {"s3 requests": requests(s3)}
+        parameters = LEAST | {"source": source, "class_word": "monster", "packing": {"pack_size": pack_size}}
+        began = clock.read()
+        flow_run = follow(server, parameters)
+        took, wall = clock.since(began)
+        after = rows(folder) | {"s3 requests": requests(s3)}
+        packs = packs_of(server, flow_run)
+        told = {
+            "concepts": concepts, "pack size": pack_size, "packs": len(packs), "workers": workers,
+            "ended as": str(flow_run.state.name if flow_run.state else ""),
+            "wall": round(at(flow_run.end_time) - at(flow_run.created), 1),
+            "before the first pack": round(at(packs[0].created) - at(flow_run.created), 2),
+            "after the last pack": round(at(flow_run.end_time) - max(at(one.end_time) for one in packs), 2),
+            "packs' seconds": [round(at(one.end_time) - at(one.start_time), 1) for one in packs],
+            "between packs": gaps(packs, workers),
+            "between starts": round((at(packs[-1].created) - at(packs[0].created)) / max(1, len(packs) - 1), 3),
+            "cpu seconds": {name: round(took[name] - idle[name] * wall, 2) for name in names},
+            "idle share of a core": {name: round(share, 4) for name, share in idle.items()},
+            "new": {name: after[name] - before[name] for name in after},
+        }  # fmt: skip
+        with temporary_settings({PREFECT_API_URL: api}):  # an event goes where the settings say
+            told["cpu seconds of a call"] = calls(server, clock, idle["prefect"], flow_run, packs)
+        return told
+
+
+class Clock:
+    """CPU seconds of processes and all that descend from them, also of those that have ended."""
+
+    def __init__(self, processes: dict[str, psutil.Process]) -> None:
+        self._processes = processes
+
+    def read(self) -> tuple[dict[str, float], float]:
+        """Seconds of each so far, and the time of day."""
+        return {name: self._of(one) for name, one in self._processes.items()}, time.monotonic()
+
+    def since(self, began: tuple[dict[str, float], float]) -> tuple[dict[str, float], float]:
+        """CPU seconds of each since then, and seconds on the wall."""
+        now, clock = self.read()
+        return {name: now[name] - began[0][name] for name in now}, clock - began[1]
+
+    def shares(self, work: Callable[[], object]) -> dict[str, float]:
+        """CPU seconds of each in a second while something is done."""
+        began = self.read()
+        work()
+        took, wall = self.since(began)
+        return {name: seconds / wall for name, seconds in took.items()}
+
+    @staticmethod
+    def _of(process: psutil.Process) -> float:
+        total = 0.0
+        for one in (process, *process.children(recursive=True)):
+            try:
+                times = one.cpu_times()
+            except psutil.NoSuchProcess:
+                continue
+            total += times.user + times.system + times.children_user + times.children_system
+        return total
+
+
+def upload(s3: S3Server, concepts: int) -> None:
+    """So many concepts of which no two are alike: an example's pictures, each time without another one."""
+    client = s3.client()
+    for number in range(concepts):
+        example, turn = EXAMPLES[number % len(EXAMPLES)], number // len(EXAMPLES)
+        files = sorted(example.glob("*.png"))
+        for file in files[: turn % len(files)] + files[turn % len(files) + (1 if turn else 0) :]:
+            key = f"pictures/concept-{number:04}/{file.name}"
+            client.put_object(Bucket=s3.bucket, Key=key, Body=file.read_bytes())
+
+
+def follow(server: SyncPrefectClient, parameters: dict[str, Any]) -> FlowRun:
+    """Run a batch to its end."""
+    deployment = server.read_deployment_by_name("train-batch/train-batch")
+    flow_run = server.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+    while not (flow_run.state and flow_run.state.is_final()):
+        time.sleep(2)
+        flow_run = server.read_flow_run(flow_run.id)
+    print(f"{flow_run.name}: {flow_run.state.name} | {flow_run.state.message}", file=sys.stderr)
+    return flow_run
+
+
+def packs_of(server: SyncPrefectClient, flow_run: FlowRun) -> list[FlowRun]:
+    """A batch's packs, in the order in which they were asked for."""
+    packs = server.read_flow_runs(
+        flow_filter=FlowFilter(name=FlowFilterName(any_=["train-pack"])),
+        flow_run_filter=FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run.id])),
+    )
+    return sorted(packs, key=lambda one: str(one.created))
+
+
+def at(moment: datetime | None) -> float:
+    """A moment of a run that is over, in seconds."""
+    assert moment  # noqa: S101  # for the type checker
+    return moment.timestamp()
+
+
+def gaps(packs: list[FlowRun], workers: int) -> float:
+    """Seconds from a pack's end on a worker to the beginning of the next, on average: the worker's poll and the start of a
+    process."""
+    ends = sorted(at(one.end_time) for one in packs)
+    starts = sorted(at(one.start_time) for one in packs)[workers:]
+    waits = [start - end for end, start in zip(ends, starts, strict=False)]
+    return round(sum(waits) / len(waits), 2) if waits else 0.0
+
+
+def calls(
+    server: SyncPrefectClient, clock: Clock, idle: float, flow_run: FlowRun, packs: list[FlowRun]
+) -> dict[str, float]:
+    """CPU seconds that the Prefect server takes for one request of each kind that is sent at intervals, with the events
+    that go with it. `idle` seconds in each second are taken by other things."""
+    artifact = server.create_artifact(ArtifactCreate(key="measured", type="progress", data=0.0))
+    some = FlowRunFilter(id=FlowRunFilterId(any_=[one.id for one in packs]))
+
+    def update() -> None:
+        server.update_artifact(UUID(str(artifact.id)), ArtifactUpdate(data=50.0, description="measured"))
+
+    kinds: dict[str, Callable[[], object]] = {
+        "a worker's poll": lambda: server.get_scheduled_flow_runs_for_work_pool("pseudoword", ["gpu-batch"]),
+        "progress": update,
+        "a look at one's own state": lambda: server.read_flow_run(flow_run.id),
+        "a look at packs": lambda: server.read_flow_runs(flow_run_filter=some, limit=200),
+    }
+    told = {}
+    for name, call in kinds.items():
+        began = clock.read()
+        for _ in range(CALLS):
+            call()
+        time.sleep(LATE_SECONDS)
+        took, wall = clock.since(began)
+        told[name] = round((took["prefect"] - idle * wall) / CALLS, 5)
+    return told
+
+
+def requests(s3: S3Server) -> int:
+    """How many requests the S3 server has answered so far."""
+    with urllib.request.urlopen(s3.metrics, timeout=10) as response:  # noqa: S310  # our own server's address
+        text = response.read().decode()
+    return round(
+        sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("SeaweedFS_s3_request_total{"))
+    )
+
+
+def rows(folder: Path) -> dict[str, int]:
+    """Rows in the databases of the servers, and their bytes."""
+    told = {}
+    for name, file in {"prefect": folder / "prefect" / "prefect.db", "mlflow": folder / "mlflow" / "mlflow.db"}.items():
+        copy = folder / f"{name}-copy.db"
+        with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as source, sqlite3.connect(copy) as target:
+            source.backup(target)
+            told[f"{name} rows"] = sum(_count(target))
+        told[f"{name} bytes"] = copy.stat().st_size
+        copy.unlink()
+    objects = [file for file in (folder / "s3").rglob("*.dat") if file.is_file()]
+    told["s3 bytes"] = sum(file.stat().st_size for file in objects)
+    return told
+
+
+def _count(database: sqlite3.Connection) -> Iterator[int]:
+    for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+        yield database.execute(f'SELECT count(*) FROM "{table}"').fetchone()[0]  # noqa: S608  # a table's own name
+
+
+if __name__ == "__main__":
+    main()
