@@ -25,7 +25,7 @@ class Settings(BaseSettings):
     home: Path = Path("pseudoword-data")
     """Data folder of the embedded default: store, tracking database, caches, pages. Also the working folder of runs."""
     store: str = ""
-    """Object store: a folder or s3://bucket/prefix. Empty means `<home>/store`."""
+    """Object store: a folder, s3://bucket/prefix, or an http(s) address to read from. Empty means `<home>/store`."""
     tracking_uri: str = ""
     """MLflow tracking and registry server. Empty means a SQLite file in `home`."""
     experiment: str = "pseudoword"

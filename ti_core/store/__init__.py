@@ -12,7 +12,8 @@ __all__ = ["Listed", "Store", "Stored", "bring_back", "get_blob", "has_blob", "l
 
 
 def open_store(settings: Settings, uri: str | None = None) -> Store:
-    """Open the store at `uri`, or the settings' own: `s3://bucket/prefix`, or a folder.
+    """Open the store at `uri`, or the settings' own: `s3://bucket/prefix`, a folder, or an http(s) address to
+    read from.
 
     No connection is made before the first use. Raises InputError for a URI that names neither or an endpoint that is
     no URL, ServiceError for incomplete AWS credentials.
@@ -24,8 +25,12 @@ def open_store(settings: Settings, uri: str | None = None) -> Store:
 
         return FolderStore(Path(where))
     bucket, _, prefix = rest.partition("/")
+    if scheme in ("http", "https") and bucket:
+        from ti_core.store.http import HttpStore
+
+        return HttpStore(where)
     if scheme != "s3" or not bucket:
-        raise InputError(f"{where!r} cannot name a store: use s3://bucket/prefix or a folder.")
+        raise InputError(f"{where!r} cannot name a store: use s3://bucket/prefix, a folder, or an http(s) address.")
     from ti_core.store.s3 import S3Store
 
     return S3Store(bucket, prefix.strip("/"), settings)
