@@ -29,8 +29,9 @@ from ti_core.store import get_blob, open_store
 
 log = logging.getLogger(__name__)
 
-PROGRESS_SECONDS = 2.0
-"""At most this often a progress artifact is updated: each update is a request."""
+PROGRESS_SECONDS, PROGRESS_SHARE = 2.0, 0.01
+"""A progress artifact is updated at most this often, and for no smaller step: each update is a request and an event, and
+those of many workers add up (docs/scale.md)."""
 
 
 class ProgressBar:
@@ -38,16 +39,17 @@ class ProgressBar:
     is slow to answer, or away."""
 
     def __init__(self, key: str, thread: ThreadPoolExecutor) -> None:
-        self._key, self._thread, self._told = key, thread, 0.0
+        self._key, self._thread, self._told, self._share = key, thread, 0.0, -1.0
         self._artifact: UUID | None = None
         self._sending: Future[None] | None = None
 
     def update(self, share: float, text: str, final: bool = False) -> None:
         """Show `share` in [0, 1] and a line of text; `final` shows it even right after the last update."""
         busy = self._sending is not None and not self._sending.done()
-        if not final and (busy or time.monotonic() - self._told < PROGRESS_SECONDS):
+        early = time.monotonic() - self._told < PROGRESS_SECONDS or share - self._share < PROGRESS_SHARE
+        if not final and (busy or early):
             return
-        self._told = time.monotonic()
+        self._told, self._share = time.monotonic(), share
         self._sending = self._thread.submit(copy_context().run, self._send, share, text)
 
     def _send(self, share: float, text: str) -> None:
@@ -108,7 +110,8 @@ class Artifacts:
     """Listens to the line and shows what it tells."""
 
     def __init__(self) -> None:
-        self._bars: dict[str, ProgressBar] = {}
+        self._bar: ProgressBar | None = None
+        """Of all that is trained together."""
         self._thread = ThreadPoolExecutor(1, "progress")
 
     def __call__(self, event: progress.Event) -> None:
@@ -118,9 +121,12 @@ class Artifacts:
             case progress.Kept():
                 pictures_sheet(event.plan)
             case progress.Trained():
-                bar = self._bars.setdefault(event.key, ProgressBar(f"training-{event.concept}", self._thread))
+                alone = event.total == event.steps
+                key = f"training-{event.concept}" if alone else "training"
+                self._bar = self._bar or ProgressBar(key, self._thread)
                 text = f"step {event.step} of {event.steps}, loss {event.loss:.4f}"
-                bar.update(event.step / event.steps, text, final=event.step == event.steps)
+                text = text if alone else f"{event.concept}: {text}; {event.done} of {event.total} steps of all"
+                self._bar.update(event.done / event.total, text, final=event.done == event.total)
             case progress.Assembled():
                 from ti_core.reporting.report import contact_sheet as drawn
 

@@ -65,3 +65,40 @@ def test_where_nothing_was_found_no_table_is_shown(tables: list[tuple[str, list[
     artifacts.Artifacts()(progress.Looked((("cat", ImageSet(pictures=())),)))
     artifacts.Artifacts()(progress.Looked(()))
     assert tables == []
+
+
+def bars(monkeypatch: pytest.MonkeyPatch, events: list[progress.Trained]) -> list[tuple[str, float]]:
+    """What is sent of a training, as (key, per cent), when time does not matter."""
+    sent: list[tuple[str, float]] = []
+
+    def create(share: float, key: str, description: str) -> str:
+        sent.append((key, share))
+        return key
+
+    monkeypatch.setattr(artifacts, "PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr(artifacts, "create_progress_artifact", create)
+    monkeypatch.setattr(
+        artifacts, "update_progress_artifact", lambda key, share, description: sent.append((key, share))
+    )
+    show = artifacts.Artifacts()
+    for event in events:
+        show(event)
+        show._thread.submit(int).result()  # what is being sent holds the next one up
+    return sent
+
+
+def test_a_training_has_a_bar_that_moves_by_hundredths(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = [progress.Trained("key", "cat", step, 1000, 0.1, 0.4, 9.0, step, 1000) for step in range(1, 1001)]
+    sent = bars(monkeypatch, alone)
+    assert {key for key, _ in sent} == {"training-cat"} and sent[-1] == ("training-cat", 100.0)
+    assert len(sent) <= 101
+
+
+def test_those_that_are_trained_together_have_one_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = [
+        progress.Trained(name, name, step, 10, 0.1, 0.4, 9.0, 2 * (step - 1) + place, 20)
+        for step in range(1, 11)
+        for place, name in enumerate(("cat", "dog"), 1)
+    ]
+    sent = bars(monkeypatch, together)
+    assert {key for key, _ in sent} == {"training"} and sent[-1] == ("training", 100.0)
