@@ -30,8 +30,8 @@ from ti_core.store import get_blob, open_store
 log = logging.getLogger(__name__)
 
 PROGRESS_SECONDS, PROGRESS_SHARE = 2.0, 0.01
-"""A progress artifact is updated at most this often, and for no smaller step: each update is a request and an event, and
-those of many workers add up (docs/scale.md)."""
+"""A progress artifact is updated at most this often, and for no smaller step: each update is a request and an event,
+and those of many workers add up (docs/scale.md)."""
 
 
 class ProgressBar:
