@@ -118,11 +118,14 @@ def _from_table(source: str, class_word: str, settings: Settings) -> list[BatchI
             _listed(unknown),
             ", ".join(COLUMNS),
         )
-    items = list[BatchItem]()
+    items, used = list[BatchItem](), set[str]()
     for row in sorted(rows, key=lambda row: str(row.cells.get("name", ""))):
         item = _of_row(row, folder, class_word)
-        if items and items[-1].name == item.name:
-            item = BatchItem(item.name, None, f"{source} names {item.name} more than once; its first row is used.")
+        if item.spec and item.name in used:
+            why = f"{source} names {item.name} more than once; the first row that can be used is."
+            item = BatchItem(item.name, None, why)
+        elif item.spec:
+            used.add(item.name)
         items.append(item)
     return items
 

@@ -199,3 +199,12 @@ def test_a_name_in_two_rows_is_told(tmp_path: Path) -> None:
     first, second = read_batch(str(tmp_path / "t.csv"), "object", Settings())
     assert first.spec and first.spec.pictures.endswith("/one")
     assert second.spec is None and "more than once" in second.reason
+
+
+def test_a_row_that_cannot_be_used_does_not_take_a_name_away(tmp_path: Path) -> None:
+    table = tmp_path / "batch.csv"
+    table.write_text("name,pictures,class_word,vectors\ncat,a,toy,900\ncat,b,toy,1\ncat,c,toy,1\n")
+    refused, used, twice = read_batch(str(table), "toy", Settings(allowed_roots=(tmp_path,)))
+    assert refused.spec is None and refused.reason.startswith("vectors: ")
+    assert used.spec and used.spec.pictures.endswith("/b")
+    assert twice.spec is None and "more than once" in twice.reason
