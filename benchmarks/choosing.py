@@ -169,7 +169,8 @@ def write(runs: Sequence[Run]) -> Path:
         "The oracle is the best of all steps on the same noisy reporting scores, so part of every regret is the oracle's "
         "own luck; differences between policies have no such bias.",
         "",
-        f"The rule accepted {accepted} of {len(runs)} runs. Steps chosen: "
+        f"The choosing set has nothing against the chosen step in {accepted} of {len(runs)} runs (the verdict is the reporting "
+        "set's: docs/held-out.md). Steps chosen: "
         + ", ".join(f"{step}: {count}" for step, count in counts.items())
         + ". Best on the reporting set: "
         + ", ".join(f"{step}: {count}" for step, count in best_counts.items())
