@@ -21,12 +21,21 @@ SECONDS = 10
 
 def leftovers(home: str, program: str = "") -> Iterator[psutil.Process]:
     """This user's processes of the stack in `home`, or of one program of it, but for this one."""
+    return (process for process, name in _processes(home) if program in {"", name})
+
+
+def alive(home: str) -> set[str]:
+    """The names of the programs that have a process, under the supervisor or left behind by one."""
+    return {name for _, name in _processes(home)} - {""}
+
+
+def _processes(home: str) -> Iterator[tuple[psutil.Process, str]]:
+    """With the program that each belongs to; "" for the supervisor itself."""
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             environment = process.environ()
-            named = not program or environment.get("SUPERVISOR_PROCESS_NAME") == program
-            if environment.get(MARK) == home and named and process.pid != os.getpid():
-                yield process
+            if environment.get(MARK) == home and process.pid != os.getpid():
+                yield process, environment.get("SUPERVISOR_PROCESS_NAME", "")
 
 
 def end(processes: list[psutil.Process]) -> None:

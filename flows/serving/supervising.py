@@ -21,8 +21,14 @@ import psutil
 from flows.serving.life import MARK, end, leftovers
 from ti_core.errors import ServiceError
 
+CONFIGURATION = "supervisord.conf"
+"""What it is started with, in the stack's folder."""
 DEAD = {"FATAL", "EXITED", "STOPPED", "UNKNOWN"}
 """States of a program that does not come up by itself."""
+
+
+class GoingDownError(ServiceError):
+    """The supervisor has been told to stop, and answers nothing more until it has."""
 
 
 class Supervisor:
@@ -32,7 +38,7 @@ class Supervisor:
         self._home = home
 
     def states(self) -> dict[str, str]:
-        """The state of each program, as supervisord calls it; empty where it does not run."""
+        """The state of each program, as supervisord calls it; empty where it does not run. Raises GoingDownError."""
         try:
             with self._calls() as calls:
                 return {one["name"]: one["statename"] for one in calls.getAllProcessInfo()}
@@ -48,8 +54,8 @@ class Supervisor:
         """Start the supervisor, which starts nothing yet. It and all that it starts carry this process's environment
         and the mark of the folder."""
         (self._home / "supervisor.sock").unlink(missing_ok=True)
-        done = subprocess.run(
-            [sys.executable, "-m", "supervisor.supervisord", "-c", "supervisord.conf"],
+        done = subprocess.run(  # noqa: S603 (our own words)
+            [sys.executable, "-m", "supervisor.supervisord", "-c", CONFIGURATION],
             cwd=self._home, env=os.environ | {MARK: str(self._home)}, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, check=False,
         )  # fmt: skip
@@ -60,8 +66,8 @@ class Supervisor:
             time.sleep(0.1)
 
     def start(self, program: str) -> None:
-        """Start a program that is not running."""
-        with self._calls() as calls, suppress(xmlrpc.client.Fault):  # on its way up already
+        """Start a program that is not running. Whoever waits for it hears what came of it."""
+        with suppress(OSError, xmlrpc.client.Fault), self._calls() as calls:
             calls.startProcess(program, False)
 
     def wait_for(self, program: str, ready: Callable[[], bool], seconds: float) -> None:
@@ -77,14 +83,16 @@ class Supervisor:
             time.sleep(0.3)
 
     def stop(self) -> bool:
-        """Stop all programs in order, then the supervisor; end whatever is left. Returns whether anything was."""
+        """Stop all programs in order, then the supervisor, also where another command has begun it; end whatever is
+        left. Returns whether anything was running."""
+        found = False
         with suppress(OSError):
-            with self._calls() as calls:
-                pid = calls.getPID()
-                calls.shutdown()
-            with suppress(psutil.NoSuchProcess):
-                psutil.Process(pid).wait()
-        return self.end_leftovers()
+            while True:
+                with suppress(GoingDownError), self._calls() as calls:
+                    calls.shutdown()
+                found = True
+                time.sleep(0.3)
+        return self.end_leftovers() or found
 
     def end_leftovers(self) -> bool:
         """End what a supervisor that was killed has left behind. Returns whether there was anything."""
@@ -94,12 +102,19 @@ class Supervisor:
 
     @contextmanager
     def _calls(self) -> Iterator[Any]:
-        from supervisor.xmlrpc import SupervisorTransport
+        from supervisor.xmlrpc import Faults, SupervisorTransport
 
         # By its name alone: the path of a socket may have no more than a hundred characters.
         transport = SupervisorTransport(None, None, "unix://supervisor.sock")
-        with chdir(self._home), xmlrpc.client.ServerProxy("http://localhost", transport) as server:
-            yield server.supervisor
+        try:
+            with chdir(self._home), xmlrpc.client.ServerProxy("http://localhost", transport) as server:
+                yield server.supervisor
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode != Faults.SHUTDOWN_STATE:
+                raise
+            raise GoingDownError(
+                f"The servers in {self._home} are being stopped: wait until they are (ti down does), then try again."
+            ) from None
 
 
 def answers(url: str) -> bool:
