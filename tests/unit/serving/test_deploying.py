@@ -83,3 +83,14 @@ def test_kubernetes_template_uses_its_variables_and_gives_a_run_time_to_save() -
     assert container["resources"]["limits"] == {"nvidia.com/gpu": "{{ gpus }}"}
     assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
     assert properties["grace_seconds"]["default"] >= 60
+
+
+def test_kubernetes_pods_run_as_the_image_s_user_who_may_write_the_volume() -> None:
+    """A claim's volume belongs to root, unless the pod names a group."""
+    template = json.loads((DEPLOYMENTS / "kubernetes-job.json").read_text())
+    pod = template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+    (user,) = re.findall(r"useradd .*--uid (\d+)", (DEPLOYMENTS / "Dockerfile").read_text())
+    context = pod["securityContext"]
+    assert context["runAsNonRoot"] and (context["runAsUser"], context["fsGroup"]) == (int(user), int(user))
+    (container,) = pod["containers"]
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
