@@ -23,7 +23,9 @@ DEPLOYMENTS = next(
 )
 """Beside the package in a checkout, within it in a wheel."""
 BLOCK = "block_document_id"
-"""An action with this place waits for the notification block that PSEUDOWORD_ALERTS names."""
+"""An action with this place waits for the notification block that is to hear of things."""
+OURS = "pseudoword-"
+"""How the names of all our automations begin."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,10 @@ def automations(alerts: str | None, folder: Path = DEPLOYMENTS) -> list[dict[str
 @contextmanager
 def prefect_client() -> Iterator[Any]:
     """A client of the server that PREFECT_API_URL names. What it raises in the body for a server that does not answer,
-    or refuses, becomes a ServiceError."""
+    refuses, or has lost what was registered, becomes a ServiceError."""
     import httpx
     from prefect.client.orchestration import get_client
-    from prefect.exceptions import PrefectHTTPStatusError
+    from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
     try:
         with get_client(sync_client=True) as client:
@@ -81,6 +83,11 @@ def prefect_client() -> Iterator[Any]:
         answer = getattr(error, "response", None)
         reason = str(error).splitlines()[0] if answer is None else f"it answers with {answer.status_code}"
         raise ServiceError(f"Prefect at {os.environ.get('PREFECT_API_URL')} does not do it: {reason}.") from None
+    except ObjectNotFound:
+        raise ServiceError(
+            f"Prefect at {os.environ.get('PREFECT_API_URL')} does not know the pool {pool()} any more: ti down and "
+            "ti up, or deployments/setup.sh, registers it again."
+        ) from None
 
 
 def register(source: str, alerts: str = "") -> None:
@@ -106,8 +113,9 @@ def register(source: str, alerts: str = "") -> None:
 
 
 def automate(alerts: str) -> None:
-    """Make the automations anew, those that tell somebody where `alerts` names a block. Raises InputError where there
-    is no such block."""
+    """Make the automations, those that tell somebody where `alerts` names a block. One that is there keeps its id and
+    history, and stays paused where a person has paused it; one that is not wanted any more is removed. Raises
+    InputError where there is no such block."""
     from prefect.events.schemas.automations import AutomationCore
     from prefect.exceptions import ObjectNotFound
 
@@ -118,13 +126,21 @@ def automate(alerts: str) -> None:
                 slug, _, name = alerts.partition("/")
                 block = str(client.read_block_document_by_name(name, slug).id)
             except ObjectNotFound:
-                raise InputError(f"There is no block {alerts}: make it in Prefect's UI under Blocks.") from None
-        wanted = automations(block)
+                raise InputError(
+                    f"There is no notification block {alerts}: make it in Prefect's UI under Blocks, or name another."
+                ) from None
+        wanted = {one["name"]: AutomationCore.model_validate(one) for one in automations(block)}
         for there in client.read_automations():
-            if there.name.startswith("pseudoword-"):
+            if not there.name.startswith(OURS):
+                continue
+            if not (automation := wanted.pop(there.name, None)):
                 client.delete_automation(there.id)
-        for automation in wanted:
-            client.create_automation(AutomationCore.model_validate(automation))
+                continue
+            automation.enabled = there.enabled
+            if automation != AutomationCore.model_validate(there.model_dump()):
+                client.update_automation(there.id, automation)
+        for automation in wanted.values():
+            client.create_automation(automation)
 
 
 def _deploy(source: str) -> None:

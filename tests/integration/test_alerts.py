@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.events.schemas.automations import Automation
 
 from tests.servers import plain_environment, prefect_server
 
@@ -24,7 +26,7 @@ CustomWebhookNotificationBlock(
 ).save("words")
 """
 # Pool, queues and deployments are tried in test_real_servers.py; here they would only take time.
-AUTOMATE = "from flows.serving.deploying import automate; automate('custom-webhook/words')"
+AUTOMATE = "from flows.serving.deploying import automate; automate('{}')"
 # Runs that end in every way, without any work: what counts here is what the server hears.
 RUNS = """
 from prefect import flow
@@ -92,6 +94,13 @@ def heard() -> Iterator[tuple[Heard, str]]:
         server.shutdown()
 
 
+def automations(api: str) -> dict[str, Automation]:
+    with SyncPrefectClient(api) as client:
+        found = client.read_automations()
+    assert len({one.name for one in found}) == len(found)
+    return {one.name: one for one in found}
+
+
 def do(folder: Path, environment: dict[str, str], *command: str) -> None:
     done = subprocess.run(
         command, env=environment, cwd=folder, check=False, capture_output=True, text=True, timeout=300
@@ -99,7 +108,7 @@ def do(folder: Path, environment: dict[str, str], *command: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_failed_runs_and_words_that_were_not_published_are_told_once_each(
+def test_failed_runs_and_words_that_were_not_published_are_told_once_each_and_what_is_paused_stays_so(
     heard: tuple[Heard, str], tmp_path: Path
 ) -> None:
     taken, url = heard
@@ -108,10 +117,20 @@ def test_failed_runs_and_words_that_were_not_published_are_told_once_each(
             "PREFECT_API_URL": api, "PREFECT_HOME": str(tmp_path / "client"), "PYTHONPATH": str(ROOT)
         }  # fmt: skip
         do(tmp_path, environment, sys.executable, "-c", BLOCK.format(url=url))
-        for _ in range(2):  # again after a change: nothing is there twice
-            do(tmp_path, environment, sys.executable, "-c", AUTOMATE)
+        alerts = AUTOMATE.format("custom-webhook/words")
+        do(tmp_path, environment, sys.executable, "-c", alerts)
+        first = automations(api)
+        with SyncPrefectClient(api) as client:  # as a person does in the UI
+            client.pause_automation(first["pseudoword-again"].id)
+        do(tmp_path, environment, sys.executable, "-c", alerts)  # nothing is there twice
         do(tmp_path, environment, sys.executable, "-c", RUNS)
         notes = taken.wait_for(4)
+        do(tmp_path, environment, sys.executable, "-c", AUTOMATE.format(""))
+        last = automations(api)
+    assert {name for name, one in last.items() if not one.enabled} == {"pseudoword-again"}
+    assert {name: one.id for name, one in last.items()} == {
+        name: one.id for name, one in first.items() if name in {"pseudoword-dead-runs", "pseudoword-again"}
+    }
     assert set(notes) == {
         "train-batch run-Partly failed: 1 of 4: Partly failed: 1 of 4", "train-concept run-Failed: Failed",
         "a-rejected on miniature was rejected", "a-undecided on miniature is undecided",
