@@ -131,7 +131,7 @@ def _installed() -> dict[str, str]:
 
 
 def store(place: Store) -> Finding:
-    """Write, read, both conditional writes and removal, on an object of this check alone."""
+    """Write, list, read, both conditional writes and removal, on an object of this check alone."""
     key = f"doctor/{secrets.token_hex(8)}"
     wrong = []
     try:
@@ -139,6 +139,8 @@ def store(place: Store) -> Finding:
             wrong.append("a new object counts as there already")
         if place.create(key, b"2"):
             wrong.append("it overwrites what is there (If-None-Match)")
+        if key not in place.keys("doctor/"):
+            wrong.append("it does not list what was written")
         first = place.get(key)
         place.replace(key, b"3", first.etag)
         try:
@@ -153,7 +155,7 @@ def store(place: Store) -> Finding:
     if wrong:
         advice = "words can be lost on it: use a store with conditional writes"
         return Finding("fault", "store", f"{place.uri}: {'; '.join(wrong)}", advice)
-    return Finding("ok", "store", f"{place.uri} reads, writes, and writes conditionally")
+    return Finding("ok", "store", f"{place.uri} lists, reads, writes, and writes conditionally")
 
 
 def clock(settings: Settings) -> Finding:

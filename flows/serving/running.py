@@ -11,13 +11,17 @@ from functools import partial
 from pathlib import Path
 
 from flows.serving.deploying import pool, prefect_client, queues, register
+from flows.serving.life import alive
+from flows.serving.places import check_host, check_places
 from flows.serving.programs import Program, cards_of, configuration, mlflow_accounts, programs
-from flows.serving.stack import BUCKET, Options, Stack, decided, keep, kept, private
-from flows.serving.supervising import Supervisor, answers, taken
+from flows.serving.stack import BUCKET, REGISTERED, STACK, Options, Stack, decided, keep, kept, private
+from flows.serving.supervising import CONFIGURATION, Supervisor, answers
 from ti_core.errors import InputError, NotFoundError, ServiceError
 
 SECONDS = 900.0
 """How long a server may take: seconds on an idle machine, minutes on a busy one; one that ends is told sooner."""
+SERVERS = {"store", "mlflow", "prefect"}
+"""What is no worker."""
 Tell = Callable[[str], None]
 
 
@@ -35,40 +39,49 @@ def bring_up(home: Path, asked: Options, tell: Tell) -> Up:
     """Start what is not running of the stack in `home` (made where it is not there), register the deployments, and
     return when everything answers.
 
-    Raises InputError for options that cannot be had, a port that is taken or a program that is missing, before
-    anything is started or written; ServiceError for a server that does not come up (what is up then stays up).
+    Raises InputError for options that cannot be had, a host, port, database or store that cannot be used, a program
+    that is missing, or servers that run otherwise, before anything is started or kept; ServiceError for a server that
+    does not come up (what is up then stays up), or is being stopped.
     """
     from ti_core.settings import starting
 
-    before = kept(home)
-    stack = decided(before, asked)
-    supervisor = Supervisor(home)
-    states = supervisor.states() if home.is_dir() else {}
-    if states and before is not None and stack != before:
-        changed = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(asked.model_fields_set))
-        raise InputError(f"The servers in {home} are up with other options than {changed}: run ti down first.")
-    cards = cards_of(stack)
-    them = programs(stack, cards)
-    missing = [program for program in them if states.get(program.name) != "RUNNING"]
-    os.environ.update(stack.environment(home))
-    ready = _ready(stack)
-    if not missing and all(ready[program.name]() for program in them if not program.worker):
-        return Up(stack, cards, already=True)
-    if not states:
-        supervisor.end_leftovers()
-    _check_ports(stack, [one for one in missing if states.get(one.name) not in {"STARTING", "STOPPING"}])
-    if stack.postgres:
-        _check_databases(stack)
-    with starting(home):
-        if not states:
-            for folder in ("s3", "mlflow", "logs", "worker", "prefect"):
-                (home / folder).mkdir(mode=0o700, exist_ok=True)
-            keep(stack, home)
-            private(home / "mlflow/auth.ini", mlflow_accounts(stack))
-            private(home / "supervisord.conf", configuration(them))
-            supervisor.launch()
-        _start(supervisor, stack, them, missing, tell)
-    return Up(stack, cards, already=False)
+    with starting(home):  # of two at once the second finds what the first has done
+        before = kept(home)
+        stack = decided(before, asked)
+        check_host(stack.host)
+        cards = cards_of(stack)
+        them = programs(stack, cards)
+        supervisor = Supervisor(home)
+        if states := supervisor.states():
+            _check_same(home, before, stack, them)
+        for name in stack.left_behind(os.environ):
+            del os.environ[name]
+        os.environ.update(stack.environment(home))
+        ready = _ready(stack)
+        missing = [program for program in them if states.get(program.name) != "RUNNING"]
+        whole = not missing and all(ready[program.name]() for program in them if not program.worker)
+        if not whole:
+            if not states:
+                supervisor.end_leftovers()
+            check_places(stack, [one for one in missing if states.get(one.name) not in {"STARTING", "STOPPING"}])
+            if not states:
+                _launch(supervisor, home, stack, them)
+            _start(supervisor, stack, them, missing, tell)
+        elif stack != before:
+            tell("registering the deployments")
+            register(stack.pictures, stack.alerts)
+        keep(stack, home)
+        return Up(stack, cards, already=whole)
+
+
+def _launch(supervisor: Supervisor, home: Path, stack: Stack, them: list[Program]) -> None:
+    """Start the supervisor over what is written for it and for the servers."""
+    for folder in ("s3", "mlflow", "logs", "worker", "prefect"):
+        (home / folder).mkdir(mode=0o700, exist_ok=True)
+    keep(stack, home)
+    private(home / "mlflow/auth.ini", mlflow_accounts(stack))
+    private(home / CONFIGURATION, configuration(them))
+    supervisor.launch()
 
 
 def _ready(stack: Stack) -> dict[str, Callable[[], bool]]:
@@ -91,41 +104,53 @@ def _start(supervisor: Supervisor, stack: Stack, them: list[Program], missing: l
             supervisor.wait_for(program.name, _ready(stack)[program.name], SECONDS)
             tell(f"{program.name} answers")
     tell("registering the deployments")
-    register(stack.pictures, os.environ.get("PSEUDOWORD_ALERTS", ""))
+    register(stack.pictures, stack.alerts)
     _pause(False)  # as `ti down --drain` left it
     workers = [program.name for program in missing if program.worker]
     for name in workers:
         supervisor.start(name)
     for name in workers:
-        supervisor.wait_for(name, lambda name=name: name in online(), SECONDS)  # type: ignore[misc]
+        supervisor.wait_for(name, partial(_is_online, name), SECONDS)
         tell(f"worker {name} is ready")
 
 
 def take_down(home: Path, drain: bool, tell: Tell) -> bool:
     """Stop what runs of the stack in `home`: workers first, the store last. With `drain` workers first finish the runs
-    that they are doing. Returns whether anything was running."""
-    supervisor = Supervisor(home)
-    stack = kept(home)
-    if stack is None:
+    that they are doing. Returns whether anything was running.
+
+    Raises NotFoundError where there is no stack; ServiceError, and stops nothing, where workers are alive whose runs
+    cannot be waited for, as Prefect does not answer.
+    """
+    supervisor, running = Supervisor(home), alive(str(home))
+    if not running and not (home / STACK).exists():
         raise NotFoundError(f"There are no servers in {home}: name their folder with --home.")
-    states = supervisor.states()
-    if drain and states.get("prefect") == "RUNNING":
-        os.environ.update(stack.environment(home))
-        _drain(tell)
-    leftover = supervisor.stop()
-    return bool(states) or leftover
+    if drain and running - SERVERS:
+        supervisor.states()  # what is being stopped already cannot be drained
+        _drain(home, tell)
+    return supervisor.stop()
 
 
-def online() -> set[str]:
-    """The names of the workers from whom Prefect has heard lately. Raises ServiceError where it does not answer."""
+def _is_online(worker: str) -> bool:
+    """Whether Prefect has heard from a worker lately. Raises ServiceError where it does not answer."""
     with prefect_client() as client:
-        return {worker.name for worker in client.read_workers_for_work_pool(pool()) if worker.status == "ONLINE"}
+        there = client.read_workers_for_work_pool(pool())
+        return any(one.name == worker and one.status == "ONLINE" for one in there)
 
 
-def _drain(tell: Tell) -> None:
+def _drain(home: Path, tell: Tell) -> None:
     """Pause the pool, and wait for the runs of the GPU workers. What runs on a CPU worker waits for those that the
     pause holds back; it goes on with its next run."""
-    _pause(True)
+    stack = kept(home)
+    if stack is None:
+        raise NotFoundError(f"There is no {home / STACK} to find Prefect by: ti down alone stops all at once.")
+    os.environ.update(stack.environment(home))
+    try:
+        _pause(True)
+    except ServiceError as error:
+        raise ServiceError(
+            f"{error} Without it nobody knows what the workers are doing, and nothing was stopped: start it with "
+            "ti up, or stop all at once with ti down alone."
+        ) from None
     done = False
     try:
         told: list[str] = []
@@ -177,30 +202,18 @@ def _has_bucket(stack: Stack) -> bool:
     return True
 
 
-def _check_ports(stack: Stack, them: list[Program]) -> None:
-    """Raise InputError for a port that somebody else has, with who it is and the option that names another."""
-    for program in them:
-        host = "127.0.0.1" if program.name == "store" else stack.host
-        for port in program.ports:
-            if who := taken(host, port):
-                raise InputError(
-                    f"Port {port}, which {program.name} needs, is taken by {who}: stop that, or name another with "
-                    f"{program.option}."
-                )
-
-
-def _check_databases(stack: Stack) -> None:
-    """Raise InputError where a database cannot be entered: sooner than two servers have tried it for minutes."""
-    import psycopg
-
-    from flows.serving.programs import database
-
-    for name in ("mlflow", "prefect"):
-        try:
-            psycopg.connect(database(stack, name), connect_timeout=10).close()
-        except psycopg.Error as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise InputError(
-                f"The database {name} of --postgres cannot be used ({reason}): start the server, make both databases "
-                "(createdb mlflow; createdb prefect), or correct the URL."
-            ) from None
+def _check_same(home: Path, before: Stack | None, stack: Stack, them: list[Program]) -> None:
+    """Raise InputError where the servers that run were started for another stack than the one that is asked for."""
+    if before is None:
+        raise InputError(f"Servers run in {home}, and their {STACK} is gone: run ti down, then ti up.")
+    changed = [name for name in Options.model_fields if getattr(stack, name) != getattr(before, name)]
+    if fixed := [f"--{name.replace('_', '-')}" for name in changed if name not in REGISTERED]:
+        raise InputError(
+            f"The servers in {home} are up with another {', '.join(fixed)}: run ti down, then this command again."
+        )
+    file = home / CONFIGURATION
+    if not file.exists() or file.read_text() != configuration(them):
+        raise InputError(
+            f"The servers in {home} were started for other cards, or from another installation: run ti down, then "
+            "ti up."
+        )

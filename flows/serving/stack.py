@@ -9,6 +9,7 @@ import os
 import secrets
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,8 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ti_core.errors import InputError
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK = ("127.0.0.1", "localhost")
 BUCKET = "words"
+STACK = "stack.json"
+"""Where a stack is kept in its folder."""
 Port = Annotated[int, Field(ge=1024, le=50_000)]
 
 
@@ -41,8 +44,26 @@ class Options(BaseModel):
     s3_port: Port = Field(8333, description="Port of SeaweedFS; its parts take the four that follow.")
     mlflow_port: Port = Field(5000, description="Port of MLflow.")
     prefect_port: Port = Field(4200, description="Port of Prefect.")
-    host: str = Field("127.0.0.1", description="Where MLflow and Prefect listen; another than loopback needs --auth.")
+    host: str = Field(
+        "127.0.0.1", min_length=1, description="Where MLflow and Prefect listen; another than loopback needs --auth."
+    )
     auth: bool = Field(False, description="MLflow and Prefect ask for a password (written to env.sh).")
+    alerts: str = Field(
+        "",
+        description="A notification block of Prefect that hears of failed runs, rejected and undecided words, "
+        "slack-webhook/words say. Empty: none.",
+    )
+
+
+REGISTERED = {"source", "alerts"}
+"""What concerns no program: Prefect is told anew while everything runs."""
+
+
+SEAWEED = (
+    ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"),
+    ("PSEUDOWORD_S3_ENDPOINT_URL", "PSEUDOWORD_S3_ADDRESSING"),
+)
+"""How SeaweedFS is reached: the first of each says whose the others are."""
 
 
 class Stack(Options):
@@ -107,6 +128,14 @@ class Stack(Options):
             }
         return found
 
+    def left_behind(self, environment: Mapping[str, str]) -> set[str]:
+        """The variables by which an earlier env.sh of this stack led to SeaweedFS, where the store is one's own now."""
+        if self.own_store:
+            return set()
+        ours = self.key(self.access_key, self.secret_key)
+        stale = (names for names in SEAWEED if environment.get(names[0]) == ours[names[0]])
+        return {name for names in stale for name in names if name in environment}
+
     def key(self, access_key: str, secret_key: str) -> dict[str, str]:
         """What a reader or writer of SeaweedFS has in its environment."""
         return {
@@ -120,7 +149,7 @@ class Stack(Options):
 
 def kept(home: Path) -> Stack | None:
     """The stack that lies in `home`, or None. Raises InputError when it is damaged."""
-    file = home / "stack.json"
+    file = home / STACK
     try:
         return Stack.model_validate_json(file.read_text())
     except FileNotFoundError:
@@ -137,15 +166,15 @@ def decided(before: Stack | None, asked: Options) -> Stack:
 
     Raises InputError for options that no stack can have together.
     """
-    typed = asked.model_dump(exclude_unset=True)
-    store = typed.get("store", os.environ.get("PSEUDOWORD_STORE", "") if before is None else before.store)
-    if store and not store.startswith("s3://"):
-        raise InputError(f"The store {store} is no bucket: name one as s3://bucket/prefix, or none to start SeaweedFS.")
-    s3 = {name: value for name, value in os.environ.items() if name.startswith("PSEUDOWORD_S3_")}
-    changed: dict[str, Any] = typed | {"store": store}
-    if store != (before.store if before else ""):
-        changed["s3"] = s3 if store else {}
-    stack = (before or Stack()).model_copy(update=changed)
+    first = Stack(store=os.environ.get("PSEUDOWORD_STORE", ""))
+    stack = (before or first).model_copy(update=asked.model_dump(exclude_unset=True))
+    if stack.store and not stack.store.startswith("s3://"):
+        raise InputError(
+            f"The store {stack.store} is no bucket: name one as s3://bucket/prefix, or none to start SeaweedFS."
+        )
+    if before is None or stack.store != before.store:
+        s3 = {name for name in os.environ if name.startswith("PSEUDOWORD_S3_")} - stack.left_behind(os.environ)
+        stack.s3 = {name: os.environ[name] for name in s3} if stack.store else {}
     if stack.host not in LOOPBACK and not stack.auth:
         raise InputError(
             f"On {stack.host} anybody in the network could start runs and change what readers get: add --auth, and put "
@@ -162,13 +191,21 @@ def decided(before: Stack | None, asked: Options) -> Stack:
 
 def keep(stack: Stack, home: Path) -> None:
     """Write stack.json, env.sh, and reader.env with a key that may only read; only their owner reads them."""
-    private(home / "stack.json", stack.model_dump_json(indent=1) + "\n")
+    private(home / STACK, stack.model_dump_json(indent=1) + "\n")
     values = {name: str(value) for name, value in stack.environment(home).items()}
-    private(home / "env.sh", _shell(values))
+    private(home / "env.sh", ("" if stack.own_store else _forget(stack)) + _shell(values))
     if stack.own_store:
         reader = stack.key(stack.reader_access_key, stack.reader_secret_key)
         private(home / "reader.env", _shell({"PSEUDOWORD_STORE": f"s3://{BUCKET}/store"} | reader))
         private(home / "s3.json", json.dumps(_identities(stack), indent=1))
+    else:
+        (home / "reader.env").unlink(missing_ok=True)
+
+
+def _forget(stack: Stack) -> str:
+    """For a terminal that knows SeaweedFS from an earlier env.sh."""
+    ours = stack.key(stack.access_key, stack.secret_key)
+    return "".join(f'[ "${{{one}-}}" != {ours[one]} ] || unset {one} {" ".join(more)}\n' for one, *more in SEAWEED)
 
 
 def _shell(values: dict[str, str]) -> str:
