@@ -1,15 +1,26 @@
-"""`ti up` in an empty folder: everything answers, what is killed comes back, and `ti down` leaves no process."""
+"""From nothing to a word with the guide's first commands; then everything answers, secrets stay where they belong, what
+is killed comes back, and `ti down` leaves no process."""
 
 import json
 import os
+import re
+import secrets
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import boto3
+import psutil
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
@@ -22,9 +33,64 @@ from tests.servers import free_ports, plain_environment
 
 pytestmark = pytest.mark.integration
 
-TI = Path(sys.executable).with_name("ti")
+ROOT = Path(__file__).parents[2]
+GUIDE = ROOT / "docs/guides/servers.md"
+SMALL = "--steps 30 --checkpoint-every 15 --batch-size 8 --seeds 2 --sampler-steps 4"
+"""The least that gives words which are surely closer to their pictures than the class word is."""
+RUN = """
+import sys
+from prefect.deployments import run_deployment
+run = run_deployment("train-concept/train-concept", poll_interval=1, timeout=None, parameters={
+    "concept": {"name": "hook", "pictures": sys.argv[1], "class_word": "pirate"},
+    "training": {"steps": 30, "checkpoint_every": 15, "batch_size": 8}, "evaluation": {"seeds": 2, "sampler_steps": 4}})
+print(run.state.name, run.state.message)
+"""
+"""What the form does."""
+BLOCK = """
+import sys
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+CustomWebhookNotificationBlock(
+    name="words", url=sys.argv[1] + "/{{token}}", secrets={"token": sys.argv[2]}, json_data={"body": "{{body}}"}
+).save("words")
+"""
 PATIENCE = 1200.0
 """Seconds until a command counts as stuck. An idle machine needs a tenth of it."""
+
+TELL = """
+import os, mlflow
+from prefect.client.orchestration import get_client
+with get_client(sync_client=True) as client:
+    for one in [*client.read_flow_runs(), *client.read_logs(limit=200), *client.read_artifacts()]:
+        print(one.model_dump_json())
+mlflow.set_tracking_uri(os.environ["PSEUDOWORD_TRACKING_URI"])
+for run in mlflow.MlflowClient().search_runs([one.experiment_id for one in mlflow.search_experiments()]):
+    print(run.to_dictionary())
+"""
+"""What Prefect and MLflow tell of runs: parameters, logs, tables, tags."""
+
+
+@dataclass
+class Refusing:
+    """A server that refuses every note, and what it was asked."""
+
+    url: str
+    asked: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def refusing() -> Iterator[Refusing]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            made.asked.append(self.path)
+            self.send_error(500)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        made = Refusing(f"http://127.0.0.1:{server.server_port}")
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield made
+        server.shutdown()
 
 
 def store_port() -> int:
@@ -36,15 +102,21 @@ def store_port() -> int:
     return next(port for port in range(23_000, 29_000, 5) if free(port))
 
 
-def ti(folder: Path, *words: str | Path) -> str:
-    """What the command says, in a terminal that has read env.sh if it is there."""
-    script = '[ ! -f servers/env.sh ] || . servers/env.sh; exec "$@"'
+def do(folder: Path, script: str, *words: str | Path, worked: bool = True) -> str:
+    """What a script says, in a terminal that has read env.sh if it is there. `words` are its "$@"."""
+    script = f"[ ! -f servers/env.sh ] || . servers/env.sh; {script}"
+    here = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
-        ["sh", "-c", script, "sh", TI, *words], cwd=folder, check=False, capture_output=True, text=True,
-        timeout=PATIENCE, env=plain_environment(folder) | {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"},
+        ["sh", "-euc", script, "sh", *words], cwd=folder, check=False, capture_output=True, text=True,
+        timeout=PATIENCE, env=plain_environment(folder) | here | {"HF_HUB_OFFLINE": "1"},
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert (done.returncode == 0) == worked, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def ti(folder: Path, *words: str) -> str:
+    """What the command says."""
+    return do(folder, 'ti "$@"', *words)
 
 
 def wait(condition: Callable[[], bool]) -> None:
@@ -56,14 +128,18 @@ def wait(condition: Callable[[], bool]) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder whose servers were started, from nothing."""
+    """A folder in which the guide's first commands were typed, on ports that are free, for a small word and with
+    passwords."""
     # The path of a socket in it is longer than a socket's may be.
     folder = tmp_path_factory.mktemp("up") / "a name that is longer than it has to be, by far" / "and another one"
     folder.mkdir(parents=True)
+    (folder / "examples").symlink_to(ROOT / "examples")
     mlflow, prefect = free_ports(2)
-    said = ti(
-        folder, "up", "--s3-port", str(store_port()), "--mlflow-port", str(mlflow), "--prefect-port", str(prefect)
-    )
+    up = f"ti up --auth --s3-port {store_port()} --mlflow-port {mlflow} --prefect-port {prefect}"
+    (commands,) = re.findall(r"^## 1\..*?```bash\n(.*?)```", GUIDE.read_text(), flags=re.DOTALL | re.MULTILINE)
+    first, second = commands.strip().splitlines()
+    assert first.startswith("ti up ") and second.startswith("ti train ")
+    said = do(folder, f"{first.replace('ti up', up)}\n{second} {SMALL}")
     assert ". servers/env.sh" in said and f"http://127.0.0.1:{prefect}" in said
     yield folder
     end(list(leftovers(str(folder / "servers"))))
@@ -88,12 +164,80 @@ def test_the_doctor_finds_nothing_wrong(folder: Path) -> None:
     assert "gpu-0" in found["workers"]["said"]
 
 
+@contextmanager
+def arguments(home: Path) -> Iterator[set[str]]:
+    """The command lines of all processes of the stack that are seen during the block, as `ps` shows them."""
+    seen: set[str] = set()
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.wait(0.5):
+            for process in leftovers(str(home)):
+                with suppress(psutil.Error):
+                    seen.add(" ".join(process.cmdline()))
+
+    watching = threading.Thread(target=look)
+    watching.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        watching.join()
+
+
+def client_of(stack: Stack, access_key: str, secret_key: str) -> Any:
+    return boto3.session.Session().client(
+        "s3", endpoint_url=stack.s3_url, region_name="us-east-1", aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key, config=Config(s3={"addressing_style": "path"}),
+    )  # fmt: skip
+
+
+def test_the_first_word_is_there_and_the_worker_makes_the_next(folder: Path) -> None:
+    pictures = shutil.copytree(ROOT / "examples/concepts/hook", folder / "hook")  # below the worker's home
+    assert "Completed" in do(folder, 'python -c "$@"', RUN, pictures)
+    (folder / "reader").mkdir()
+    shown = json.loads(do(folder / "reader", ". ../servers/reader.env; ti show --json"))
+    assert {"goldie", "hook"} <= set(re.findall(r"\w+", json.dumps(shown)))
+
+
+def test_secrets_stay_in_the_files_of_their_owner(folder: Path, refusing: Refusing) -> None:
+    """After words that were made in a terminal and by a worker, and an alert that could not be sent."""
+    stack, home, token = stack_of(folder), folder / "servers", secrets.token_hex(16)
+    do(folder, 'python -c "$@"', BLOCK, refusing.url, token)
+    assert "up already" in ti(folder, "up", "--alerts", "custom-webhook/words")
+    with arguments(home) as words:
+        assert "Failed" in do(folder, 'python -c "$@"', RUN, folder / "nothing")
+    wait(lambda: f"/{token}" in refusing.asked)
+    time.sleep(5)  # until the refusal is told
+    files = {}
+    for file in home.rglob("*"):
+        with suppress(OSError):  # a socket, or gone meanwhile
+            files[str(file.relative_to(home))] = file.read_bytes()
+    told = do(folder, 'python -c "$@"', TELL).encode()
+    client = client_of(stack, stack.access_key, stack.secret_key)
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket="words")
+    keys = [one["Key"] for page in pages for one in page["Contents"]]
+    objects = [client.get_object(Bucket="words", Key=key)["Body"].read() for key in keys]
+
+    login = b64encode(f"words:{stack.password}".encode())
+    hidden = [stack.secret_key, stack.reader_secret_key, stack.password, token]
+    known = re.compile(b"|".join([login, *(one.encode() for one in hidden)]))
+    holding = {name for name, data in files.items() if known.search(data)}
+    assert holding == {"stack.json", "env.sh", "reader.env", "s3.json", "supervisord.conf", "mlflow/auth.ini"}
+    assert {name: oct((home / name).stat().st_mode & 0o077) for name in holding} == dict.fromkeys(holding, "0o0")
+    for what in (told, *objects, *(one.encode() for one in words)):
+        assert not known.search(what), what[:300]
+
+    # It looks where things are.
+    assert b"goldie" in told and b"hook" in told and any(b"goldie" in data for data in objects)
+    assert all(any(program in one for one in words) for program in ("weed", "mlflow", "prefect server", "flow-run"))
+    there = {name for name, data in files.items() if b"hook" in data}
+    assert {"logs/gpu-0.log", "mlflow/mlflow.db", "prefect/prefect.db"} <= there
+
+
 def test_the_reader_s_key_reads_and_does_not_write(folder: Path) -> None:
     stack = stack_of(folder)
-    client = boto3.session.Session().client(
-        "s3", endpoint_url=stack.s3_url, region_name="us-east-1", aws_access_key_id=stack.reader_access_key,
-        aws_secret_access_key=stack.reader_secret_key, config=Config(s3={"addressing_style": "path"}),
-    )  # fmt: skip
+    client = client_of(stack, stack.reader_access_key, stack.reader_secret_key)
     client.list_objects_v2(Bucket="words")
     with pytest.raises(ClientError, match="AccessDenied"):
         client.put_object(Bucket="words", Key="store/concepts/cat/champion.json", Body=b"{}")
