@@ -7,6 +7,7 @@ import re
 import secrets
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -40,12 +41,13 @@ SMALL = "--steps 30 --checkpoint-every 15 --batch-size 8 --seeds 2 --sampler-ste
 RUN = """
 import sys
 from prefect.deployments import run_deployment
-run = run_deployment("train-concept/train-concept", poll_interval=1, timeout=None, parameters={
-    "concept": {"name": "hook", "pictures": sys.argv[1], "class_word": "pirate"},
+name, pictures, *at_once = sys.argv[1:]
+run = run_deployment("train-concept/train-concept", timeout=0 if at_once else None, poll_interval=1, parameters={
+    "concept": {"name": name, "pictures": pictures, "class_word": "pirate"},
     "training": {"steps": 30, "checkpoint_every": 15, "batch_size": 8}, "evaluation": {"seeds": 2, "sampler_steps": 4}})
 print(run.state.name, run.state.message)
 """
-"""What the form does."""
+"""What the form does: a run by a worker, to its end where nothing more is said."""
 BLOCK = """
 import sys
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
@@ -133,16 +135,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     # The path of a socket in it is longer than a socket's may be.
     folder = tmp_path_factory.mktemp("up") / "a name that is longer than it has to be, by far" / "and another one"
     folder.mkdir(parents=True)
-    (folder / "examples").symlink_to(ROOT / "examples")
+    shutil.copytree(ROOT / "examples/concepts", folder / "examples/concepts")
     mlflow, prefect = free_ports(2)
     up = f"ti up --auth --s3-port {store_port()} --mlflow-port {mlflow} --prefect-port {prefect}"
     (commands,) = re.findall(r"^## 1\..*?```bash\n(.*?)```", GUIDE.read_text(), flags=re.DOTALL | re.MULTILINE)
     first, second = commands.strip().splitlines()
     assert first.startswith("ti up ") and second.startswith("ti train ")
-    said = do(folder, f"{first.replace('ti up', up)}\n{second} {SMALL}")
-    assert ". servers/env.sh" in said and f"http://127.0.0.1:{prefect}" in said
-    yield folder
-    end(list(leftovers(str(folder / "servers"))))
+    try:
+        said = do(folder, f"{first.replace('ti up', up)}\n{second} {SMALL}")
+        assert ". servers/env.sh" in said and f"http://127.0.0.1:{prefect}" in said
+        yield folder
+    finally:
+        end(list(leftovers(str(folder / "servers"))))
 
 
 def stack_of(folder: Path) -> Stack:
@@ -193,8 +197,7 @@ def client_of(stack: Stack, access_key: str, secret_key: str) -> Any:
 
 
 def test_the_first_word_is_there_and_the_worker_makes_the_next(folder: Path) -> None:
-    pictures = shutil.copytree(ROOT / "examples/concepts/hook", folder / "hook")  # below the worker's home
-    assert "Completed" in do(folder, 'python -c "$@"', RUN, pictures)
+    assert "Completed" in do(folder, 'python -c "$@"', RUN, "hook", folder / "examples/concepts/hook")
     (folder / "reader").mkdir()
     shown = json.loads(do(folder / "reader", ". ../servers/reader.env; ti show --json"))
     assert {"goldie", "hook"} <= set(re.findall(r"\w+", json.dumps(shown)))
@@ -206,7 +209,7 @@ def test_secrets_stay_in_the_files_of_their_owner(folder: Path, refusing: Refusi
     do(folder, 'python -c "$@"', BLOCK, refusing.url, token)
     assert "up already" in ti(folder, "up", "--alerts", "custom-webhook/words")
     with arguments(home) as words:
-        assert "Failed" in do(folder, 'python -c "$@"', RUN, folder / "nothing")
+        assert "Failed" in do(folder, 'python -c "$@"', RUN, "nobody", folder / "nothing")
     wait(lambda: f"/{token}" in refusing.asked)
     time.sleep(5)  # until the refusal is told
     files = {}
@@ -254,9 +257,15 @@ def test_a_server_that_is_killed_comes_back(folder: Path) -> None:
     wait(lambda: answers(url) and supervisor.states()["mlflow"] == "RUNNING")
 
 
-def test_down_leaves_nothing_but_data(folder: Path) -> None:
-    ti(folder, "down", "--drain")
+def test_a_drain_waits_for_the_run_and_leaves_nothing_but_data(folder: Path) -> None:
     stack = stack_of(folder)
+    log = folder / "servers/logs/gpu-0.log"
+    do(folder, 'python -c "$@"', RUN, "sparky", folder / "examples/concepts/sparky", "at once")
+    wait(lambda: "Beginning flow run 'sparky'" in log.read_text())
+    assert "waiting for sparky" in ti(folder, "down", "--drain")
+    with sqlite3.connect(folder / "servers/prefect/prefect.db") as database:
+        (state,) = database.execute("SELECT state_type FROM flow_run WHERE name = 'sparky'").fetchone()
+    assert state == "COMPLETED"
     assert list(leftovers(str(folder / "servers"))) == []
     assert not any(taken("127.0.0.1", port) for port in (stack.s3_port, stack.mlflow_port, stack.prefect_port))
     assert "were not running" in ti(folder, "down")
