@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.stats import spearmanr
 
-from benchmarks.held_out import CONCEPTS, WORK, drawn
+from benchmarks.held_out import CONCEPTS, WORK, drawn, mean_interval
 from benchmarks.held_out import DOCS as PAGES
 from miniature.compose import NAMES, STYLES
 from miniature.eye import Eye
@@ -183,12 +183,18 @@ def write(by_subject: dict[str, list[Step]], chosen: dict[str, int], accuracy: d
         k: max((s for s in steps if s.tied), key=lambda s: s.step).step for k, steps in by_subject.items()
     }
     policies |= {"the last step": dict.fromkeys(by_subject, max(one.step for one in every))}
-    lines += ["", "| step | truth | parts | obedience | regret |", "|---|---|---|---|---|"]
+    lines += [
+        "", "| step | truth | parts | obedience | regret | its truth less the rule's, 95% interval over subjects |",
+        "|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    by_rule = [next(s for s in by_subject[k] if s.step == step).truth for k, step in chosen.items()]
     for name, steps in policies.items():
         picked = [next(s for s in by_subject[k] if s.step == step) for k, step in steps.items()]
         regret = statistics.fmean(best[k] - s.truth for k, s in zip(steps, picked, strict=True))
         means = (statistics.fmean(getattr(s, value) for s in picked) for value in ("truth", "parts", "obeyed"))
-        lines.append(f"| {name} | {' | '.join(f'{one:.3f}' for one in means)} | {regret:.3f} |")
+        mean, low, high = mean_interval([s.truth - rule for s, rule in zip(picked, by_rule, strict=True)])
+        beside = f"{mean:+.3f} ({low:+.3f} to {high:+.3f})" if steps != chosen else ""
+        lines.append(f"| {name} | {' | '.join(f'{one:.3f}' for one in means)} | {regret:.3f} | {beside} |")
     parts = statistics.fmean(v for name, v in accuracy.items() if "/" in name)
     lines += [
         "", f"The reader itself, on real scenes of held-out subjects: {parts:.3f} of the parts, background "
@@ -218,7 +224,12 @@ def main() -> None:
     for work in Line(settings, store).study([BatchItem(one.name, one) for one in specs], Asked(base_model="miniature")):
         if work.error or work.decision is None:
             raise SystemExit(f"{work.name}: {work.error}")
-        by_subject[work.name] = steps_of(work, truth[work.name], reader, eye, settings, store)
+        read = WORK / "truth" / f"{work.planned.judge_key}.json"
+        if not read.is_file():
+            steps = steps_of(work, truth[work.name], reader, eye, settings, store)
+            read.parent.mkdir(exist_ok=True)
+            read.write_text(json.dumps(steps))
+        by_subject[work.name] = [Step(one[0], tuple(one[1]), *one[2:]) for one in json.loads(read.read_text())]
         chosen[work.name] = work.decision.step
         print(work.name, [f"{one.step}: {one.truth:.2f}" for one in by_subject[work.name]], flush=True)
     if not only:

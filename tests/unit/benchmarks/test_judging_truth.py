@@ -52,8 +52,8 @@ def test_a_judge_that_knows_the_truth_has_no_regret_and_one_that_does_not_has(
     rows = {name: rest[:-1] for _, name, *rest in cells}
     assert rows["balanced score"] == ["+1.00", "-0.50", "+0.50", "+1.00"]
     assert rows["CLIP-I"][1:3] == ["+1.00", "-1.00"]
-    assert rows["best by balanced score"][-1] == "0.000"
-    assert rows["best by CLIP-I"][-1] == rows["the last step"][-1] == "0.420"
-    assert rows["chosen by the rule"][-1] == "0.210"
-    assert rows["the last of the tied steps"][-1] == "0.000"
+    assert rows["best by balanced score"][-2] == "0.000"
+    assert rows["best by CLIP-I"][-2] == rows["the last step"][-2] == "0.420"
+    assert rows["chosen by the rule"][-2:] == ["0.210", ""]
+    assert rows["the last of the tied steps"][-2] == "0.000"
     assert "0.950 of the parts" in text
