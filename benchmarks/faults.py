@@ -268,7 +268,7 @@ def page(rows: list[dict[str, Any]]) -> str:
         if one["program"]:
             lines.append(
                 f"| {PROGRAMS[one['program']]} | {KINDS[one['kind']]} | {', '.join(one['moments'])} | {one['seconds'] - calm} s "
-                f"| {one['ended as']} | {' → '.join(one['states'])} | {', '.join(one['packs'])} | {one['lost']} | {one['doubled']} |"
+                f"| {one['ended as'].partition(':')[0]} | {' → '.join(one['states'])} | {', '.join(one['packs'])} | {one['lost']} | {one['doubled']} |"
             )
     lost, doubled = (sum(one[what] for one in rows) for what in ("lost", "doubled"))
     lines += ["", f"In all {len(rows)} batches of {CONCEPTS} concepts: {lost} lost, {doubled} doubled.", ""]
