@@ -18,10 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.floor import count
 from benchmarks.folders import random_model
-from ti_core.config import BackboneKind, ConceptSpec, EvaluationConfig, TrainingConfig
-from ti_core.planning.effort import Effort
-from ti_core.planning.protocols import sets_of
-from ti_core.settings import Settings
+from ti_core.config import BackboneKind
+from ti_core.planning.effort import Effort, efforts
 
 ROOT = Path(__file__).resolve().parent.parent
 CARDS = {"T4": 65, "RTX 3060": 25.5, "RTX 4090": 165, "A10": 125, "A100": 312, "H100 (SXM)": 989}
@@ -44,13 +42,6 @@ def forward_flops(folder: Path, resolution: int) -> int:
     return counter.get_total_flops()
 
 
-def effort_of(kind: BackboneKind) -> Effort:
-    """What one concept takes at the defaults of a kind."""
-    evaluation = EvaluationConfig().resolved(kind)
-    concept = ConceptSpec(name="cat-toy", pictures="my-pictures", class_word="toy")
-    return Effort.of(TrainingConfig().resolved(kind, 8), evaluation, *sets_of(evaluation, kind, concept, Settings()))
-
-
 def row(name: str, effort: Effort, sample: int, forward: int) -> list[str]:
     """One model's cells: FLOPs of both halves, and minutes on every card."""
     training, judging = effort.samples * sample, effort.judging_passes * forward
@@ -67,7 +58,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             side = random_model(size, folder, "meta")
-            rows.append(row(name, effort_of(kind), count(folder, side)["floor"], forward_flops(folder, side)))
+            rows.append(row(name, efforts(kind)["standard"], count(folder, side)["floor"], forward_flops(folder, side)))
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
     path = ROOT / "docs" / "benchmarks" / "hours.md"
     path.write_text(

@@ -12,17 +12,27 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pydantic
 import typer
 from pydantic.fields import FieldInfo
 
-from ti_core.config import ConceptSpec, EvaluationConfig, ImportSpec, Packing, SelectionRule, TrainingConfig
+from ti_core.config import (
+    ConceptDetails,
+    ConceptSpec,
+    EvaluationConfig,
+    ImportSpec,
+    Packing,
+    PresetName,
+    SelectionRule,
+    TrainingConfig,
+)
 from ti_core.errors import InputError
 
 PANELS: dict[type[pydantic.BaseModel], str] = {
     ConceptSpec: "Concept",
+    ConceptDetails: "Concept",
     ImportSpec: "Concept",
     TrainingConfig: "Training",
     Packing: "Training",
@@ -58,6 +68,38 @@ def field(title: str, description: str) -> Any:
     return pydantic.Field(json_schema_extra={"title": title, "description": description})
 
 
+AS_IT_IS = "as it is"
+"""In the form, a group of fields that was not opened: none of them is given."""
+
+
+def folded(model: type[pydantic.BaseModel], title: str, description: str) -> Any:
+    """A group of fields of a flow's form that is closed at first. The parameter's default is `AS_IT_IS`.
+
+    Prefect's form shows a nested model with all its fields, and sends all of them, set or not. A choice between a
+    constant and the model shows the constant alone, and sends that.
+    """
+    closed = Annotated[Literal["as it is"], pydantic.Field(title="As it is")]
+    return Annotated[closed | Annotated[model, pydantic.Field(title="Set here")], field(title, description)]
+
+
+def opened(given: Any, model: Any) -> Any:
+    """What was given of a folded group."""
+    return model() if given == AS_IT_IS else given
+
+
+def of_concept(name: str) -> Any:
+    """A parameter of a flow that is a field of a concept, in the same words and limits."""
+    one = ConceptSpec.model_fields[name]
+    return Annotated[one.annotation, *one.metadata, field(str(one.title), str(one.description))]
+
+
+def asked_of(concept: ConceptSpec) -> dict[str, Any]:
+    """What the flow of one concept is given to say the concept, as JSON has it: no more than was set."""
+    said = concept.model_dump(mode="json", exclude_unset=True)
+    details = {name: said.pop(name) for name in ConceptDetails.model_fields if name in said}
+    return said | ({"details": details} if details else {})
+
+
 def _both(kind: Any, flag: str, title: str, description: str, panel: str) -> Any:
     """A parameter of a flow that is an option of a command too."""
     return Annotated[kind, field(title, description), typer.Option(flag, help=description, rich_help_panel=panel)]
@@ -79,6 +121,12 @@ OnlyBase = Annotated[
 Renew = _both(
     bool, "--renew", "Renew",
     "Do anew what an earlier version of Pseudoword did by its own rules; otherwise its outcome stays known.", OUTPUT,
+)  # fmt: skip
+Preset = _both(
+    PresetName, "--preset", "Preset",
+    "quick: half as long, judged on fewer pictures. careful: twice as long, judged on twice the pictures of twice the "
+    "steps; two to three times the work. What is set beside it goes before it.",
+    "Training",
 )  # fmt: skip
 ClassWord = _both(
     str, "--class-word", "Class word", "For concepts that name none in their concept.toml or table row.", "Concept"

@@ -13,7 +13,7 @@ from prefect import flow, runtime
 from prefect.states import Cancelled, Completed, Failed, State
 
 from flows.executors import by_deployment, here
-from flows.options import BaseModel, ClassWord, Renew, field
+from flows.options import AS_IT_IS, BaseModel, ClassWord, Preset, Renew, field, opened
 from flows.train_concept import Choosing, HowPacked, Judging, Training
 from flows.train_pack import Member
 from tasks.asking import CancelledError
@@ -49,24 +49,28 @@ def train_batch(
         ),
     ],
     class_word: ClassWord = "object",
-    training: Training = TrainingConfig(),
-    evaluation: Judging = EvaluationConfig(),
-    rule: Choosing = SelectionRule(),
+    preset: Preset = "standard",
     base_model: BaseModel = "",
-    packing: HowPacked = Packing(),
+    training: Training = AS_IT_IS,
+    evaluation: Judging = AS_IT_IS,
+    rule: Choosing = AS_IT_IS,
+    packing: HowPacked = AS_IT_IS,
     renew: Renew = False,
 ) -> State[list[BatchRow]]:
     """Train every concept of a folder, a bucket prefix or a table, and end with a summary, worst first.
 
     The run ends as Published, Rejected, Undecided, Paused or Partly failed, with counts, or as Nothing new or Failed.
     """
-    settings = load_settings()
+    settings, packing = load_settings(), opened(packing, Packing)
     short = str(runtime.flow_run.id)[:8]
     title = f"{runtime.flow_run.name} {short}"  # two batches may begin in one minute
     batch = f"{_begun():%Y-%m-%dT%H%M}-{short}"
     try:
         items = list_concepts(source, class_word)
-        asked = Asked(training, with_data(evaluation, source, settings), rule, base_model, renew)
+        judging = with_data(opened(evaluation, EvaluationConfig), source, settings)
+        asked = Asked(
+            opened(training, TrainingConfig), judging, opened(rule, SelectionRule), base_model, renew, preset
+        )  # fmt: skip
         works = look_at(items, asked)
         still = {work.name: work for work in works if work.open}
         store = open_store(settings)
@@ -80,9 +84,9 @@ def train_batch(
             there = [still[name] for name in pack.names if name in still]
             return {
                 "concepts": [Member(concept=one.planned.concept, own=own[one.name]) for one in there],
-                "training": training, "evaluation": asked.evaluation, "rule": rule, "base_model": base_model,
-                "packing": packing, "renew": renew, "batch": title, "report": report_key(batch, pack.key),
-                "until": until,
+                "training": asked.training, "evaluation": asked.evaluation, "rule": asked.rule, "preset": preset,
+                "base_model": base_model, "packing": packing, "renew": renew, "batch": title,
+                "report": report_key(batch, pack.key), "until": until,
             }  # fmt: skip
 
         if runtime.deployment.id:

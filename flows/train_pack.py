@@ -8,7 +8,7 @@ from prefect import flow
 from prefect.states import Cancelled, Completed, Failed, State
 from pydantic import BaseModel as Model
 
-from flows.options import BaseModel, Renew, field
+from flows.options import AS_IT_IS, BaseModel, Preset, Renew, field, opened
 from flows.train_concept import Choosing, HowPacked, Judging, Training
 from tasks.asking import CancelledError
 from tasks.line import run_line
@@ -32,11 +32,12 @@ class Member(Model):
 @flow(name="train-pack", persist_result=False)
 def train_pack(
     concepts: Annotated[list[Member], field("Concepts", "What is to be learned, together.")],
-    training: Training = TrainingConfig(),
-    evaluation: Judging = EvaluationConfig(),
-    rule: Choosing = SelectionRule(),
+    preset: Preset = "standard",
     base_model: BaseModel = "",
-    packing: HowPacked = Packing(),
+    training: Training = AS_IT_IS,
+    evaluation: Judging = AS_IT_IS,
+    rule: Choosing = AS_IT_IS,
+    packing: HowPacked = AS_IT_IS,
     renew: Renew = False,
     batch: Annotated[str, field("Batch", "Name of the tracking run that those of the concepts lie under.")] = "",
     report: Annotated[str, field("Report", "Where in the store the batch looks for what came of it.")] = "",
@@ -49,9 +50,14 @@ def train_pack(
         over = PausedError("The time of its batch was over before it began: the next batch takes it.")
         works = [Work(place, item.name, error=over) for place, item in enumerate(items)]
     else:
+        packing = opened(packing, Packing)
         packing = packing.model_copy(update={"minutes": left}) if until else packing
+        asked = Asked(
+            opened(training, TrainingConfig), opened(evaluation, EvaluationConfig), opened(rule, SelectionRule),
+            base_model, renew, preset,
+        )  # fmt: skip
         try:
-            works = run_line(items, Asked(training, evaluation, rule, base_model, renew), packing, batch)
+            works = run_line(items, asked, packing, batch)
         except CancelledError as error:
             return Cancelled(message=str(error))
     if report:

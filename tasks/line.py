@@ -16,6 +16,7 @@ from ti_core import progress
 from ti_core.config import EvaluationConfig, Packing, SelectionRule
 from ti_core.errors import PausedError, ServiceError
 from ti_core.line import Line
+from ti_core.pace import Watch, keep_pace
 from ti_core.packs import accounted
 from ti_core.planning.batch import BatchItem, read_batch
 from ti_core.records import BatchRow, Manifest, batch_page_key
@@ -77,16 +78,18 @@ def run_line(items: Sequence[BatchItem], asked: Asked, packing: Packing, batch: 
     """Take a list of concepts, a pack, through the line, every station a task run of the present flow run; each work
     comes back with its share of the time."""
     check_begun()
-    settings = load_settings()
-    began = time.monotonic()
+    settings, watch = load_settings(), Watch()
+    store, began = open_store(settings), time.monotonic()
     with (
         progress.listening(artifacts.Artifacts()),
         progress.listening(progress.Lines(progress.log.info)),
+        progress.listening(watch),
         minding_cancellation() as cancelled,
     ):
-        works = Line(settings, open_store(settings), packing, batch, partial(as_task, cancelled)).run(items, asked)
+        works = Line(settings, store, packing, batch, partial(as_task, cancelled)).run(items, asked)
     if cancelled() and any(isinstance(work.error, PausedError) for work in works):
         raise CancelledError
+    keep_pace(watch, [one.plan for one in works if one.plan and not one.known], settings, store)
     works = accounted(works, time.monotonic() - began, settings)
     _tell_time(works, settings)
     return works

@@ -6,9 +6,10 @@ puts the real number there before anything is keyed or run. This module knows no
 """
 
 import re
+from math import ceil
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, field_validator, model_validator
 
 from ti_core.errors import InputError
 
@@ -16,6 +17,7 @@ BackboneKind = Literal["miniature", "sd1", "sd2", "sdxl"]
 Sampler = Literal["ddim", "dpmsolver++"]
 Precision = Literal["", "bf16", "fp16", "fp32"]
 ProtocolName = Literal["standard", "quick", "textual-inversion-paper", "dreambench"]
+PresetName = Literal["quick", "standard", "careful"]
 
 _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _SLUG_LENGTH = 64
@@ -142,6 +144,15 @@ def _as_of_a_concept(field: str) -> Any:
     return ConceptSpec.model_fields[field]
 
 
+_details: dict[str, Any] = {
+    name: (one.annotation, one) for name, one in ConceptSpec.model_fields.items() if not one.is_required()
+}
+ConceptDetails = create_model(
+    "ConceptDetails", __base__=_Config, __doc__="What may be said of a concept beside what must be.", **_details
+)
+"""The fields of a `ConceptSpec` that have a default: a form shows them apart."""
+
+
 class ImportSpec(_Config):
     """A word from elsewhere. With pictures it is judged on them; without, it is kept as it is, and said so."""
 
@@ -228,12 +239,12 @@ class TrainingConfig(_Config):
         14,
     )
 
-    def resolved(self, kind: BackboneKind, resolution: int) -> Self:
+    def resolved(self, kind: BackboneKind, resolution: int, preset: PresetName = "standard") -> Self:
         """Return a copy in which no zero stands for a default.
 
-        `resolution` is the base model's own, in pixels.
+        `resolution` is the base model's own, in pixels; what is not set is as the preset has it.
         """
-        chosen = DEFAULTS[kind]["training"] | {"resolution": resolution} | given(self)
+        chosen = preset_of(kind, preset)["training"] | {"resolution": resolution} | given(self)
         if not self.checkpoint_every:
             chosen["checkpoint_every"] = min(chosen["checkpoint_every"], chosen["steps"])
         return type(self).model_validate(chosen)
@@ -326,11 +337,11 @@ class EvaluationConfig(_Config):
     )  # fmt: skip
     prompts: OwnPrompts = _field(OwnPrompts(), "Own prompts", "In place of the protocol's.", 7)
 
-    def resolved(self, kind: BackboneKind) -> Self:
-        """Return a copy in which no zero stands for a default."""
+    def resolved(self, kind: BackboneKind, preset: PresetName = "standard") -> Self:
+        """Return a copy in which no zero stands for a default. A protocol that is named goes before the preset."""
         name: ProtocolName = self.protocol or "standard"
         return type(self).model_validate(
-            DEFAULTS[kind]["evaluation"] | PROTOCOLS[name] | given(self) | {"protocol": name}
+            preset_of(kind, preset)["evaluation"] | PROTOCOLS[name] | given(self) | {"protocol": name}
         )
 
 
@@ -436,6 +447,28 @@ DEFAULTS: dict[BackboneKind, dict[str, dict[str, Any]]] = {
         },
     },
 }
+
+PRESETS: dict[PresetName, dict[str, Any]] = {
+    "quick": {"share": 0.5, "evaluation": {"halving": True}},
+    "standard": {"share": 1},
+    "careful": {"share": 2},
+}
+"""The `share` of the kind's checkpoints, which lie as far apart as they do there, and of its seeds per prompt; and what
+else the judging is told. So a longer run of the same word goes on from the end of a shorter one
+(`ti_core.training.longer`)."""
+FEWEST_SEEDS = 2
+"""Of a preset: one alone could not say how much of a score is luck."""
+
+
+def preset_of(kind: BackboneKind, preset: PresetName) -> dict[str, dict[str, Any]]:
+    """`DEFAULTS` of a kind as a preset changes them; `standard` is these."""
+    share, own = PRESETS[preset]["share"], PRESETS[preset].get("evaluation", {})
+    training, evaluation = DEFAULTS[kind]["training"], DEFAULTS[kind]["evaluation"]
+    every = training["checkpoint_every"]
+    steps = every * ceil(share * training["steps"] / every)
+    seeds = max(FEWEST_SEEDS, int(share * evaluation["seeds"]))
+    return {"training": training | {"steps": steps}, "evaluation": evaluation | {"seeds": seeds} | own}
+
 
 PROTOCOLS: dict[ProtocolName, dict[str, Any]] = {
     "standard": {},

@@ -133,9 +133,10 @@ def forecast_from_afar(
         try:
             if item.spec is None:
                 raise InputError(item.reason)
-            evaluation = asked.evaluation.resolved(kind)
+            evaluation = asked.evaluation.resolved(kind, asked.preset)
             sets = sets_of(evaluation, kind, item.spec, settings)
-            efforts.append(Effort.of(asked.training.resolved(kind, 8), evaluation, *sets))
+            training = item.training(asked.training).resolved(kind, 8, asked.preset)
+            efforts.append(Effort.of(training, evaluation, *sets))
         except PseudowordError as error:
             failed.append((item.name, str(error)))
     wrong = {name for name, _ in failed}

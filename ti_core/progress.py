@@ -55,6 +55,14 @@ class Trained:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """Pictures were made and seen: in how many passes of the U-Net, and in how many seconds."""
+
+    passes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Judged:
     """One set of pictures is judged: `done` of the `total` that are judged in this round."""
 
@@ -83,7 +91,7 @@ class Ended:
     page: str
 
 
-Event = Stage | Looked | Kept | Trained | Judged | Assembled | Ended
+Event = Stage | Looked | Kept | Trained | Drawn | Judged | Assembled | Ended
 
 LINE_SECONDS = 10.0
 """At most one line in so many seconds."""

@@ -68,7 +68,7 @@ def plan(items: Sequence[BatchItem], asked: Asked, settings: Settings, store: St
             given = find_given(item.spec, asked.base_model, settings)
             training = item.training(asked.training)
             decided = make_plan(
-                item.spec, training, asked.evaluation, asked.rule, asked.base_model, settings, None, given
+                item.spec, training, asked.evaluation, asked.rule, asked.base_model, settings, None, given, asked.preset
             )
             works.append(replace(work, plan=decided))
         except PseudowordError as error:

@@ -7,20 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ti_core.choosing.halving import Rung, ladder, merged
-from ti_core.config import EvaluationConfig, SelectionRule, TrainingConfig
+from ti_core.config import EvaluationConfig, PresetName, SelectionRule, TrainingConfig
 from ti_core.records import Anchors, Champion, Checkpoint, Decision, Duel, Outcome, Plan, PreparedSet, Report, Scores
 
 
 @dataclass(frozen=True)
 class Asked:
     """How the concepts of a list are to be trained, judged and chosen. `base_model` "" takes the settings' own; `renew`
-    does anew what is known by an earlier version's keys alone."""
+    does anew what is known by an earlier version's keys alone; `preset` fills what is not set."""
 
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     rule: SelectionRule = field(default_factory=SelectionRule)
     base_model: str = ""
     renew: bool = False
+    preset: PresetName = "standard"
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,11 @@ def import_(
 ) -> int:
     """Take in a word of another program. With --pictures it is judged and meets the best version; without, it takes an
     empty place alone."""
+    from ti_core.works import Asked
+
     settings = settings_of(home)
     if word.pictures:
-        return run_one(word.to_be_judged, pictures, evaluation, rule, base_model, settings, as_json)
+        return run_one(word.to_be_judged, Asked(pictures, evaluation, rule, base_model), settings, as_json)
     if any(map(given, (pictures, evaluation, rule))):
         raise UsageError("How it is to be judged says nothing without pictures: name some with --pictures.")
     from flows import console

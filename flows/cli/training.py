@@ -9,7 +9,7 @@ import typer
 
 from flows.cli.ending import Code, code_of
 from flows.cli.starting import interruptible, quiet_libraries, settings_of, start_services
-from flows.options import BaseModel, ClassWord, Home, Json, PlanOnly, Renew, options_of
+from flows.options import BaseModel, ClassWord, Home, Json, PlanOnly, Preset, Renew, asked_of, options_of
 from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ TOY_AHEAD = (
 def train(
     *,
     concept: ConceptSpec,
+    preset: Preset = "standard",
     training: TrainingConfig,
     packing: Packing,
     evaluation: EvaluationConfig,
@@ -42,29 +43,18 @@ def train(
     from ti_core.planning.batch import BatchItem
     from ti_core.works import Asked
 
-    settings = settings_of(home)
+    settings, asked = settings_of(home), Asked(training, evaluation, rule, base_model, renew, preset)
     if plan_only:
-        asked = Asked(training, evaluation, rule, base_model, renew)
         return _look_ahead([BatchItem(concept.name, concept)], asked, settings, as_json)
-    return run_one(concept, training, evaluation, rule, base_model, settings, as_json, packing, renew)
+    return run_one(concept, asked, settings, as_json, packing)
 
 
 def run_one(
-    concept: ConceptSpec,
-    training: TrainingConfig,
-    evaluation: EvaluationConfig,
-    rule: SelectionRule,
-    base_model: str,
-    settings: "Settings",
-    as_json: bool,
-    packing: Packing = Packing(),
-    renew: bool = False,
+    concept: ConceptSpec, asked: "Asked", settings: "Settings", as_json: bool, packing: Packing = Packing()
 ) -> int:
     """Take one concept through the line, and tell how it ended; returns the exit code."""
     from ti_core.planning.batch import BatchItem
-    from ti_core.works import Asked
 
-    asked = Asked(training, evaluation, rule, base_model, renew)
     (work,) = works = _planned([BatchItem(concept.name, concept)], asked, settings)
     if work.open:
         with interruptible():
@@ -75,7 +65,10 @@ def run_one(
             from ti_core.stations import planned_already
 
             with console.live(quiet=as_json), planned_already(works):
-                outcome = train_concept(concept, training, evaluation, rule, base_model, packing, renew)
+                outcome = train_concept(
+                    **asked_of(concept), preset=asked.preset, base_model=asked.base_model, training=asked.training,
+                    evaluation=asked.evaluation, rule=asked.rule, packing=packing, renew=asked.renew,
+                )  # fmt: skip
     elif work.outcome:
         outcome = work.outcome
     else:
@@ -89,6 +82,7 @@ def batch(
     *,
     source: Annotated[str, typer.Argument(help="Folder or s3:// prefix with a sub-folder per concept, or a table.")],
     class_word: ClassWord = "object",
+    preset: Preset = "standard",
     training: TrainingConfig,
     packing: Packing,
     evaluation: EvaluationConfig,
@@ -108,7 +102,7 @@ def batch(
 
     settings = settings_of(home)
     items = read_batch(source, class_word, settings)  # a wrong source is told before any server starts
-    asked = Asked(training, with_data(evaluation, source, settings), rule, base_model, renew)
+    asked = Asked(training, with_data(evaluation, source, settings), rule, base_model, renew, preset)
     if plan_only:
         return _look_ahead(items, asked, settings, as_json)
     works = _planned(items, asked, settings)
@@ -123,8 +117,9 @@ def batch(
 
             with console.live(quiet=as_json), planned_already(works):
                 state = train_batch(
-                    source, class_word, training, evaluation, rule, base_model, packing, renew, return_state=True
-                )
+                    source, class_word, preset, base_model, training, evaluation, rule, packing, renew,
+                    return_state=True,
+                )  # fmt: skip
         rows = state.result(raise_on_failure=False)
         if isinstance(rows, BaseException):
             raise rows

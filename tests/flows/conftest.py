@@ -7,6 +7,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
+from flows.options import asked_of
 from flows.train_concept import train_concept
 from tests.flows.moss import EVALUATION, MOSS, TRAINING, Run
 from ti_core.config import ConceptSpec
@@ -27,7 +28,7 @@ def moss(prefect_api: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PSEUDOWORD_HOME", str(home))
         patch.setenv("PSEUDOWORD_ALLOWED_ROOTS", str(MOSS.parent))
-        state = train_concept(concept, TRAINING, EVALUATION, return_state=True)
+        state = train_concept(**asked_of(concept), training=TRAINING, evaluation=EVALUATION, return_state=True)
     with get_client(sync_client=True) as client:
         return Run(home, concept, client.read_flow_run(state.state_details.flow_run_id), state.result())
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.options import NAMES, Only, options_of
+from flows.options import AS_IT_IS, NAMES, Only, asked_of, options_of
 from flows.reevaluate import reevaluate
 from flows.train_batch import train_batch
 from flows.train_concept import train_concept
@@ -22,6 +22,8 @@ MODELS: dict[str, list[type[BaseModel]]] = {
 }
 FLOWS: dict[str, Any] = {"train": train_concept, "batch": train_batch, "judge": reevaluate}
 COMMANDS: Any = typer.main.get_command(app)
+FIRST = train_concept.parameters.model_dump()
+"""What the form of one concept shows first."""
 
 
 @pytest.mark.parametrize("command", MODELS)
@@ -32,18 +34,36 @@ def test_every_field_is_in_the_command_and_in_the_form_in_the_same_words(command
         for name, field in model.model_fields.items():
             option = options[NAMES.get((model, name), name)]
             assert str(option.help).startswith(str(field.description))
-            assert forms[model.__name__]["properties"][name]["description"] == field.description
+            first = model is ConceptSpec and field.is_required()
+            group = FIRST if first else forms["ConceptDetails" if model is ConceptSpec else model.__name__]
+            assert group["properties"][name]["description"] == field.description
 
 
 @pytest.mark.parametrize(("command", "flow"), FLOWS.items())
 def test_what_no_model_holds_is_in_both_in_the_same_words(command: str, flow: Any) -> None:
     options = {one.name: one for one in COMMANDS.commands[command].params}
-    shown = {
-        name: one for name, one in flow.parameters.model_dump()["properties"].items() if one.get("type") != "object"
-    }
-    both = {name for name in shown.keys() & options if "$ref" not in shown[name]} - {"concept", "source"}
-    assert both >= {"base_model"}
+    shown = flow.parameters.model_dump()["properties"]
+    both = {name for name in shown.keys() & options if "anyOf" not in shown[name]} - {"concept", "source"}
+    assert both >= ({"base_model"} if command == "judge" else {"base_model", "preset", "class_word", "renew"})
     assert all(shown[name]["description"] == options[name].help for name in both)
+
+
+def test_the_form_of_one_concept_shows_what_must_be_said_first_and_is_under_a_dozen_fields_long() -> None:
+    """The others are groups, which stay closed and are not given until somebody opens them."""
+    names = list(FIRST["properties"])
+    assert names[:5] == ["name", "pictures", "class_word", "preset", "base_model"] and len(names) < 12
+    assert FIRST["required"] == names[:3]
+    for name in names[5:-1]:
+        closed, group = FIRST["properties"][name]["anyOf"]
+        assert closed["const"] == FIRST["properties"][name]["default"] == AS_IT_IS and "$ref" in group, name
+    assert not any(one.get("type") == "object" for one in FIRST["properties"].values())
+
+
+def test_of_a_concept_the_form_is_given_what_was_set() -> None:
+    concept = ConceptSpec(name="cat", pictures="p", class_word="cat", tags="a, b", show_pictures=True)
+    first = {"name": "cat", "pictures": "p", "class_word": "cat"}
+    assert asked_of(concept) == first | {"details": {"tags": "a, b", "show_pictures": True}}
+    assert asked_of(ConceptSpec(**first)) == first
 
 
 def test_one_word_means_one_thing() -> None:

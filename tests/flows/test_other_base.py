@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.options import asked_of
 from flows.train_concept import train_concept
 from tests.flows.moss import MOSS
 from tests.tiny import save_sd1, save_sd2, save_sdxl, stock_pipeline
@@ -28,7 +29,7 @@ def test_the_whole_line_on_a_stable_diffusion_folder(
     concept = ConceptSpec(name="moss", pictures=str(MOSS), class_word="toy", vectors=2)
     training = TrainingConfig(steps=4, checkpoint_every=2, batch_size=2)
     evaluation = EvaluationConfig(seeds=2, sampler_steps=2)
-    outcome = train_concept(concept, training, evaluation, base_model=str(folder))
+    outcome = train_concept(**asked_of(concept), training=training, evaluation=evaluation, base_model=str(folder))
 
     store = open_store(load_settings())
     assert outcome.base == "tiny-sd"

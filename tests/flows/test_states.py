@@ -11,13 +11,13 @@ from flows import train_concept as module
 from flows.train_concept import train_concept
 from tasks.asking import CancelledError
 from tests.builders import judged
-from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule
+from ti_core.config import EvaluationConfig, SelectionRule
 from ti_core.errors import InputError, PausedError
 from ti_core.records import Manifest, Outcome
 from ti_core.store.folder import FolderStore
 from ti_core.works import Work
 
-CONCEPT = ConceptSpec(name="cat-toy", pictures="pictures", class_word="toy")
+CONCEPT = {"name": "cat-toy", "pictures": "pictures", "class_word": "toy"}
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def work(tmp_path: Path) -> Work:
 def ended(work: Work, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str, str]:
     """Name, type and message of the final state when the line returns `work`."""
     monkeypatch.setattr(module, "run_line", lambda *_: [work])
-    state = train_concept.fn(CONCEPT)
+    state = train_concept.fn(**CONCEPT)
     return str(state.name), state.type.value, str(state.message)
 
 
@@ -66,7 +66,7 @@ def test_what_was_cancelled_says_so_and_is_no_crash(monkeypatch: pytest.MonkeyPa
         raise CancelledError
 
     monkeypatch.setattr(module, "run_line", cancelled)
-    state = train_concept.fn(CONCEPT)
+    state = train_concept.fn(**CONCEPT)
     assert (state.name, state.type.value) == ("Cancelled", "CANCELLED") and "goes on from its state" in str(
         state.message
     )

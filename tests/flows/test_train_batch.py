@@ -31,7 +31,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def test_failures_are_isolated_and_named(at_home: Run, source: Path) -> None:
-    state = train_batch(str(source), "monster", TRAINING, EVALUATION, return_state=True)
+    state = train_batch(str(source), "monster", training=TRAINING, evaluation=EVALUATION, return_state=True)
     assert state.is_failed() and state.name == "Partly failed: 5 of 6"
     assert str(state.message) == "failed 5, skipped 1. failed: Bad Name, a-damaged, b-empty, x-word, y-text"
     rows: dict[str, BatchRow] = {row.concept: row for row in state.result(raise_on_failure=False)}
@@ -53,7 +53,7 @@ def test_failures_are_isolated_and_named(at_home: Run, source: Path) -> None:
 
 def test_a_batch_in_which_all_fail_has_failed(at_home: Run, source: Path) -> None:
     shutil.rmtree(source / "moss")
-    state = train_batch(str(source), "monster", TRAINING, EVALUATION, return_state=True)
+    state = train_batch(str(source), "monster", training=TRAINING, evaluation=EVALUATION, return_state=True)
     assert state.is_failed()
     assert state.name == "Failed" and "failed 5" in str(state.message)
     own = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id]))
@@ -85,7 +85,7 @@ SHORT = TrainingConfig(steps=4, checkpoint_every=4, batch_size=2)
 
 
 def test_a_batch_trains_its_concepts_together(prefect_api: None, three: Path) -> None:
-    state = train_batch(str(three), "cat", SHORT, EVALUATION, return_state=True)
+    state = train_batch(str(three), "cat", training=SHORT, evaluation=EVALUATION, return_state=True)
     rows = {row.concept: row for row in state.result(raise_on_failure=False)}
     assert rows["empty"].status == "failed" and "No usable picture" in rows["empty"].reason
     assert {rows[name].status for name in ("disco", "ninja")} <= {"published", "rejected", "undecided"}
@@ -112,7 +112,7 @@ def test_the_dreambooth_data_set_runs_by_its_own_protocol(
     monkeypatch.setenv("PSEUDOWORD_ALLOWED_ROOTS", str(DREAMBENCH))
     training = TrainingConfig(steps=2, checkpoint_every=2, batch_size=1)
     evaluation = EvaluationConfig(protocol="dreambench", data=str(DREAMBENCH), seeds=2, sampler_steps=2)
-    state = train_batch(str(DREAMBENCH), "", training, evaluation, return_state=True)
+    state = train_batch(str(DREAMBENCH), "", training=training, evaluation=evaluation, return_state=True)
     rows = {row.concept: row for row in state.result(raise_on_failure=False)}
     failed = {name for name, row in rows.items() if row.status == "failed"}
     unknown = {"backpack", "berry-bowl", "clock", "dog", "red-cartoon", "teapot", "vase"}
@@ -134,7 +134,7 @@ def test_with_halving_a_pack_is_judged_in_rounds_whose_pictures_are_not_made_aga
     monkeypatch.setattr(scoring, "sample_batch", lambda *given: made.append(len(given[3])) or stock(*given))
     evaluation = EvaluationConfig(protocol="quick", halving=True, sampler_steps=2)
     training = TrainingConfig(steps=6, checkpoint_every=1, batch_size=2)
-    state = train_batch(str(three), "cat", training, evaluation, return_state=True)
+    state = train_batch(str(three), "cat", training=training, evaluation=evaluation, return_state=True)
     rows = {row.concept: row for row in state.result(raise_on_failure=False)}
     assert {rows[name].status for name in ("disco", "ninja")} <= {"published", "rejected", "undecided"}
     # Of twelve prompts, each concept: six steps on one seed, three on the other, and the chosen one on four for the
@@ -150,17 +150,19 @@ def test_with_halving_a_pack_is_judged_in_rounds_whose_pictures_are_not_made_aga
 
 def test_what_a_pack_cannot_train_is_named_and_not_tried_again(prefect_api: None, three: Path) -> None:
     hopeless = SHORT.model_copy(update={"learning_rate": 1e-20})
-    state = train_batch(str(three), "cat", hopeless, EVALUATION, return_state=True)
+    state = train_batch(str(three), "cat", training=hopeless, evaluation=EVALUATION, return_state=True)
     assert state.is_failed()
     rows = {row.concept: row for row in state.result(raise_on_failure=False)}
     assert "the vectors of disco did not move" in rows["disco"].reason and rows["ninja"].status == "failed"
 
 
 def test_a_batch_whose_time_is_over_pauses_and_goes_on_the_next_night(prefect_api: None, three: Path) -> None:
-    state = train_batch(str(three), "cat", SHORT, EVALUATION, packing=Packing(minutes=1e-9), return_state=True)
+    state = train_batch(
+        str(three), "cat", training=SHORT, evaluation=EVALUATION, packing=Packing(minutes=1e-9), return_state=True
+    )
     rows = {row.concept: row for row in state.result(raise_on_failure=False)}
     assert {name: row.status for name, row in rows.items()} == {"empty": "failed", "disco": "paused", "ninja": "paused"}
     assert "was over before it began: the next batch takes it" in rows["disco"].reason
-    state = train_batch(str(three), "cat", SHORT, EVALUATION, return_state=True)
+    state = train_batch(str(three), "cat", training=SHORT, evaluation=EVALUATION, return_state=True)
     again = {row.concept: row for row in state.result(raise_on_failure=False)}
     assert again["disco"].step == again["ninja"].step == 4

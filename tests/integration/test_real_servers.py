@@ -260,7 +260,7 @@ def test_form_of_one_concept_knows_the_batch_s_outcome(team: Team, champions: di
     """The same work asked for through the other deployment, whose queue goes first."""
     source = str(team.prefect.read_deployment_by_name("train-batch/train-batch").parameters["source"])
     concept = {"name": "hook", "pictures": f"{source}/hook", "class_word": "robot"}
-    run = team.run("train-concept/train-concept", {"concept": concept, **SMALL})
+    run = team.run("train-concept/train-concept", {**concept, **SMALL})
     assert run.state is not None
     assert (run.name, run.state.name, run.work_queue_name) == ("hook", "Known", "gpu-interactive")
     assert "train" not in team.task_names(run.id)

@@ -5,6 +5,7 @@ from pydantic import BaseModel, ValidationError
 
 from ti_core.config import (
     DEFAULTS,
+    BackboneKind,
     ConceptSpec,
     EvaluationConfig,
     OwnPrompts,
@@ -14,6 +15,7 @@ from ti_core.config import (
     TrainingConfig,
     base_slug,
     check_slug,
+    preset_of,
 )
 from ti_core.errors import InputError
 
@@ -154,3 +156,32 @@ def test_every_field_has_a_title_a_description_and_its_own_place(model: type[Bas
 @pytest.mark.parametrize("model", [TrainingConfig, EvaluationConfig, SelectionRule, OwnPrompts])
 def test_a_form_can_be_sent_as_it_is(model: type[BaseModel]) -> None:
     assert model.model_validate({}) == model()
+
+
+@pytest.mark.parametrize("kind", DEFAULTS)
+def test_the_standard_preset_is_the_defaults_themselves(kind: BackboneKind) -> None:
+    """To the last number: else an upgrade would do anew what is known."""
+    assert preset_of(kind, "standard") == DEFAULTS[kind]
+    assert TrainingConfig().resolved(kind, 64) == TrainingConfig().resolved(kind, 64, "standard")
+    assert EvaluationConfig().resolved(kind) == EvaluationConfig().resolved(kind, "standard")
+
+
+@pytest.mark.parametrize("kind", DEFAULTS)
+def test_a_longer_preset_goes_on_where_a_shorter_one_ended(kind: BackboneKind) -> None:
+    quick, standard, careful = (TrainingConfig().resolved(kind, 64, name) for name in ("quick", "standard", "careful"))
+    assert quick.steps < standard.steps < careful.steps
+    assert quick.steps % quick.checkpoint_every == standard.steps % standard.checkpoint_every == 0
+    for other in (quick, careful):
+        assert other.model_copy(update={"steps": standard.steps}) == standard
+    judged = [EvaluationConfig().resolved(kind, name) for name in ("quick", "standard", "careful")]
+    assert 2 <= judged[0].seeds < judged[1].seeds < judged[2].seeds and judged[0].halving
+    assert judged[1].halving == judged[2].halving
+
+
+def test_what_is_set_goes_before_a_preset_and_so_does_a_protocol() -> None:
+    training = TrainingConfig(steps=70, checkpoint_every=0).resolved("miniature", 64, "careful")
+    assert (training.steps, training.checkpoint_every) == (70, 20)
+    evaluation = EvaluationConfig(seeds=3, halving=False).resolved("sd1", "quick")
+    assert (evaluation.seeds, evaluation.halving) == (3, False)
+    assert EvaluationConfig(seeds=0).resolved("sd1", "careful").seeds == 8
+    assert EvaluationConfig(protocol="textual-inversion-paper").resolved("sd1", "quick").seeds == 64

@@ -71,9 +71,9 @@ PUBLIC = {
         "Synced champion concepts get get_many hub_folder load_words noticed sync vectors words words_in"
     ),
     "ti_core.config": (
-        "BackboneKind ConceptSpec DEFAULTS EvaluationConfig ImportSpec MOST_VECTORS OwnPrompts PROTOCOLS Packing "
-        "Precision Prompts ProtocolName Sampler SelectionRule Slug TrainingConfig WORD_FILES base_slug check_slug "
-        "given placeholder"
+        "BackboneKind ConceptDetails ConceptSpec DEFAULTS EvaluationConfig FEWEST_SEEDS ImportSpec MOST_VECTORS "
+        "OwnPrompts PRESETS PROTOCOLS Packing Precision PresetName Prompts ProtocolName Sampler SelectionRule Slug "
+        "TrainingConfig WORD_FILES base_slug check_slug given placeholder preset_of"
     ),
     "ti_core.errors": (
         "ConflictError InputError IntegrityError NotFoundError PausedError PseudowordError ServiceError TrainingError "
@@ -88,11 +88,12 @@ PUBLIC = {
         "Cells Champion Change Checkpoint Copy Decided Decision Document Duel FORGET Fault Finding "
         "Format Given Imported Keyed imported_key "
         "INDEX INDEX_WHOLE ImageSet Interval JudgeInfo JudgeRequest KeptScores Layout Manifest "
-        "Naming OUTBOX OpinionInfo Outcome PackReport Packs Picture Plan PreparedSet PromptSet "
-        "Protocol PublishedFile Record Report Row Scale Scores Shard Split Status Trained Untold "
+        "Naming OUTBOX OpinionInfo Outcome Pace PackReport Packs Picture Plan PreparedSet PromptSet "
+        "Protocol PublishedFile Record Report Row Scale Scores Shard Split Status TAKEN Taken Trained Untold "
         "Verdict Version aside_key batch_page_key batch_rows_key blob_key champion_key change_key changes_prefix "
         "concept_prefix duel_key former_champion_key manifest_key now outbox_key outcome_key "
-        "report_key reports_prefix run_prefix scores_key shard_key split_key version_key versions_prefix"
+        "pace_key paces_prefix report_key reports_prefix run_prefix scores_key shard_key split_key taken_key "
+        "version_key versions_prefix"
     ),
     "ti_core.store": "Listed Store Stored bring_back get_blob has_blob lease open_store put_blob",
 }

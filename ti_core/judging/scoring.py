@@ -13,6 +13,7 @@ Shapes: P prompts, S seeds, N reference pictures, E embedding width.
 
 import io
 import logging
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
 from itertools import groupby
@@ -24,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ti_core import formats
+from ti_core import formats, progress
 from ti_core.backbone.base import Backbone
 from ti_core.backbone.conditioning import Conditioning
 from ti_core.backbone.folder import known_nouns
@@ -232,7 +233,7 @@ def _judge_alike(
     tiles: list[Image.Image] = []
     how = Sampling.of(requests[0].plan.protocol)
     for first in range(0, len(jobs), how.at_once):
-        batch = jobs[first : first + how.at_once]
+        batch, began = jobs[first : first + how.at_once], time.perf_counter()
         present = {job.request for job in batch}
         # Jobs come request by request, so what an earlier batch needed and this one does not is done with.
         conditioning = {
@@ -248,6 +249,7 @@ def _judge_alike(
         made = sample_batch(model, prompts, empty, [grids[job.request][1][job.seed] for job in batch], how)
         pictures = [Image.fromarray(picture) for picture in made]
         features = [eye.image_features(pictures) for eye in eyes]
+        progress.tell(progress.Drawn(2 * how.steps * len(batch), time.perf_counter() - began))
         for place, (job, picture) in enumerate(zip(batch, pictures, strict=True)):
             for one, every in zip(seen, features, strict=True):
                 one.append(every[place])

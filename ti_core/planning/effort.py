@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from math import ceil
 
 from ti_core.choosing.halving import Rung, ladder
-from ti_core.config import EvaluationConfig, TrainingConfig
-from ti_core.planning.protocols import NEUTRAL_SEEDS
+from ti_core.config import PRESETS, BackboneKind, EvaluationConfig, PresetName, TrainingConfig
+from ti_core.planning.prompts import prompt_sets
+from ti_core.planning.protocols import NEUTRAL_SEEDS, reseeded
 from ti_core.records import PromptSet
 
 TILE_BYTES = 3 * 160**2
@@ -56,3 +57,13 @@ class Effort:
             pictures=pictures,
             judging_passes=2 * pictures * evaluation.sampler_steps,
         )
+
+
+def efforts(kind: BackboneKind) -> dict[PresetName, Effort]:
+    """What one object takes on a kind of base model where nothing but the preset is said."""
+    made = dict[PresetName, Effort]()
+    for preset in PRESETS:
+        evaluation = EvaluationConfig().resolved(kind, preset)
+        sets = reseeded(prompt_sets(kind, "object", 1), evaluation, kind)
+        made[preset] = Effort.of(TrainingConfig().resolved(kind, 8, preset), evaluation, *sets)
+    return made

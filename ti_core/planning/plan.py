@@ -9,7 +9,7 @@ from typing import Any
 
 from ti_core import keys
 from ti_core.backbone.folder import check_class_word, find_base, find_judge
-from ti_core.config import ConceptSpec, EvaluationConfig, SelectionRule, TrainingConfig, given
+from ti_core.config import ConceptSpec, EvaluationConfig, PresetName, SelectionRule, TrainingConfig, given
 from ti_core.errors import InputError
 from ti_core.images.ingest import Wanted, ingest, keep_pictures
 from ti_core.planning.opinion import find_opinion
@@ -30,9 +30,11 @@ def make_plan(
     settings: Settings,
     store: Store | None,
     given: Given | None = None,
+    preset: PresetName = "standard",
 ) -> Plan:
-    """Decide one run. `base_model` "" takes the settings' own; `given` is what it starts from in place of a phrase.
-    What training sees of the pictures becomes blobs of the store; without a store nothing is written there.
+    """Decide one run. `base_model` "" takes the settings' own; `given` is what it starts from in place of a phrase;
+    `preset` fills what is not set. What training sees of the pictures becomes blobs of the store; without a store
+    nothing is written there.
 
     Raises InputError for anything the user must mend, ServiceError for an unreachable store or bucket.
     """
@@ -44,7 +46,7 @@ def make_plan(
     check_class_word(concept.class_word, base)
     if given:
         concept = _with_vectors_of(concept, given)
-    training = training.resolved(base.kind, base.resolution)
+    training = training.resolved(base.kind, base.resolution, preset)
     if training.checkpoint_every > training.steps:
         raise InputError(
             f"Checkpoint every {training.checkpoint_every} steps is more than the {training.steps} steps of the run: "
@@ -60,7 +62,7 @@ def make_plan(
             f"A warm-up of {training.warmup} steps does nothing to a constant learning rate: choose "
             "constant_with_warmup, linear or cosine as the schedule, or leave the warm-up out."
         )
-    evaluation = evaluation.resolved(base.kind)
+    evaluation = evaluation.resolved(base.kind, preset)
     wanted = wanted_of(training)
     images = ingest(concept.pictures, wanted, settings)
     images = images if concept.show_pictures else images.hidden()

@@ -348,3 +348,26 @@ class PackReport(Document):
     """What came of a pack, written when its run ends: a run that leaves none has died."""
 
     came: tuple[Came, ...]
+
+
+class Pace(Document):
+    """How fast a machine was at its last run on a base model, in passes of the U-Net; loading, preparing and publishing
+    are not in it."""
+
+    device: str
+    dtype: str
+    training: float
+    """Passes a second, forward ones and those back counted alike."""
+    judging: float
+    """Passes a second, with what else judging does."""
+    concepts: int
+    """How many were in the run: together they are faster than one alone."""
+    when: datetime
+
+
+class Taken(Document):
+    """A look at the inbox has dealt with a folder as it was then. Nothing of the folder is in it but its key."""
+
+    run: str
+    """The flow run that it started; "" for none."""
+    when: datetime

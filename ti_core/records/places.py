@@ -155,6 +155,25 @@ def report_key(batch: str, pack: str) -> str:
     return f"{reports_prefix(batch)}{pack}.json"
 
 
+def paces_prefix(base: str) -> str:
+    """How fast machines were on a base model lies under this prefix."""
+    return f"paces/{base}/"
+
+
+def pace_key(base: str, device: str, dtype: str) -> str:
+    """Key of how fast machines of one kind were on a base model."""
+    return f"{paces_prefix(base)}{hashlib.sha256(f'{device} {dtype}'.encode()).hexdigest()[:16]}.json"
+
+
+TAKEN = "taken/"
+"""What the looks at the inbox have dealt with lies under this prefix."""
+
+
+def taken_key(digest: str) -> str:
+    """Key of what was done about a folder of the inbox whose listing has this digest."""
+    return f"{TAKEN}{digest}.json"
+
+
 OUTBOX = "outbox/"
 """What the tracking server has still to be told lies under this prefix."""
 FORGET = "forget.json"

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from ti_core.config import ConceptSpec, EvaluationConfig, TrainingConfig
-from ti_core.planning.effort import Effort
+from ti_core.config import DEFAULTS, ConceptSpec, EvaluationConfig, TrainingConfig
+from ti_core.planning.effort import Effort, efforts
 from ti_core.planning.protocols import sets_of
 from ti_core.records import PromptSet
 from ti_core.settings import Settings
@@ -41,3 +41,13 @@ def test_the_defaults_keep_judging_in_proportion(tmp_path: Path) -> None:
         shares[kind] = made.judging_passes / made.training_passes
     assert shares["sd1"] == shares["sd2"] < 1.0
     assert shares["sdxl"] < 4.0
+
+
+def test_presets_take_what_their_words_say() -> None:
+    """`flows.options.Preset`: half as long and two to three times the work; the reporting set is the same for all."""
+    for kind in DEFAULTS:
+        quick, standard, careful = efforts(kind).values()
+        assert quick.samples <= 0.6 * standard.samples and careful.samples == 2 * standard.samples
+        whole = [one.training_passes + one.judging_passes for one in (quick, standard, careful)]
+        assert 0.4 < whole[0] / whole[1] < 0.7 and 2 < whole[2] / whole[1] < 3
+        assert careful.checkpoints == 2 * standard.checkpoints
