@@ -93,6 +93,20 @@ def of_concept(name: str) -> Any:
     return Annotated[one.annotation, *one.metadata, field(str(one.title), str(one.description))]
 
 
+def typed(given: pydantic.BaseModel) -> list[str]:
+    """What was set of a model, as a command is given it."""
+    words, model = list[str](), type(given)
+    for name, value in given.model_dump(mode="json", exclude_unset=True).items():
+        flag = NAMES.get((model, name), name)
+        if (model, name) in ARGUMENTS:
+            words.insert(0, str(value))
+        elif isinstance(value, bool):
+            words.append(_flag(flag if value else f"no_{flag}"))
+        else:
+            words += [_flag(flag), str(value)]
+    return words
+
+
 def asked_of(concept: ConceptSpec) -> dict[str, Any]:
     """What the flow of one concept is given to say the concept, as JSON has it: no more than was set."""
     said = concept.model_dump(mode="json", exclude_unset=True)
@@ -142,6 +156,10 @@ Clip = _both(
     str, "--clip", "Judge",
     "A CLIP: a folder, or ARCHITECTURE/PRETRAINED. Empty: the run's, or that of a published protocol.", "Judging",
 )  # fmt: skip
+AskJudge = _both(
+    bool, "--judge", "Ask the judge", "Load the judge and ask it which picture is unlike the others.", "Pictures"
+)
+TO_CHECK = "Pictures of one concept, or a batch: a folder of such folders, a prefix or a table."
 Home = Annotated[
     Path | None, typer.Option("--home", help="Data folder (default: ./pseudoword-data).", rich_help_panel=WHERE)
 ]

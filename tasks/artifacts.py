@@ -6,16 +6,20 @@ An artifact's key joins its kind and the concept, so that Prefect keeps the hist
 
 import base64
 import logging
+import re
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import httpx
 from prefect.artifacts import (
     create_image_artifact,
     create_link_artifact,
+    create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
     update_progress_artifact,
@@ -26,6 +30,9 @@ from ti_core import progress
 from ti_core.records import BatchRow, Decision, ImageSet, Outcome, Plan
 from ti_core.settings import load_settings
 from ti_core.store import get_blob, open_store
+
+if TYPE_CHECKING:
+    from ti_core.reporting.checking import Checked
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +153,7 @@ def pictures_table(sets: Sequence[tuple[str, ImageSet]]) -> None:
         for finding in images.findings
     ]
     if table:
-        key = f"pictures-{sets[0][0]}" if len(sets) == 1 else "pictures"
+        key = f"pictures-{_slug(sets[0][0])}" if len(sets) == 1 else "pictures"
         create_table_artifact(table, key=key, description=f"Found of the pictures of {len(sets)} concepts")
         log.info("%d findings of the pictures of %d concepts: see the artifact %s", len(table), len(sets), key)
 
@@ -164,6 +171,40 @@ def pictures_sheet(plan: Plan) -> None:
     if any(one.whole or one.findings for one in given):
         text = f"Pictures of {plan.concept.name}: as they came, as they are trained on, what was found."
         _image(sheet(given), f"given-{plan.concept.name}", text)
+
+
+def checked_sheet(one: "Checked") -> None:
+    """What was found at a source, with its pictures as they came and as they would be trained on."""
+    from ti_core.reporting.given import sheet
+
+    if one.made:
+        _image(sheet(one.given), f"given-{_slug(one.name)}", f"Pictures of {one.name}: as they came, as they are cut.")
+
+
+def checked(found: "Sequence[Checked]", times: Sequence[str]) -> None:
+    """What was found at every source in one table, and how long a word takes, in words."""
+    pictures_table([(one.name, one.images) for one in found])
+    lines = [
+        f"- **{one.name}**: " + (one.error or f"{len(one.images.pictures)} usable pictures, {_findings(one)}")
+        for one in found
+    ]
+    create_markdown_artifact("\n".join([*lines, "", *times]), key="check", description="Pictures, before training")
+
+
+def _findings(one: "Checked") -> str:
+    counts = Counter(finding.severity for finding in one.images.findings)
+    return ", ".join(f"{counts[kind]} {kind}{'s' * (counts[kind] > 1)}" for kind in counts) or "nothing to say"
+
+
+def _slug(name: str) -> str:
+    """The end of a place as an artifact's key may have it."""
+    return re.sub(r"[^a-z0-9]+", "-", name.rstrip("/").rpartition("/")[2].lower()).strip("-") or "pictures"
+
+
+def inbox_table(rows: Sequence[tuple[str, str, str]]) -> None:
+    """What was done about the new folders of the inbox: name, status, reason of each."""
+    table = [dict(zip(("folder", "status", "reason"), row, strict=True)) for row in rows]
+    create_table_artifact(table, key="inbox", description=f"{len(rows)} new folders")
 
 
 def batch_link(page: str, tracked: str | None) -> None:

@@ -26,6 +26,11 @@ class Settings(BaseSettings):
     """Data folder of the embedded default: store, tracking database, caches, pages. Also the working folder of runs."""
     store: str = ""
     """Object store: a folder, s3://bucket/prefix, or an http(s) address to read from. Empty means `<home>/store`."""
+    pictures: str = ""
+    """Where `ti upload` puts pictures: a folder or s3://bucket/prefix. Empty means `pictures` in the store."""
+    inbox: str = ""
+    """Where folders that are dropped start runs by themselves: a folder or s3://bucket/prefix. Empty means `inbox` in
+    the store."""
     tracking_uri: str = ""
     """MLflow tracking and registry server. Empty means a SQLite file in `home`."""
     experiment: str = "pseudoword"
@@ -79,6 +84,16 @@ class Settings(BaseSettings):
         return self.store or str(self.home.absolute() / "store")
 
     @cached_property
+    def pictures_uri(self) -> str:
+        """Where uploaded pictures lie, with the default filled in."""
+        return (self.pictures or f"{self.store_uri}/pictures").rstrip("/")
+
+    @cached_property
+    def inbox_uri(self) -> str:
+        """Where dropped folders lie, with the default filled in."""
+        return (self.inbox or f"{self.store_uri}/inbox").rstrip("/")
+
+    @cached_property
     def mlflow_uri(self) -> str:
         """The tracking URI with the default filled in."""
         return self.tracking_uri or f"sqlite:///{sqlite_path(self.home.absolute() / 'mlflow.db')}"
@@ -88,16 +103,22 @@ class Settings(BaseSettings):
         """The resolved folders that pictures may be read from."""
         return tuple(root.expanduser().resolve() for root in self.allowed_roots or (Path.cwd(), Path.home()))
 
+    @cached_property
+    def _brought(self) -> tuple[Path, ...]:
+        """The resolved folders that pictures are brought to, where they are folders."""
+        places = (self.pictures_uri, self.inbox_uri)
+        return tuple(Path(place).expanduser().resolve() for place in places if "://" not in place)
+
     def allowed(self, path: Path) -> Path:
         """Return `path` resolved, links followed.
 
-        Raises InputError when it lies outside the allowed folders.
+        Raises InputError when it lies outside the allowed folders, which are also those that pictures are brought to.
         """
         try:
             resolved = path.expanduser().resolve()
         except (RuntimeError, ValueError, OSError) as error:  # an unknown user's ~, a loop of links, a name with a NUL
             raise InputError(f"{path} cannot be found ({error}): check how it is written.") from None
-        if any(resolved.is_relative_to(root) for root in self.roots):
+        if any(resolved.is_relative_to(root) for root in (*self.roots, *self._brought)):
             return resolved
         roots = ", ".join(str(root) for root in self.roots)
         raise InputError(

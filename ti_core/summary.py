@@ -56,7 +56,7 @@ def headline(ended: Sequence[tuple[str, str]]) -> tuple[str, str]:
     return short[0].upper() + short[1:], message
 
 
-_TOLD = ("failed", "paused", "undecided", "rejected", "awaiting-approval", "published", "skipped")
+_TOLD = ("failed", "paused", "undecided", "rejected", "awaiting-approval", "started", "published", "skipped")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import checking, ending, importing, judging, keeping, serving, training, using
+from flows.cli import checking, ending, importing, judging, keeping, serving, training, uploading, using
 
 app = typer.Typer(
     pretty_exceptions_enable=False,
@@ -22,6 +22,7 @@ app.command(epilog=ending.OF_BATCH)(training.batch)
 app.command("import", epilog=ending.CODES)(importing.import_)
 app.command(epilog=ending.CODES)(judging.judge)
 app.command(epilog=ending.PLAIN)(checking.check)
+app.command(epilog=ending.PLAIN)(uploading.upload)
 app.command(epilog=ending.PLAIN)(using.generate)
 app.command(epilog=ending.PLAIN)(using.fetch)
 app.command(epilog=ending.PLAIN)(using.sync)

@@ -73,9 +73,10 @@ def test_one_word_means_one_thing() -> None:
         for option in command.params:
             said.setdefault(option.opts[0], set()).add(str(option.help))
         assert name in {"audit", "gc", "up", "down"} or "base_model" in {one.name for one in command.params}, name
-    # The model that a run uses, that a word is of, and a filter; data or servers; where pictures begin to differ.
+    # The model that a run uses, that a word is of, and a filter; data or servers; where pictures begin to differ; what
+    # an upload's folder says already.
     assert {flag for flag, texts in said.items() if flag.startswith("--") and len(texts) > 1} == {
-        "--base-model", "--class-word", "--home", "--out", "--seed"
+        "--base-model", "--class-word", "--home", "--name", "--out", "--seed"
     }  # fmt: skip
 
 

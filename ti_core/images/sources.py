@@ -159,7 +159,7 @@ def _object(bucket: Store, key: str, size: int, budget: Budget) -> Callable[[], 
     return read
 
 
-OF_STORE = frozenset({"blobs", "concepts", "leases", "outbox"})
+OF_STORE = frozenset({"aside", "batches", "blobs", "concepts", "index", "leases", "looks", "outbox", "paces"})
 """What a store has at its top. Pictures may lie beside these where the store is a whole bucket."""
 
 

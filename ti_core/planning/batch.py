@@ -7,7 +7,7 @@ none of them. This module trains nothing.
 import logging
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,11 +66,11 @@ def read_batch(source: str, class_word: str, settings: Settings) -> list[BatchIt
         bench = read_dreambench(source, settings)
         if bench:  # its subjects are named with underscores
             items = [
-                _item(name.replace("_", "-"), place, bench.classes.get(name, class_word), settings)
+                concept_at(name.replace("_", "-"), place, bench.classes.get(name, class_word), settings)
                 for name, place in folders.items()
             ]
         else:
-            items = [_item(name, place, class_word, settings) for name, place in folders.items()]
+            items = [concept_at(name, place, class_word, settings) for name, place in folders.items()]
     if not items:
         raise InputError(f"{shown(source)} holds no concept: give each one a sub-folder of pictures, or name a table.")
     return items
@@ -88,7 +88,12 @@ def is_batch(source: str, settings: Settings) -> bool:
     return holds_concepts(source, settings)
 
 
-def _item(name: str, place: str, class_word: str, settings: Settings) -> BatchItem:
+def concept_at(
+    name: str, place: str, class_word: str, settings: Settings, said: Mapping[str, Any] | None = None
+) -> BatchItem:
+    """The concept of this name whose pictures lie at a folder or s3:// prefix, as the `CONCEPT_FILE` beside them has
+    it; `class_word` serves where that names none, and what is `said` of its fields goes before it. What is wrong is
+    told by the item."""
     try:
         data = read_text(place, CONCEPT_FILE, settings)
         described = {} if data is None else tomllib.loads(data.decode("utf-8-sig"))
@@ -99,7 +104,7 @@ def _item(name: str, place: str, class_word: str, settings: Settings) -> BatchIt
     described = {key.lower(): value for key, value in described.items()}
     if "initializer" in described:
         described["initializer"] = _file_beside(str(described["initializer"]), place)
-    return _spec({"class_word": class_word} | described | {"name": name, "pictures": place})
+    return _spec({"class_word": class_word} | described | dict(said or {}) | {"name": name, "pictures": place})
 
 
 def _from_table(source: str, class_word: str, settings: Settings) -> list[BatchItem]:

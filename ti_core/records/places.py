@@ -165,8 +165,13 @@ def pace_key(base: str, device: str, dtype: str) -> str:
     return f"{paces_prefix(base)}{hashlib.sha256(f'{device} {dtype}'.encode()).hexdigest()[:16]}.json"
 
 
-TAKEN = "taken/"
-"""What the looks at the inbox have dealt with lies under this prefix."""
+SEEN, TAKEN = "looks/seen/", "looks/taken/"
+"""Which folders of the inbox a look has seen, and which were dealt with."""
+
+
+def seen_key(digest: str) -> str:
+    """Key of the note that a folder of the inbox was seen whose listing has this digest."""
+    return f"{SEEN}{digest}"
 
 
 def taken_key(digest: str) -> str:

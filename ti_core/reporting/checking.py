@@ -11,12 +11,14 @@ from ti_core.reporting.report import environment
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found at one source. `error` says why no picture of it can be used; "" where some can."""
+    """What was found at one source. `error` says why no picture of it can be used; "" where some can. The pictures are
+    shown where `shown` says so."""
 
     name: str
     images: ImageSet
     made: dict[str, Prepared]
     error: str = ""
+    shown: bool = True
 
     @property
     def given(self) -> list[Given]:
@@ -25,8 +27,8 @@ class Checked:
             Given(
                 one,
                 self.images.findings_of(one),
-                self.made[one.sha256].square,
-                framed(one, self.made[one.sha256].whole) if one.whole else None,
+                self.made[one.sha256].square if self.shown else None,
+                framed(one, self.made[one.sha256].whole) if one.whole and self.shown else None,
             )
             for one in sorted(self.images.pictures, key=lambda picture: picture.name)
         ]

@@ -1,0 +1,47 @@
+"""The forms of the Prefect server, filled in: links for a browser, and the same as a command."""
+
+import json
+import shlex
+from typing import Any
+from urllib.parse import quote
+
+from flows.options import asked_of
+from ti_core.errors import NotFoundError
+from ti_core.planning.batch import BatchItem
+
+DEPLOYMENT = "train-concept/train-concept"
+
+
+def parameters(item: BatchItem, **others: Any) -> dict[str, Any]:
+    """What the flow of one concept is given for a concept of a batch; of `others` only what says something."""
+    assert item.spec is not None  # noqa: S101  # for the type checker
+    training = item.own.model_dump(mode="json", exclude_unset=True)
+    said = {name: value for name, value in others.items() if value}
+    return asked_of(item.spec) | ({"training": training} if training else {}) | said
+
+
+def form_link(given: dict[str, Any]) -> str:
+    """Where a browser finds the form of one concept with these parameters in it.
+
+    Raises NotFoundError where the server does not have the deployment, ServiceError where it does not answer.
+    """
+    from prefect.exceptions import ObjectNotFound
+    from prefect.utilities.urls import url_for
+
+    from flows.serving.deploying import prefect_client
+
+    with prefect_client() as client:
+        try:
+            found = client.read_deployment_by_name(DEPLOYMENT)
+        except ObjectNotFound:
+            raise NotFoundError(
+                f"The Prefect server has no deployment {DEPLOYMENT}: ti up, or deployments/setup.sh, registers it."
+            ) from None
+    # One of Prefect's two interfaces decodes the value twice: a percent sign is written as JSON may write it.
+    filled = json.dumps(given).replace("%", "\\u0025")
+    return f"{url_for('deployment', obj_id=found.id)}/run?parameters={quote(filled, safe='')}"
+
+
+def command(given: dict[str, Any]) -> str:
+    """What starts the same run on a worker from a terminal."""
+    return shlex.join(["prefect", "deployment", "run", DEPLOYMENT, "--params", json.dumps(given, ensure_ascii=False)])
