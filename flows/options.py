@@ -43,7 +43,7 @@ PANELS: dict[type[pydantic.BaseModel], str] = {
 WHERE, OUTPUT = "Where", "Output"
 ARGUMENTS = {(ConceptSpec, "pictures"), (ImportSpec, "file")}
 """Fields that are typed without a name."""
-NAMES = {(SelectionRule, "name"): "rule"}
+NAMES = {(SelectionRule, "name"): "rule", (SelectionRule, "step"): "take_step"}
 """Options that are not called as their field, whose name says too little beside other models'."""
 
 

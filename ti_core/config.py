@@ -370,6 +370,9 @@ class SelectionRule(_Config):
         0.5, "Floor", "fidelity and editability: least value, on its scale from 0 to 1, of the score not ranked by.", 4,
         ge=0.0, le=1.0,
     )  # fmt: skip
+    step: int = _field(
+        0, "Take step", "Take the checkpoint of this step, whatever the scores say; 0 leaves it to the rule.", 5, ge=0
+    )  # fmt: skip
 
 
 class Packing(_Config):

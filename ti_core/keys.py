@@ -113,8 +113,8 @@ def judge_key(train_key: str, protocol_digest: str, rule: SelectionRule, halving
 
     Halving is: it leaves steps out before they are judged on all seeds, so the decision may be another one.
     """
-    floor = {"floor"} if rule.name == "balanced" else set()
-    of_rule = rule.model_dump(mode="json", exclude=floor)
+    unread = ({"floor"} if rule.name == "balanced" else set()) | (set() if rule.step else {"step"})
+    of_rule = rule.model_dump(mode="json", exclude=unread)
     how = {"halving": True} if halving else {}
     return digest({"train": train_key, "protocol": protocol_digest, "rule": of_rule} | how)
 
@@ -134,7 +134,7 @@ _PROTOCOL = {
 def older(plan: Plan) -> list[tuple[str, str]]:
     """(train_key, judge_key) of this plan as earlier versions computed them, the newest first. A version that could
     not have done the work has none."""
-    if plan.given:
+    if plan.given or plan.rule.step:
         return []
     made = [both] if (both := _keys_before_crops(plan)) else []
     for fields in (_TRAINING_2, _TRAINING_1):

@@ -169,7 +169,8 @@ def test_every_other_field_of_the_protocol_makes_scores_incomparable(field: str)
     assert keys.protocol_digest(other) != keys.protocol_digest(PROTOCOL)
 
 
-OTHER_RULE = {"name": "editability", "confidence": 0.9, "resamples": 999, "least_range": 0.03, "floor": 0.4}
+OTHER_RULE = {"name": "editability", "confidence": 0.9, "resamples": 999, "least_range": 0.03, "floor": 0.4,
+              "step": 20}  # fmt: skip
 
 
 @pytest.mark.parametrize("field", SelectionRule.model_fields)
@@ -177,6 +178,12 @@ def test_every_field_of_the_rule_makes_another_decision(field: str) -> None:
     rule = SelectionRule(name="fidelity")
     other = rule.model_copy(update={field: OTHER_RULE[field]})
     assert keys.judge_key("t", "p", other) != keys.judge_key("t", "p", rule)
+
+
+def test_no_earlier_version_took_a_step_that_was_asked_for() -> None:
+    plan = JudgedRun(side=16).manifest.plan
+    assert keys.older(plan)
+    assert not keys.older(plan.model_copy(update={"rule": SelectionRule(step=80)}))
 
 
 def test_a_floor_that_the_rule_does_not_read_makes_no_other_decision() -> None:

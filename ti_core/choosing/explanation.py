@@ -43,6 +43,11 @@ def _choice(decision: Decision, chosen: Candidate) -> str:
         return f"Step {chosen.step} is the only one judged; its {name} is {chosen.score:.3f}."
     judged = f"{len(steps)} judged ({steps[0]} to {steps[-1]})"
     best = next(one for one in decision.candidates if one.step == decision.best_step)
+    if decision.rule.step:
+        return (
+            f"Step {chosen.step}, of {judged}, was asked for, whatever the scores say: its {name} is "
+            f"{chosen.score:.3f}; the best is {best.score:.3f} at step {best.step}."
+        )
     if best.score == 0:
         return f"Step {chosen.step} is the earliest of {judged}, none of which has a {name} above 0."
     if chosen.step == best.step:
@@ -165,9 +170,11 @@ def _doubts(decision: Decision, chosen: Candidate) -> list[str]:
     scale, doubts = decision.scale, []
     other = _floored(decision)
     if other and _on_floor(chosen, other) < decision.rule.floor:
+        missed = f"No step keeps the floor of the rule {decision.rule.name}; step {chosen.step} is the nearest"
+        if decision.rule.step:
+            missed = f"Step {chosen.step} misses the floor of the rule {decision.rule.name}"
         doubts.append(
-            f"No step keeps the floor of the rule {decision.rule.name}; step {chosen.step} is the nearest, with a "
-            f"{other} of {_on_floor(chosen, other):.2f} where {decision.rule.floor:.2f} is asked."
+            f"{missed}, with a {other} of {_on_floor(chosen, other):.2f} where {decision.rule.floor:.2f} is asked."
         )
     if decision.gain.low <= 0:
         doubts.append(

@@ -54,14 +54,15 @@ def choose(scores: Sequence[Scores], anchors: Anchors, rule: SelectionRule) -> D
 
     A step is sound when its CLIP-I surely exceeds the class word's and its CLIP-T that of the training pictures. The
     choice is the earliest sound step among the tied ones, or the earliest of them where none is sound; where no step
-    keeps the rule's floor, the nearest to it is looked at. Whether the chosen step is worth having is not said here:
-    the best of many steps that learned nothing looks good on the set it was chosen by. `report` says it.
+    keeps the rule's floor, the nearest to it is looked at. A step that the rule names is taken in place of all that.
+    Whether the chosen step is worth having is not said here: the best of many steps that learned nothing looks good on
+    the set it was chosen by. `report` says it.
 
     It starts to look bad at the first of two later steps in a row whose balanced score is surely below the chosen
     one's, whatever the rule: a taste for likeness does not make spoiled pictures good.
 
-    Raises InputError when there is no step, a step occurs twice, scores do not compare, the anchors are not finite, or
-    no step has finite scores.
+    Raises InputError when there is no step, a step occurs twice, scores do not compare, the anchors are not finite, no
+    step has finite scores, or the one that the rule names has none.
     """
     _check(scores, anchors, "select", halved=True)
     finite = sorted((one for one in scores if _finite(one)), key=lambda one: one.step)
@@ -88,6 +89,8 @@ def choose(scores: Sequence[Scores], anchors: Anchors, rule: SelectionRule) -> D
         ]
     )
     chosen = int(np.argmax(tied & sound if (tied & sound).any() else tied))
+    if rule.step:
+        chosen = _asked_for(judged, rule.step)
     below = {one.step: _below(look, k, chosen, rule) for k, one in enumerate(judged)}
     candidates = [_candidate(look, k, one, behind, bool(tied[k]), rule) for k, one in enumerate(judged)]
     # Steps that halving let go out early: seen beside the chosen and the best one on the cells that all three have.
@@ -104,7 +107,7 @@ def choose(scores: Sequence[Scores], anchors: Anchors, rule: SelectionRule) -> D
 
     decision = Decision(
         rule=rule,
-        accepted=look.floor_kept and bool(sound[chosen]),
+        accepted=look.floor_kept and bool(look.keeps[chosen] and sound[chosen]),
         step=judged[chosen].step,
         best_step=judged[best].step,
         looks_bad_from=looks_bad,
@@ -116,11 +119,20 @@ def choose(scores: Sequence[Scores], anchors: Anchors, rule: SelectionRule) -> D
     return decision.model_copy(update={"explanation": explain(decision, left_out)})
 
 
+def _asked_for(judged: Sequence[Scores], step: int) -> int:
+    """Place of the step that a rule names."""
+    there = [one.step for one in judged]
+    if step not in there:
+        raise InputError(f"Step {step} has no scores to be taken with: there are {listed(there)}.")
+    return there.index(step)
+
+
 def survivors(scores: Sequence[Scores], anchors: Anchors, rule: SelectionRule, keep: int) -> list[int]:
     """The steps that go on after a rung of successive halving: the `keep` best by the rule, in the order of training.
 
     `scores` are all on the same seeds, some of those of `anchors.class_word`. Steps that keep the rule's floor come
-    before those that do not, earlier ones before equal later ones, and one whose scores are not finite goes out.
+    before those that do not, earlier ones before equal later ones, and one whose scores are not finite goes out. One
+    that the rule names stays.
     Raises InputError when scores do not compare.
     """
     _check(scores, anchors, "select", halved=True)
@@ -128,7 +140,9 @@ def survivors(scores: Sequence[Scores], anchors: Anchors, rule: SelectionRule, k
     if not finite:
         return []
     look = _look(finite, restricted_anchors(anchors, finite[0].clip_i.seeds), _scale(anchors, rule), rule)
-    order = sorted(range(len(finite)), key=lambda k: (not look.keeps[k], -look.score[0, 0, k], k))
+    order = sorted(
+        range(len(finite)), key=lambda k: (finite[k].step != rule.step, not look.keeps[k], -look.score[0, 0, k], k)
+    )
     return sorted(finite[k].step for k in order[:keep])
 
 

@@ -52,6 +52,11 @@ def make_plan(
             f"Checkpoint every {training.checkpoint_every} steps is more than the {training.steps} steps of the run: "
             "lower it, or train longer."
         )
+    if rule.step and not concept.imported and not _is_checkpoint(rule.step, training):
+        raise InputError(
+            f"There will be no checkpoint of step {rule.step} to take: one comes every {training.checkpoint_every} "
+            f"steps and after the last, {training.steps}."
+        )
     if training.norm == "free" and training.norm_limit != TrainingConfig.model_fields["norm_limit"].default:
         raise InputError(
             f"A norm limit of {training.norm_limit:g} does nothing to a free norm: choose clamp or direction as the "
@@ -94,6 +99,10 @@ def make_plan(
         opinion=opinion,
         given=given,
     )
+
+
+def _is_checkpoint(step: int, training: TrainingConfig) -> bool:
+    return step == training.steps or (step < training.steps and step % training.checkpoint_every == 0)
 
 
 def _with_vectors_of(concept: ConceptSpec, given: Given) -> ConceptSpec:

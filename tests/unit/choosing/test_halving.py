@@ -99,6 +99,7 @@ def test_the_better_half_goes_on() -> None:
     assert survivors(rung, anchors(), RULE, 2) == [20, 40]
     assert survivors(rung[::-1], anchors(), RULE, 3) == [20, 30, 40]
     assert survivors([scores(5, math.nan, seeds=(7,)), *rung], anchors(), RULE, 2) == [20, 40]
+    assert survivors(rung, anchors(), RULE.model_copy(update={"step": 10}), 2) == [10, 20]  # asked for
     spoiled = scores(60, 0.89, 0.21, seeds=(7,))
     assert survivors([*rung, spoiled], anchors(), SelectionRule(name="fidelity", resamples=100), 2) == [20, 40]
 

@@ -178,6 +178,17 @@ def test_a_floor_that_no_step_keeps_is_told_with_the_nearest(rule, nearest):
     assert f"No step keeps the floor of the rule {rule.name}; step {nearest} is the nearest" in decision.explanation
 
 
+def test_a_step_that_is_asked_for_is_taken_and_what_the_scores_say_is_told():
+    taken = choose(MORE_AND_MORE, anchors(), RULE.model_copy(update={"step": 60}))
+    assert (taken.step, taken.best_step, taken.accepted) == (60, 40, True)
+    assert "Step 60, of 3 judged (20 to 60), was asked for, whatever the scores say" in taken.explanation
+    assert "the best is 0.646 at step 40." in taken.explanation
+    under = choose(MORE_AND_MORE, anchors(), FIDELITY.model_copy(update={"step": 60}))
+    assert not under.accepted and "Step 60 misses the floor of the rule fidelity" in under.explanation
+    with pytest.raises(InputError, match="Step 70 has no scores to be taken with: there are steps 20, 40 and 60"):
+        choose(MORE_AND_MORE, anchors(), RULE.model_copy(update={"step": 70}))
+
+
 def test_without_a_scale_of_the_other_score_there_is_no_floor():
     assert choose(curve(0.7, 0.8, clip_t=0.1), TEXT_WITHOUT_RANGE, FIDELITY).step == 40
     no_image_scale = anchors(real=0.61)

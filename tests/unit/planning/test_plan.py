@@ -30,10 +30,9 @@ def plan(store: FolderStore | None, base_model: str = "", **given: Any) -> Plan:
     """Plan the moss; `given` changes fields of the concept, or whole configurations by their names."""
     training = given.pop("training", TrainingConfig())
     evaluation = given.pop("evaluation", EvaluationConfig())
+    rule = given.pop("rule", SelectionRule())
     concept = {"name": "moss", "pictures": str(MOSS), "class_word": "monster"} | given
-    return make_plan(
-        ConceptSpec.model_validate(concept), training, evaluation, SelectionRule(), base_model, Settings(), store
-    )
+    return make_plan(ConceptSpec.model_validate(concept), training, evaluation, rule, base_model, Settings(), store)
 
 
 def refused(store: FolderStore, *words: str, **given: Any) -> None:
@@ -129,6 +128,9 @@ def test_cut_weights_are_told(store: FolderStore, tmp_path: Path) -> None:
 
 def test_too_rare_checkpoints_are_told(store: FolderStore) -> None:
     refused(store, "Checkpoint every 30", "20 steps", training=TrainingConfig(steps=20, checkpoint_every=30))
+    training = TrainingConfig(steps=25, checkpoint_every=10)
+    assert plan(None, training=training, rule=SelectionRule(step=25)).rule.step == 25
+    refused(store, "no checkpoint of step 15", "every 10", "25", training=training, rule=SelectionRule(step=15))
     plan(store, training=TrainingConfig(steps=20, checkpoint_every=20))
 
 
