@@ -159,6 +159,9 @@ def show_outcome(outcome: Outcome, manifest: Manifest, page: str, earlier: str =
         f"class word (interval {gain.low:+.3f} to {gain.high:+.3f})."
     )
     _tell_protocol(manifest)
+    if outcome.status == "awaiting-approval":
+        name = outcome.concept
+        out.print(f"Readers get it after `ti approve {name}` (--step N: another step), or never: `ti decline {name}`.")
     if outcome.version is not None:
         out.print(f"Registered as version {outcome.version} of {outcome.concept}.{outcome.base}.")
     if toy:
@@ -286,6 +289,20 @@ def show_words(rows: Sequence[Row], as_json: bool) -> None:
             f"{one.score:.3f}" if one.judged else "imported, not judged",
         )  # fmt: skip
     out.print(table if rows else "No word is published yet: `ti train` makes one.")
+
+
+def show_awaiting(outcomes: Sequence[Outcome], as_json: bool) -> None:
+    """List what awaits approval."""
+    if as_json:
+        print(json.dumps([one.model_dump(mode="json") for one in outcomes]))
+        return
+    table = Table("concept", "base model", "run", "step", "score", "since", "", title="Awaiting approval")
+    for one in outcomes:
+        table.add_row(
+            one.concept, one.base, one.judge_key[:12], str(one.step), f"{one.score:.3f}",
+            f"{one.ended:%Y-%m-%d %H:%M}", one.reason,
+        )  # fmt: skip
+    out.print(table if outcomes else "Nothing awaits approval.")
 
 
 def show_batch(rows: Sequence[BatchRow], page: Path) -> None:

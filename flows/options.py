@@ -142,6 +142,11 @@ Preset = _both(
     "steps; two to three times the work. What is set beside it goes before it.",
     "Training",
 )  # fmt: skip
+Approval = _both(
+    bool, "--approval", "Approval",
+    "What would become what readers get waits for a person: `ti approve` or `ti decline`, or the form of its run.",
+    OUTPUT,
+)  # fmt: skip
 ClassWord = _both(
     str, "--class-word", "Class word", "For concepts that name none in their concept.toml or table row.", "Concept"
 )
@@ -152,6 +157,7 @@ Run = _both(
     "Beginning of a run's key, as its page shows it. Empty: the best version's, or the last one.",
     "Judging",
 )
+Waiting = _both(str, "--run", "Run", "Beginning of the run's key, where several of the word await approval.", OUTPUT)
 Clip = _both(
     str, "--clip", "Judge",
     "A CLIP: a folder, or ARCHITECTURE/PRETRAINED. Empty: the run's, or that of a published protocol.", "Judging",

@@ -13,7 +13,7 @@ from prefect import flow, runtime
 from prefect.states import Cancelled, Completed, Failed, State
 
 from flows.executors import by_deployment, here
-from flows.options import AS_IT_IS, BaseModel, ClassWord, Preset, Renew, field, opened
+from flows.options import AS_IT_IS, Approval, BaseModel, ClassWord, Preset, Renew, field, opened
 from flows.train_concept import Choosing, HowPacked, Judging, Training
 from flows.train_pack import Member
 from tasks.asking import CancelledError
@@ -56,6 +56,7 @@ def train_batch(
     rule: Choosing = AS_IT_IS,
     packing: HowPacked = AS_IT_IS,
     renew: Renew = False,
+    approval: Approval = False,
 ) -> State[list[BatchRow]]:
     """Train every concept of a folder, a bucket prefix or a table, and end with a summary, worst first.
 
@@ -69,7 +70,8 @@ def train_batch(
         items = list_concepts(source, class_word)
         judging = with_data(opened(evaluation, EvaluationConfig), source, settings)
         asked = Asked(
-            opened(training, TrainingConfig), judging, opened(rule, SelectionRule), base_model, renew, preset
+            opened(training, TrainingConfig), judging, opened(rule, SelectionRule), base_model, renew, preset,
+            approval,
         )  # fmt: skip
         works = look_at(items, asked)
         still = {work.name: work for work in works if work.open}
@@ -86,7 +88,7 @@ def train_batch(
                 "concepts": [Member(concept=one.planned.concept, own=own[one.name]) for one in there],
                 "training": asked.training, "evaluation": asked.evaluation, "rule": asked.rule, "preset": preset,
                 "base_model": base_model, "packing": packing, "renew": renew, "batch": title,
-                "report": report_key(batch, pack.key), "until": until,
+                "report": report_key(batch, pack.key), "until": until, "approval": approval,
             }  # fmt: skip
 
         if runtime.deployment.id:

@@ -3,7 +3,7 @@
 from prefect import flow
 from prefect.states import Cancelled, Completed, Failed, State
 
-from flows.options import AS_IT_IS, BaseModel, Preset, Renew, folded, of_concept, opened
+from flows.options import AS_IT_IS, Approval, BaseModel, Preset, Renew, folded, of_concept, opened
 from tasks.asking import CancelledError
 from tasks.line import run_line
 from ti_core.config import (
@@ -31,7 +31,8 @@ Judging = folded(
 )  # fmt: skip
 Choosing = folded(SelectionRule, "Choosing", "How one step is chosen from the scores.")
 
-NAMES = {"rejected": "Rejected", "undecided": "Undecided"}
+NAMES = {"rejected": "Rejected", "undecided": "Undecided", "awaiting-approval": "Awaiting approval",
+         "declined": "Declined"}  # fmt: skip
 """Final states of runs that published nothing: `deployments/automations.yaml` alerts on what has these names."""
 
 
@@ -48,17 +49,18 @@ def train_concept(
     rule: Choosing = AS_IT_IS,
     packing: HowPacked = AS_IT_IS,
     renew: Renew = False,
+    approval: Approval = False,
 ) -> State[Outcome]:
     """Train one new word from a few pictures, judge every checkpoint, choose the best step and publish it.
 
-    Work that has an outcome under the same keys is not done again. The run ends as Completed, Known, Rejected,
-    Undecided, Paused (its time is spent; run it again) or Failed.
+    Work that has an outcome under the same keys is not done again. The run ends as Completed, Known, Awaiting
+    approval, Rejected, Undecided, Paused (its time is spent; run it again) or Failed.
     """
     more = opened(details, ConceptDetails).model_dump(exclude_unset=True)
     concept = ConceptSpec(name=name, pictures=pictures, class_word=class_word, **more)
     asked = Asked(
         opened(training, TrainingConfig), opened(evaluation, EvaluationConfig), opened(rule, SelectionRule), base_model,
-        renew, preset,
+        renew, preset, approval,
     )  # fmt: skip
     try:
         (work,) = run_line([BatchItem(name, concept)], asked, opened(packing, Packing))

@@ -8,7 +8,7 @@ from prefect import flow
 from prefect.states import Cancelled, Completed, Failed, State
 from pydantic import BaseModel as Model
 
-from flows.options import AS_IT_IS, BaseModel, Preset, Renew, field, opened
+from flows.options import AS_IT_IS, Approval, BaseModel, Preset, Renew, field, opened
 from flows.train_concept import Choosing, HowPacked, Judging, Training
 from tasks.asking import CancelledError
 from tasks.line import run_line
@@ -42,6 +42,7 @@ def train_pack(
     batch: Annotated[str, field("Batch", "Name of the tracking run that those of the concepts lie under.")] = "",
     report: Annotated[str, field("Report", "Where in the store the batch looks for what came of it.")] = "",
     until: Annotated[str, field("Until", "When training pauses, whatever time it has had (ISO 8601).")] = "",
+    approval: Approval = False,
 ) -> State[list[Work]]:
     """Train, judge and publish concepts together. `train-batch` starts it; what has an outcome is not done again."""
     items = [BatchItem(one.concept.name, one.concept, own=one.own) for one in concepts]
@@ -54,7 +55,7 @@ def train_pack(
         packing = packing.model_copy(update={"minutes": left}) if until else packing
         asked = Asked(
             opened(training, TrainingConfig), opened(evaluation, EvaluationConfig), opened(rule, SelectionRule),
-            base_model, renew, preset,
+            base_model, renew, preset, approval,
         )  # fmt: skip
         try:
             works = run_line(items, asked, packing, batch)

@@ -27,9 +27,9 @@ from prefect.artifacts import (
 from prefect.events import emit_event
 
 from ti_core import progress
-from ti_core.records import BatchRow, Decision, ImageSet, Outcome, Plan
+from ti_core.records import BatchRow, Decision, ImageSet, Manifest, Outcome, Plan
 from ti_core.settings import load_settings
-from ti_core.store import get_blob, open_store
+from ti_core.store import Store, get_blob, open_store
 
 if TYPE_CHECKING:
     from ti_core.reporting.checking import Checked
@@ -89,6 +89,14 @@ def contact_sheet(plan: Plan, png: bytes) -> None:
     _image(png, f"sheet-{plan.concept.name}", "Step × prompt; the chosen step is framed.")
 
 
+def judged(manifest: Manifest, store: Store) -> None:
+    """What judging has shown of a run: scores and contact sheet."""
+    from ti_core.reporting.report import contact_sheet as drawn
+
+    scores_table(manifest.plan, manifest.decision)
+    contact_sheet(manifest.plan, drawn(manifest, lambda sha256: get_blob(store, sha256)))
+
+
 def _image(png: bytes, key: str, text: str) -> None:
     """A picture that travels inside its URI: the browser need not reach the store."""
     create_image_artifact("data:image/png;base64," + base64.b64encode(png).decode(), key=key, description=text)
@@ -135,11 +143,7 @@ class Artifacts:
                 text = text if alone else f"{event.concept}: {text}; {event.done} of {event.total} steps of all"
                 self._bar.update(event.done / event.total, text, final=event.done == event.total)
             case progress.Assembled():
-                from ti_core.reporting.report import contact_sheet as drawn
-
-                manifest, store = event.manifest, open_store(load_settings())
-                scores_table(manifest.plan, manifest.decision)
-                contact_sheet(manifest.plan, drawn(manifest, lambda sha256: get_blob(store, sha256)))
+                judged(event.manifest, open_store(load_settings()))
             case progress.Ended():
                 page_link(event.outcome, event.page)
                 tell_of(event.outcome, event.page)

@@ -6,7 +6,7 @@ After an outage a worker does not hear of a cancellation any more, so a run look
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 from uuid import UUID
@@ -14,11 +14,13 @@ from uuid import UUID
 import httpx
 from prefect import runtime
 from prefect.client.orchestration import get_client
-from prefect.exceptions import PrefectHTTPStatusError, TerminationSignal
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError, TerminationSignal
 from prefect.settings import PREFECT_API_URL
 
 from ti_core.errors import PseudowordError, ServiceError, TrainingError
 from ti_core.training.stopping import pausing_when
+from ti_core.works import Work
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,24 @@ def patiently(ask: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
                 raise ServiceError(f"The Prefect server has not answered for an hour ({error}).") from None
             log.warning("The Prefect server does not answer (%r): it is asked again.", error)
             time.sleep(AGAIN_SECONDS)
+
+
+def ask_for_approval(works: Sequence[Work]) -> None:
+    """Start a run that asks for each word that awaits approval, where the server has its deployment; once for each, so
+    that nobody is asked again by the next batch. Elsewhere `ti approve` and `ti decline` say it."""
+    for outcome in (work.outcome for work in works if work.outcome and work.outcome.status == "awaiting-approval"):
+        try:
+            patiently(
+                run_deployment,
+                "approve/approve",
+                parameters={"concept": outcome.concept, "base_model": outcome.base, "run": outcome.judge_key},
+                flow_run_name=f"{outcome.concept} on {outcome.base}",
+                timeout=0,
+                as_subflow=False,  # what is part of another run cannot be suspended
+                idempotency_key=f"approve-{outcome.judge_key}",
+            )
+        except ObjectNotFound:
+            return
 
 
 def check_begun() -> None:

@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Failed
 
 from tasks import artifacts
-from tasks.asking import CancelledError, check_begun, minding_cancellation
+from tasks.asking import CancelledError, ask_for_approval, check_begun, minding_cancellation
 from ti_core import progress
 from ti_core.config import EvaluationConfig, Packing, SelectionRule
 from ti_core.errors import PausedError, ServiceError
@@ -19,7 +19,7 @@ from ti_core.line import Line
 from ti_core.pace import Watch, keep_pace
 from ti_core.packs import accounted
 from ti_core.planning.batch import BatchItem, read_batch
-from ti_core.records import BatchRow, Manifest, batch_page_key
+from ti_core.records import BatchRow, Manifest, Outcome, batch_page_key
 from ti_core.settings import Settings, load_settings
 from ti_core.stations import look
 from ti_core.store import open_store
@@ -92,6 +92,7 @@ def run_line(items: Sequence[BatchItem], asked: Asked, packing: Packing, batch: 
     keep_pace(watch, [one.plan for one in works if one.plan and not one.known], settings, store)
     works = accounted(works, time.monotonic() - began, settings)
     _tell_time(works, settings)
+    ask_for_approval(works)
     return works
 
 
@@ -199,3 +200,29 @@ def judge_again(old: Manifest, evaluation: EvaluationConfig, rule: SelectionRule
     ):
         line = Line(settings, open_store(settings), call=partial(as_task, cancelled))
         return line.judge_again(old, replan(old.plan, evaluation, rule, clip, settings))
+
+
+def publish_approved(waiting: Outcome, step: int, who: str, why: str) -> Outcome:
+    """Publish a run that a person has approved, or another step of it; what is to be judged first are task runs."""
+    from ti_core.approval import approve
+
+    check_begun()
+    settings = load_settings()
+    with (
+        progress.listening(artifacts.Artifacts()),
+        progress.listening(progress.Lines(progress.log.info)),
+        minding_cancellation() as cancelled,
+    ):
+        return approve(waiting, step, who, why, settings, open_store(settings), partial(as_task, cancelled))
+
+
+def tell_tracking() -> None:
+    """Tell the tracking server what lies in the outbox; one that is silent hears of it at a later run."""
+    from ti_core.publishing.mirroring import drain
+    from ti_core.registry import Registry
+
+    settings = load_settings()
+    try:
+        drain(open_store(settings), Registry(settings))
+    except ServiceError as error:
+        log.warning("%s It is told at the next run.", error)

@@ -8,6 +8,7 @@ what it has added; one that fails is told apart and stops nobody. How a station 
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from ti_core.config import Packing
@@ -43,9 +44,12 @@ class Line:
 
         Raises ServiceError when a server that all need does not answer.
         """
-        judged, rivals = self.study(items, asked), self.stations.evaluate_rivals
-        works = self._each("evaluate", "evaluate the champions", rivals, judged)
-        return self._each("register", "register", self.stations.register, works)
+        works = self.meet_rivals(self.study(items, asked))
+        return self._each("register", "register", partial(self.stations.register, asks=asked.approval), works)
+
+    def meet_rivals(self, works: list[Work]) -> list[Work]:
+        """Judge the champions that stand in the works' way beside them."""
+        return self._each("evaluate", "evaluate the champions", self.stations.evaluate_rivals, works)
 
     def study(self, items: Sequence[BatchItem], asked: Asked) -> list[Work]:
         """The line up to the report: what a study wants, which publishes nothing."""

@@ -283,9 +283,10 @@ class Stations:
 
         return self._closing(_one_by_one(works, compared))
 
-    def register(self, works: Sequence[Work]) -> list[Work]:
+    def register(self, works: Sequence[Work], asks: bool = False) -> list[Work]:
         """Assemble and publish in the store, then tell the tracking server. What waits for servers overlaps; drawing is
-        done one after the other. A silent tracking server is told later, from the outbox: it holds nothing up."""
+        done one after the other. A silent tracking server is told later, from the outbox: it holds nothing up. Where it
+        `asks`, what would become champion awaits approval."""
         from ti_core.publishing.mirroring import mirror
         from ti_core.publishing.transaction import RivalError, publish
         from ti_core.registry import Registry
@@ -301,7 +302,7 @@ class Stations:
 
         def published(work: Work) -> Work:
             try:
-                outcome = publish(self._store, manifests[work.place], work.run_id, work.duels)
+                outcome = publish(self._store, manifests[work.place], work.run_id, work.duels, asks)
             except RivalError as error:  # somebody else's run has become champion meanwhile
                 return replace(work, rival=error.champion)
             return replace(work, outcome=outcome)

@@ -41,7 +41,7 @@ def headline(ended: Sequence[tuple[str, str]]) -> tuple[str, str]:
     be there twice, as in a table.
 
     The first word tells what asks for a hand, the worst first, whatever the counts are: Failed (none came through),
-    Partly failed, Paused, Undecided, Rejected, Published, Nothing new.
+    Partly failed, Paused, Undecided, Rejected, Awaiting-approval, Published, Nothing new.
     """
     names = {status: sorted(name for name, one in ended if one == status) for _, status in ended}
     told = [(status, names[status]) for status in _TOLD if status in names]
@@ -56,7 +56,9 @@ def headline(ended: Sequence[tuple[str, str]]) -> tuple[str, str]:
     return short[0].upper() + short[1:], message
 
 
-_TOLD = ("failed", "paused", "undecided", "rejected", "awaiting-approval", "started", "published", "skipped")
+_TOLD = (
+    "failed", "paused", "undecided", "rejected", "awaiting-approval", "declined", "started", "published", "skipped",
+)  # fmt: skip
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -14,7 +14,8 @@ from ti_core.records import Anchors, Champion, Checkpoint, Decision, Duel, Outco
 @dataclass(frozen=True)
 class Asked:
     """How the concepts of a list are to be trained, judged and chosen. `base_model` "" takes the settings' own; `renew`
-    does anew what is known by an earlier version's keys alone; `preset` fills what is not set."""
+    does anew what is known by an earlier version's keys alone; `preset` fills what is not set; with `approval` what
+    would become what readers get waits for a person."""
 
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -22,6 +23,7 @@ class Asked:
     base_model: str = ""
     renew: bool = False
     preset: PresetName = "standard"
+    approval: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import checking, ending, importing, judging, keeping, serving, training, uploading, using
+from flows.cli import approving, checking, ending, importing, judging, keeping, serving, training, uploading, using
 
 app = typer.Typer(
     pretty_exceptions_enable=False,
@@ -21,6 +21,8 @@ app.command(epilog=ending.CODES)(training.train)
 app.command(epilog=ending.OF_BATCH)(training.batch)
 app.command("import", epilog=ending.CODES)(importing.import_)
 app.command(epilog=ending.CODES)(judging.judge)
+app.command(epilog=ending.CODES)(approving.approve)
+app.command(epilog=ending.PLAIN)(approving.decline)
 app.command(epilog=ending.PLAIN)(checking.check)
 app.command(epilog=ending.PLAIN)(uploading.upload)
 app.command(epilog=ending.PLAIN)(using.generate)

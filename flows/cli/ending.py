@@ -29,8 +29,9 @@ class Code(IntEnum):
 
 
 CODES = (
-    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 rejected (it learned nothing worth having), 4 undecided (too few "
-    "pictures to tell), 5 paused; 130 or 143 stopped by a signal. After 5, 130 and 143 the same command goes on."
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 rejected (it learned nothing worth having) or declined "
+    "by a person, 4 undecided (too few pictures to tell), 5 paused; 130 or 143 stopped by a signal. After 5, 130 and "
+    "143 the same command goes on."
 )
 OF_BATCH = f"{CODES} Of a batch: the first of failed, paused, undecided, rejected that any of its concepts is."
 PLAIN = "Exit codes: 0 done, 1 failed, 2 wrong usage."
@@ -38,7 +39,10 @@ DOCTOR = "Exit codes: 0 no fault, 1 a fault, 2 wrong usage."
 AUDIT = "Exit codes: 0 all is well or was mended, 1 something is left to be done, 2 wrong usage."
 """Ends of `--help`."""
 
-_OF_STATUS = {"failed": Code.FAILED, "paused": Code.PAUSED, "undecided": Code.UNDECIDED, "rejected": Code.REJECTED}
+_OF_STATUS = {
+    "failed": Code.FAILED, "paused": Code.PAUSED, "undecided": Code.UNDECIDED, "rejected": Code.REJECTED,
+    "declined": Code.REJECTED,
+}  # fmt: skip
 """What asks for a hand comes first: mend it, run it again, judge it with more prompts, or leave it."""
 _USAGE: type[Exception] = typer.BadParameter.__mro__[1]
 """typer's error for a wrong command line, which it does not name in public."""

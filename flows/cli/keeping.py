@@ -49,7 +49,7 @@ def rollback(
     from ti_core.publishing.pointer import rollback as roll
 
     settings, store, base = _word(concept, base_model, home)
-    return _said(roll(store, concept, base, to or None, _who(who), reason), settings, store, as_json)
+    return _said(roll(store, concept, base, to or None, who_decides(who), reason), settings, store, as_json)
 
 
 def pin(
@@ -65,7 +65,7 @@ def pin(
     from ti_core.publishing.pointer import pin as hold
 
     settings, store, base = _word(concept, base_model, home)
-    return _said(hold(store, concept, base, _who(who), reason, off), settings, store, as_json)
+    return _said(hold(store, concept, base, who_decides(who), reason, off), settings, store, as_json)
 
 
 def withdraw(
@@ -84,7 +84,7 @@ def withdraw(
     from ti_core.publishing.pointer import withdraw as take_back
 
     settings, store, base = _word(concept, base_model, home)
-    return _said(take_back(store, concept, base, version or None, _who(who), reason), settings, store, as_json)
+    return _said(take_back(store, concept, base, version or None, who_decides(who), reason), settings, store, as_json)
 
 
 def forget(
@@ -117,7 +117,7 @@ def forget(
         if not bases:
             raise NotFoundError(f"{concept} was not forgotten{f' on {base_model}' if base_model else ''}.")
         for base in bases:
-            forgetting.allow(store, concept, base, _who(who), reason)
+            forgetting.allow(store, concept, base, who_decides(who), reason)
         typer.echo(json.dumps({"allowed": bases}) if as_json else f"{concept} may be trained again.")
         return Code.DONE
     bases = [base_slug(base_model)] if base_model else bases_of(store, concept)
@@ -128,9 +128,9 @@ def forget(
             raise UsageError("What is forgotten cannot be had again: say --yes.")
         typer.confirm(f"Remove all of {concept} on {', '.join(bases)} for good?", abort=True)
     cached = [Path(one.prepared.latents) for base in bases for one in manifests_of(store, concept, base)]
-    done = {base: forgetting.forget(store, concept, base, _who(who), reason) for base in bases}
+    done = {base: forgetting.forget(store, concept, base, who_decides(who), reason) for base in bases}
     _clear(settings, concept, bases, cached)
-    _tell_tracking(settings, store)
+    tell_tracking(settings, store)
     if as_json:
         typer.echo(json.dumps({base: asdict(one) for base, one in done.items()}))
         return Code.DONE
@@ -160,7 +160,7 @@ def audit(
     settings = settings_of(home)
     store = open_store(settings)
     if repair:
-        _tell_tracking(settings, store)
+        tell_tracking(settings, store)
     found = [*look(store, repair), *_of_mirror(settings, store, repair)]
     if as_json:
         typer.echo(json.dumps([one.model_dump() for one in found]))
@@ -234,7 +234,8 @@ def _clear(settings: "Settings", concept: str, bases: list[str], latents: list[P
         path.unlink(missing_ok=True)
 
 
-def _who(given: str) -> str:
+def who_decides(given: str) -> str:
+    """The name that a decision is kept under."""
     if given:
         return given
     try:
@@ -244,7 +245,7 @@ def _who(given: str) -> str:
 
 
 def _said(pointer: "Champion", settings: "Settings", store: "Store", as_json: bool) -> int:
-    _tell_tracking(settings, store)
+    tell_tracking(settings, store)
     if as_json:
         typer.echo(pointer.model_dump_json())
         return Code.DONE
@@ -257,7 +258,7 @@ def _said(pointer: "Champion", settings: "Settings", store: "Store", as_json: bo
     return Code.DONE
 
 
-def _tell_tracking(settings: "Settings", store: "Store") -> None:
+def tell_tracking(settings: "Settings", store: "Store") -> None:
     """Let the tracking server follow now, where it is installed and answers."""
     from ti_core.publishing.mirroring import drain
 

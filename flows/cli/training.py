@@ -9,7 +9,7 @@ import typer
 
 from flows.cli.ending import Code, code_of
 from flows.cli.starting import interruptible, quiet_libraries, settings_of, start_services
-from flows.options import BaseModel, ClassWord, Home, Json, PlanOnly, Preset, Renew, asked_of, options_of
+from flows.options import Approval, BaseModel, ClassWord, Home, Json, PlanOnly, Preset, Renew, asked_of, options_of
 from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def train(
     base_model: BaseModel = "",
     home: Home = None,
     renew: Renew = False,
+    approval: Approval = False,
     plan_only: PlanOnly = False,
     as_json: Json = False,
 ) -> int:
@@ -43,7 +44,8 @@ def train(
     from ti_core.planning.batch import BatchItem
     from ti_core.works import Asked
 
-    settings, asked = settings_of(home), Asked(training, evaluation, rule, base_model, renew, preset)
+    settings = settings_of(home)
+    asked = Asked(training, evaluation, rule, base_model, renew, preset, approval)
     if plan_only:
         return _look_ahead([BatchItem(concept.name, concept)], asked, settings, as_json)
     return run_one(concept, asked, settings, as_json, packing)
@@ -68,6 +70,7 @@ def run_one(
                 outcome = train_concept(
                     **asked_of(concept), preset=asked.preset, base_model=asked.base_model, training=asked.training,
                     evaluation=asked.evaluation, rule=asked.rule, packing=packing, renew=asked.renew,
+                    approval=asked.approval,
                 )  # fmt: skip
     elif work.outcome:
         outcome = work.outcome
@@ -90,6 +93,7 @@ def batch(
     base_model: BaseModel = "",
     home: Home = None,
     renew: Renew = False,
+    approval: Approval = False,
     plan_only: PlanOnly = False,
     as_json: Json = False,
 ) -> int:
@@ -102,7 +106,7 @@ def batch(
 
     settings = settings_of(home)
     items = read_batch(source, class_word, settings)  # a wrong source is told before any server starts
-    asked = Asked(training, with_data(evaluation, source, settings), rule, base_model, renew, preset)
+    asked = Asked(training, with_data(evaluation, source, settings), rule, base_model, renew, preset, approval)
     if plan_only:
         return _look_ahead(items, asked, settings, as_json)
     works = _planned(items, asked, settings)
@@ -117,7 +121,7 @@ def batch(
 
             with console.live(quiet=as_json), planned_already(works):
                 state = train_batch(
-                    source, class_word, preset, base_model, training, evaluation, rule, packing, renew,
+                    source, class_word, preset, base_model, training, evaluation, rule, packing, renew, approval,
                     return_state=True,
                 )  # fmt: skip
         rows = state.result(raise_on_failure=False)

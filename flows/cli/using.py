@@ -139,14 +139,29 @@ def list_(
         typer.Option("--min-score", min=0, max=1, help="Only words of at least this score.", rich_help_panel=OUTPUT),
     ] = 0,
     tag: Annotated[str, typer.Option("--tag", help="Only words with this tag.", rich_help_panel=OUTPUT)] = "",
+    awaiting: Annotated[
+        bool, typer.Option("--awaiting", help="Instead, what awaits approval.", rich_help_panel=OUTPUT)
+    ] = False,
     home: Home = None,
     as_json: Json = False,
 ) -> int:
     """List published words with version, step and score."""
     from flows import console
     from ti_core import client
+    from ti_core.config import base_slug
+    from ti_core.publishing.approving import awaiting as waiting
+    from ti_core.store import open_store
 
-    console.show_words(client.words(base_model or None, min_score, settings_of(home), tag=tag), as_json)
+    settings = settings_of(home)
+    if awaiting and (min_score or tag):
+        raise UsageError("--awaiting lists what is not published yet: leave --min-score and --tag out.")
+    if not awaiting:
+        console.show_words(client.words(base_model or None, min_score, settings, tag=tag), as_json)
+    if awaiting or not as_json:
+        there = waiting(open_store(settings))
+        there = [one for one in there if not base_model or one.base == base_slug(base_model)]
+        if there or awaiting:
+            console.show_awaiting(there, as_json)
     return Code.DONE
 
 
@@ -179,7 +194,7 @@ def show(
     if concept.endswith(".safetensors"):
         return _show_file(Path(concept), as_json)
     if not concept:
-        return list_(base_model, 0, "", home, as_json)
+        return list_(base_model, 0, "", False, home, as_json)
     store = open_store(settings_of(home))
     only = base_slug(base_model) if base_model else ""
     check_slug(concept)

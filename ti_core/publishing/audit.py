@@ -28,6 +28,7 @@ from ti_core.publishing.index import rebuild, row_of, words
 from ti_core.publishing.pointer import standing, verify
 from ti_core.records import (
     ASIDE,
+    AWAITING,
     BATCHES,
     BLOBS,
     OUTBOX,
@@ -71,6 +72,9 @@ def audit(store: Store, repair: bool = False) -> list[Fault]:
     found += _of_batches(store)
     left = list(store.keys(OUTBOX))
     found += [fault for key in left if (fault := _fault_of(store, key, Untold, "delete it, then `ti audit --repair`"))]
+    for key in store.keys(AWAITING):
+        if fault := _fault_of(store, key, Untold, "delete it: `ti approve` and `ti decline` find the run without it"):
+            found.append(fault)
     if left:
         text = f"The tracking server was not told of {len(left)} runs yet, the first is {left[0]}."
         found.append(Fault(kind="untold", what=text))
@@ -216,17 +220,16 @@ def _why_not(store: Store, one: Champion) -> str:
 
 
 def _interrupted(store: Store, concept: str, base: str, repair: bool) -> Iterator[Fault]:
-    ended = {one.judge_key for one in outcomes_of(store, concept, base)}
+    ended = {one.judge_key: one.status for one in outcomes_of(store, concept, base)}
     try:
         versions, pointer = versions_of(store, concept, base), pointer_of(store, concept, base)
     except IntegrityError:
         return  # the pointer's own finding tells it
     for number, judge_key in versions.items():
-        if judge_key and judge_key not in ended:
-            yield Fault(
-                kind="interrupted",
-                what=f"Publishing version {number} of {concept} on {base} was torn off: run the concept again.",
-            )
+        if judge_key and ended.get(judge_key, "awaiting-approval") == "awaiting-approval":
+            advice = f"`ti approve {concept} --run {judge_key[:12]}`" if judge_key in ended else "run the concept again"
+            text = f"Publishing version {number} of {concept} on {base} was torn off: {advice}."
+            yield Fault(kind="interrupted", what=text)
     left = unfollowed(store, pointer) if pointer else []
     if pointer and left and repair:
         follow(store, pointer)

@@ -58,7 +58,11 @@ def unfollowed(store: Store, pointer: Champion) -> list[Change]:
 
 def leave_word(store: Store, plan: Plan) -> None:
     """Note in the outbox that the tracking server must be told of this run."""
-    entry = Untold(
+    store.put(outbox_key(plan), entry_of(plan).to_bytes())
+
+
+def entry_of(plan: Plan) -> Untold:
+    """What a list says of this run."""
+    return Untold(
         concept=plan.concept.name, base=plan.base.slug, manifest=manifest_key(plan), outcome=outcome_key(plan)
     )
-    store.put(outbox_key(plan), entry.to_bytes())

@@ -14,6 +14,7 @@ from ti_core.publishing.catalogue import pointer_of
 from ti_core.publishing.collecting import get_back, legible, named, put_aside
 from ti_core.publishing.pointer import decided, empty
 from ti_core.records import (
+    AWAITING,
     BATCHES,
     FORGET,
     OUTBOX,
@@ -103,8 +104,8 @@ def sweep(store: Store, concept: str, base: str) -> Forgotten:
     gone = [sha256 for sha256 in sorted(going - shared) if store.exists(aside_key(sha256))]
     for sha256 in gone:
         store.delete(aside_key(sha256))
-    untold = (key for key in store.keys(told) if key != forget_entry)
-    for key in [*_batches_with(store, concept, base), *own, *untold]:
+    listed = [*store.keys(told), *store.keys(f"{AWAITING}{concept}/{base}/")]
+    for key in [*_batches_with(store, concept, base), *own, *(key for key in listed if key != forget_entry)]:
         store.delete(key)
     return Forgotten(len(own), len(gone), sum(store.exists(blob_key(sha256)) for sha256 in shared))
 

@@ -6,6 +6,9 @@ champion.json alone decides what readers get, and it moves in one step by compar
 is in the store. A failure before that leaves readers with the previous champion; running `publish` again completes
 whatever an attempt left undone, and makes nothing twice. The store numbers versions, and the tracking server is told
 afterwards, from the outbox (`publishing.mirroring`): nothing here waits for it. This module judges nothing.
+
+Where a person is to approve, a run that would move the pointer stops right before it, and its outcome says that it
+awaits approval; `publish` with the approval goes on from there (`publishing.approving`).
 """
 
 from collections.abc import Mapping
@@ -22,7 +25,7 @@ from ti_core.publishing.catalogue import (
     pointer_of,
     versions_of,
 )
-from ti_core.publishing.following import follow, leave_word
+from ti_core.publishing.following import entry_of, follow, leave_word
 from ti_core.publishing.pointer import (
     after,
     champion_from,
@@ -33,6 +36,7 @@ from ti_core.publishing.pointer import (
 )
 from ti_core.records import (
     Champion,
+    Change,
     Duel,
     Imported,
     Keyed,
@@ -40,6 +44,7 @@ from ti_core.records import (
     Outcome,
     Plan,
     Version,
+    awaiting_key,
     blob_key,
     champion_key,
     duel_key,
@@ -68,6 +73,8 @@ class RivalError(ConflictError):
 class _Place(NamedTuple):
     champion: bool
     reason: str
+    waits: bool = False
+    """Whether it would become champion, and a person is asked first."""
 
 
 # --- keeping -------------------------------------------------------------------------------------------------------
@@ -123,7 +130,14 @@ def show_pictures(store: Store, manifest: Manifest, show: bool) -> Manifest:
 # --- publishing -----------------------------------------------------------------------------------------------------
 
 
-def publish(store: Store, manifest: Manifest, run_id: str, duels: Mapping[str, Duel]) -> Outcome:
+def publish(
+    store: Store,
+    manifest: Manifest,
+    run_id: str,
+    duels: Mapping[str, Duel],
+    asks: bool = False,
+    approved: Change | None = None,
+) -> Outcome:
     """Publish a judged run whose blobs are in the store, and record how it ended. Safe to run again at any time.
 
     An accepted run gets a version. It becomes champion when there is none, or when the duel with the champion, both
@@ -135,7 +149,9 @@ def publish(store: Store, manifest: Manifest, run_id: str, duels: Mapping[str, D
     `Outcome.champion` says whether the run ever became what readers get. It stays true when a later run takes its
     place, also when that happens before this run's outcome is recorded; the champion is never moved back then.
 
-    What people have decided stands: a pinned champion stays, a run that was withdrawn is not brought back.
+    What people have decided stands: a pinned champion stays, a run that was withdrawn is not brought back. Where the
+    caller `asks`, a run that would become champion gets no version and awaits approval instead; `approved` is what it
+    waits for. It is placed then by what is champion at that time.
 
     Raises RivalError when a duel is needed that is neither given nor recorded, IntegrityError when a blob is missing or
     a file that readers would get is damaged, WithdrawnError when the word was forgotten, ConflictError when others keep
@@ -146,15 +162,21 @@ def publish(store: Store, manifest: Manifest, run_id: str, duels: Mapping[str, D
     concept, base = plan.concept.name, plan.base.slug
     refuse_forgotten(pointer_of(store, concept, base))
     ended = outcome_of(store, plan)
-    if ended is not None and ended.status != "awaiting-approval":
+    if ended is not None and not (approved and ended.status == "awaiting-approval"):
         return ended
     manifest = keep(store, manifest)
     if manifest.verdict != "accepted":
         reason = manifest.report.reason or manifest.decision.explanation
         return _end(store, plan, _outcome(manifest, run_id, None, _Place(False, reason)))
+    if asks:
+        unnumbered = champion_from(manifest, 0)
+        verify(store, unnumbered)
+        place = _contend(store, unnumbered, duels, asks=True)
+        if place.waits:
+            return _end(store, plan, _outcome(manifest, run_id, None, place))
     newcomer = champion_from(manifest, _number(store, plan))
     place = _placed(store, newcomer, duels)
-    return _end(store, plan, _outcome(manifest, run_id, newcomer.version, place))
+    return _end(store, plan, _outcome(manifest, run_id, newcomer.version, place, approved))
 
 
 def publish_import(store: Store, word: Imported) -> Outcome:
@@ -208,30 +230,31 @@ def _placed(store: Store, newcomer: Champion, duels: Mapping[str, Duel]) -> _Pla
     return place
 
 
-def _contend(store: Store, newcomer: Champion, duels: Mapping[str, Duel]) -> _Place:
-    """Make the newcomer the champion if it deserves it: read, duel, swap, and again if somebody was faster."""
-    concept, base, version = newcomer.concept, newcomer.base, newcomer.version
+def _contend(store: Store, newcomer: Champion, duels: Mapping[str, Duel], asks: bool = False) -> _Place:
+    """Make the newcomer the champion if it deserves it: read, duel, swap, and again if somebody was faster. Where the
+    caller `asks`, only say so."""
+    concept, base, who = newcomer.concept, newcomer.base, _called(newcomer)
     key = champion_key(concept, base)
     for _ in range(_ATTEMPTS):
         try:
             stored = store.get(key)
         except NotFoundError:
-            first = _Place(True, f"Version {version} is the first of {concept} on {base}.")
-            if store.create(key, newcomer.to_bytes()):
+            first = _Place(True, f"{who} is the first of {concept} on {base}.", asks)
+            if asks or store.create(key, newcomer.to_bytes()):
                 return first
             continue
         current = Champion.from_bytes(stored.data, store.url(key))
         refuse_forgotten(current)
         if withdrawal := current.withdrawal(newcomer.judge_key, newcomer.vectors):
             same = "" if withdrawal.judge_key == newcomer.judge_key else f" as version {withdrawal.version}"
-            return _Place(False, f"Version {version} was withdrawn{same} {withdrawal.told()}.")
+            return _Place(False, f"{who} was withdrawn{same} {withdrawal.told()}.")
         if current.judge_key == newcomer.judge_key:
             return _Place(True, f"{_leads(newcomer)}.{_how(store, current)}")
         if store.exists(former_champion_key(concept, base, newcomer.judge_key)):
-            return _Place(True, f"Version {version} was the best until version {current.version} took its place.")
+            return _Place(True, f"{who} was the best until version {current.version} took its place.")
         place = _compare(store, current, newcomer, duels)
-        if not place.champion:
-            return place
+        if asks or not place.champion:
+            return place._replace(waits=place.champion)
         try:
             replace_champion(store, stored, current, after(current, newcomer))
             return place
@@ -242,9 +265,9 @@ def _contend(store: Store, newcomer: Champion, duels: Mapping[str, Duel]) -> _Pl
 
 def _compare(store: Store, rival: Champion, newcomer: Champion, duels: Mapping[str, Duel]) -> _Place:
     """Whether the newcomer deserves the champion's place."""
-    version = newcomer.version
+    who = _called(newcomer)
     if back := rival.went_back(newcomer.vectors):
-        return _Place(False, f"Version {version} has the very vectors that were gone back from {back.told()}.")
+        return _Place(False, f"{who} has the very vectors that were gone back from {back.told()}.")
     if rival.vacant:
         gone = f", which takes the place of version {rival.version}: that was withdrawn" if rival.judge_key else ""
         return _Place(True, f"{_leads(newcomer)}{gone}.")
@@ -253,7 +276,7 @@ def _compare(store: Store, rival: Champion, newcomer: Champion, duels: Mapping[s
     if rival.judged and not newcomer.judged:
         return _Place(
             False,
-            f"Version {rival.version} stays what readers get: it was judged, and version {version} was not. With "
+            f"Version {rival.version} stays what readers get: it was judged, and {who.lower()} was not. With "
             "pictures (--pictures) both are judged.",
         )
     gives_way = ""
@@ -262,14 +285,19 @@ def _compare(store: Store, rival: Champion, newcomer: Champion, duels: Mapping[s
     elif rival.base_digest != newcomer.base_digest:
         gives_way = f"is for other weights of {newcomer.base} and cannot be judged with these"
     if gives_way:
-        return _Place(True, f"Version {version} takes the place of version {rival.version}, which {gives_way}.")
+        return _Place(True, f"{who} takes the place of version {rival.version}, which {gives_way}.")
     duel = _recorded(store, newcomer, rival, duels)
-    return _Place(duel.won, _sentence(duel, version, rival.version))
+    return _Place(duel.won, _sentence(duel, who, rival.version))
+
+
+def _called(one: Champion) -> str:
+    """What a sentence calls it: without a number it is the one that is spoken of."""
+    return f"Version {one.version}" if one.version else "It"
 
 
 def _leads(one: Champion) -> str:
     is_it = "is the best of" if one.judged else "was imported and not judged, and is what readers get of"
-    return f"Version {one.version} {is_it} {one.concept} on {one.base}"
+    return f"{_called(one)} {is_it} {one.concept} on {one.base}"
 
 
 def _recorded(store: Store, newcomer: Champion, rival: Champion, duels: Mapping[str, Duel]) -> Duel:
@@ -286,18 +314,18 @@ def _recorded(store: Store, newcomer: Champion, rival: Champion, duels: Mapping[
     return duel_of(store, concept, base, newcomer.judge_key, rival.judge_key) or given
 
 
-def _sentence(duel: Duel, version: int, rival: int) -> str:
-    """How a duel ended, for a person."""
+def _sentence(duel: Duel, who: str, rival: int) -> str:
+    """How a duel ended, for a person; `who` is the newcomer."""
     gap = duel.difference
     scores = (
         f"judged on the same pictures they score {duel.newcomer_score:.3f} and {duel.rival_score:.3f}, a difference of "
         f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})"
     )
     if duel.won:
-        return f"Version {version} is better than version {rival}, the best so far: {scores}."
+        return f"{who} is better than version {rival}, the best so far: {scores}."
     if gap.high < 0:
-        return f"Version {version} is worse than version {rival}, the best so far, which stays: {scores}."
-    return f"Version {version} is not surely better than version {rival}, the best so far, which stays: {scores}."
+        return f"{who} is worse than version {rival}, the best so far, which stays: {scores}."
+    return f"{who} is not surely better than version {rival}, the best so far, which stays: {scores}."
 
 
 def _how(store: Store, champion: Champion) -> str:
@@ -309,36 +337,55 @@ def _how(store: Store, champion: Champion) -> str:
     if duel is None or not store.exists(former):
         return ""
     before = Champion.from_bytes(store.get(former).data, store.url(former))
-    return f" {_sentence(duel, champion.version, before.version)}"
+    return f" {_sentence(duel, _called(champion), before.version)}"
 
 
-def _outcome(manifest: Manifest, run_id: str, version: int | None, place: _Place) -> Outcome:
-    plan = manifest.plan
+def _outcome(
+    manifest: Manifest, run_id: str, version: int | None, place: _Place, approved: Change | None = None
+) -> Outcome:
+    plan, status, reason = manifest.plan, manifest.verdict, place.reason
+    if place.waits:
+        reason += " It awaits approval."
+    elif approved:
+        reason += f" It was approved {approved.told()}."
     return Outcome(
         judge_key=plan.judge_key,
         train_key=plan.train_key,
         concept=plan.concept.name,
         base=plan.base.slug,
-        status="published" if manifest.verdict == "accepted" else manifest.verdict,
-        reason=place.reason,
+        status="awaiting-approval" if place.waits else "published" if status == "accepted" else status,
+        reason=reason,
         step=manifest.decision.step,
         score=manifest.report.score,
         version=version,
-        champion=place.champion,
+        champion=place.champion and not place.waits,
         run_id=run_id,
         manifest=manifest_key(plan),
+        approval=approved,
     )
 
 
 def _end(store: Store, plan: Plan, outcome: Outcome) -> Outcome:
-    """Record the outcome, last of all. Returns the stored one: another worker's, if it was faster."""
+    """Record the outcome, last of all. Returns the stored one: another worker's, if it was faster.
+
+    What was published takes the place of what awaits approval; and of a refusal that came while it was published: the
+    pointer has moved.
+    """
     leave_word(store, plan)
-    key = outcome_key(plan)
-    if store.create(key, outcome.to_bytes()):
+    key, waits = outcome_key(plan), outcome.status == "awaiting-approval"
+    if waits:
+        store.put(awaiting_key(plan), entry_of(plan).to_bytes())
+    for _ in range(_ATTEMPTS):
+        if store.create(key, outcome.to_bytes()):
+            return outcome
+        stored = store.get(key)
+        earlier = Outcome.from_bytes(stored.data, store.url(key))
+        if waits or earlier.status not in {"awaiting-approval", "declined"}:
+            return earlier
+        try:
+            store.replace(key, outcome.to_bytes(), stored.etag)
+        except ConflictError:
+            continue
+        store.delete(awaiting_key(plan))
         return outcome
-    stored = store.get(key)
-    earlier = Outcome.from_bytes(stored.data, store.url(key))
-    if earlier.status != "awaiting-approval":
-        return earlier
-    store.replace(key, outcome.to_bytes(), stored.etag)
-    return outcome
+    raise ConflictError(f"{store.url(key)} was changed by others {_ATTEMPTS} times in a row: publish again later.")

@@ -31,6 +31,7 @@ from ti_core.records.kept import (
 )
 from ti_core.records.places import (
     ASIDE,
+    AWAITING,
     BATCHES,
     BLOBS,
     FORGET,
@@ -41,6 +42,7 @@ from ti_core.records.places import (
     TAKEN,
     Keyed,
     aside_key,
+    awaiting_key,
     batch_page_key,
     batch_rows_key,
     blob_key,
@@ -87,6 +89,7 @@ from ti_core.records.scores import Anchors, Cells, JudgeRequest, KeptScores, Nam
 
 __all__ = [
     "ASIDE",
+    "AWAITING",
     "BATCHES",
     "BLOBS",
     "FORGET",
@@ -150,6 +153,7 @@ __all__ = [
     "Verdict",
     "Version",
     "aside_key",
+    "awaiting_key",
     "batch_page_key",
     "batch_rows_key",
     "blob_key",

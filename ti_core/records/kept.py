@@ -15,7 +15,8 @@ Layout = Literal["diffusers", "a1111"]
 """Of the files that are published."""
 Format = Literal["diffusers", "a1111", "kohya", "onetrainer"]
 """Of the files that readers are given: a published one, or made of one while it is fetched."""
-Status = Literal["published", "rejected", "undecided", "awaiting-approval", "imported"]
+Status = Literal["published", "rejected", "undecided", "awaiting-approval", "declined", "imported"]
+"""`rejected` is what judging says, `declined` what a person says."""
 BatchStatus = Status | Literal["failed", "paused", "skipped"]
 
 
@@ -83,11 +84,33 @@ class Imported(Document):
     created: datetime = Field(default_factory=now)
 
 
-class Outcome(Document):
-    """How a run ended for good, recorded under its judge_key. Work that has an outcome is not done again.
+class Change(Record):
+    """What a person has decided about a word: what, of which version, who, when and why."""
 
-    Schema 2 added the status `undecided`; schema 3 added `imported`, of a version that is not judged, and only those
-    have it.
+    action: Literal["rollback", "pin", "unpin", "withdraw", "forget", "allow", "approve", "decline"]
+    """To approve and to decline are about a run that has no version yet; outcomes tell of them, not the pointer."""
+    judge_key: str
+    version: int
+    """The version it is about, 0 where it has none; "" and 0 with a word that is forgotten, or allowed again."""
+    who: str
+    why: str
+    when: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    """To the microsecond: two decisions within a second keep their order, and a record each."""
+    gone: str = ""
+    """Blob of the vectors that readers no longer get by it: those that were withdrawn, or gone back from; empty in
+    older decisions. Judged anew they are another run, and are still these."""
+
+    def told(self) -> str:
+        """When, by whom and why, for a person."""
+        return f"on {self.when:%Y-%m-%d} by {self.who}" + (f": {self.why}" if self.why else "")
+
+
+class Outcome(Document):
+    """How a run ended, recorded under its judge_key. Work that has an outcome is not done again; one that awaits
+    approval gets another when a person has spoken.
+
+    Schema 2 added the status `undecided`; schema 3 added `imported`, of a version that is not judged, and `declined`,
+    and only those have it.
     """
 
     SCHEMA: ClassVar[int] = 3
@@ -109,6 +132,8 @@ class Outcome(Document):
     """The tracking run; empty where the tracking server had none yet."""
     manifest: str
     """Key of the manifest in the store."""
+    approval: Change | None = None
+    """Who approved or declined it; None where nobody was asked, or has not answered."""
     ended: datetime = Field(default_factory=now)
 
 
@@ -140,33 +165,14 @@ class Duel(Document):
 
 
 class Untold(Document):
-    """An entry of the outbox: a run that ended, of which the tracking server does not know yet."""
+    """An entry of the outbox: a run that ended, of which the tracking server does not know yet. Or one of the list of
+    runs that await approval."""
 
     concept: str
     base: str
     manifest: str
     outcome: str
     """Keys in the store."""
-
-
-class Change(Record):
-    """What a person has decided about a word: what, of which version, who, when and why."""
-
-    action: Literal["rollback", "pin", "unpin", "withdraw", "forget", "allow"]
-    judge_key: str
-    version: int
-    """The version it is about; "" and 0 with a word that is forgotten, or allowed again."""
-    who: str
-    why: str
-    when: datetime = Field(default_factory=lambda: datetime.now(UTC))
-    """To the microsecond: two decisions within a second keep their order, and a record each."""
-    gone: str = ""
-    """Blob of the vectors that readers no longer get by it: those that were withdrawn, or gone back from; empty in
-    older decisions. Judged anew they are another run, and are still these."""
-
-    def told(self) -> str:
-        """When, by whom and why, for a person."""
-        return f"on {self.when:%Y-%m-%d} by {self.who}" + (f": {self.why}" if self.why else "")
 
 
 class Decided(Document):

@@ -188,3 +188,12 @@ FORGET = "forget.json"
 def outbox_key(plan: Keyed) -> str:
     """Key of a run's entry in the outbox."""
     return f"{OUTBOX}{plan.concept.name}/{plan.base.slug}/{plan.train_key}-{plan.judge_key}.json"
+
+
+AWAITING = "awaiting/"
+"""A list of the runs that await approval, so that nobody walks all concepts to find them, lies under this prefix."""
+
+
+def awaiting_key(plan: Keyed) -> str:
+    """Key of a run's entry among those that await approval."""
+    return f"{AWAITING}{plan.concept.name}/{plan.base.slug}/{plan.train_key}-{plan.judge_key}.json"

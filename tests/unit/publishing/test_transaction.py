@@ -21,7 +21,6 @@ from ti_core.publishing.catalogue import (
 from ti_core.publishing.transaction import RivalError, publish, show_pictures
 from ti_core.records import (
     Champion,
-    Outcome,
     blob_key,
     champion_key,
     former_champion_key,
@@ -109,19 +108,6 @@ def test_work_that_has_ended_is_not_done_again(store: Store) -> None:
     manifest = judged(store)
     outcome = done(store, manifest, "run")
     assert done(store, manifest, "another run") == outcome
-
-
-def test_approved_run_replaces_its_waiting_outcome(store: Store) -> None:
-    manifest = judged(store)
-    plan = manifest.plan
-    waiting = Outcome(
-        judge_key=plan.judge_key, train_key=plan.train_key, concept=NAME, base=BASE, status="awaiting-approval",
-        reason="A person decides.", step=20, score=0.6, version=None, champion=False, run_id="run", manifest="m",
-    )  # fmt: skip
-    store.create(outcome_key(plan), waiting.to_bytes())
-    outcome = done(store, manifest, "run")
-    assert outcome.status == "published"
-    assert outcome_of(store, plan) == outcome
 
 
 def test_newer_champion_is_refused_in_a_sentence(store: Store) -> None:
