@@ -15,7 +15,7 @@ from prefect.input import RunInput
 from prefect.states import Cancelled, Completed, State
 from pydantic import Field
 
-from flows.options import OfBase, Waiting, field
+from flows.options import OfBase, Run, field
 from flows.train_concept import NAMES
 from tasks import artifacts
 from tasks.asking import CancelledError, patiently
@@ -50,7 +50,7 @@ class Answer(RunInput):
 def approve(
     concept: Concept,
     base_model: OfBase = "",
-    run: Waiting = "",
+    run: Run = "",
     hours: Annotated[float, field("Hours", "How long an answer is waited for.")] = 72.0,
 ) -> State[Outcome]:
     """Show what awaits approval, wait for a person's answer, and do as it says.
@@ -91,7 +91,7 @@ def publish_approved(
     concept: Concept,
     who: Annotated[str, field("Who decides", "A name; it is kept with the decision.")],
     base_model: OfBase = "",
-    run: Waiting = "",
+    run: Run = "",
     step: Annotated[int, field("Step", "Another step than the chosen one; 0: the chosen one.")] = 0,
     reason: Annotated[str, field("Reason", "Why it is approved.")] = "",
 ) -> State[Outcome]:

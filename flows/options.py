@@ -154,7 +154,8 @@ Run = _both(
     str,
     "--run",
     "Run",
-    "Beginning of a run's key, as its page shows it. Empty: the best version's, or the last one.",
+    "Beginning of a run's key, as its page shows it. Empty: the best version's, or the last one; to approve or "
+    "decline, the one that waits.",
     "Judging",
 )
 Waiting = _both(str, "--run", "Run", "Beginning of the run's key, where several of the word await approval.", OUTPUT)

@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.ending import Code, code_of
-from flows.cli.keeping import Name, Who, tell_tracking, who_decides
+from flows.cli.keeping import WHY, Name, Reason, Who, tell_tracking, who_decides
 from flows.cli.starting import interruptible, quiet_libraries, settings_of
-from flows.options import OUTPUT, Home, Json, OfBase, Waiting
+from flows.options import OUTPUT, Home, Json, OfBase, Run
 
 if TYPE_CHECKING:
     from ti_core.records import Outcome
     from ti_core.settings import Settings
     from ti_core.store import Store
-
-WHY = "Why: it is kept with the outcome."
 
 
 def approve(
@@ -30,9 +28,9 @@ def approve(
             rich_help_panel=OUTPUT,
         ),
     ] = 0,
-    reason: Annotated[str, typer.Option("--reason", help=WHY, rich_help_panel=OUTPUT)] = "",
+    reason: Reason = "",
     who: Who = "",
-    run: Waiting = "",
+    run: Run = "",
     base_model: OfBase = "",
     home: Home = None,
     as_json: Json = False,
@@ -56,7 +54,7 @@ def decline(
     concept: Name,
     reason: Annotated[str, typer.Option("--reason", help=WHY, rich_help_panel=OUTPUT)],
     who: Who = "",
-    run: Waiting = "",
+    run: Run = "",
     base_model: OfBase = "",
     home: Home = None,
     as_json: Json = False,

@@ -17,7 +17,7 @@ from flows.serving.worker import command
 def test_alerts_are_made_only_where_somebody_is_told() -> None:
     assert [one["name"] for one in automations(None)] == ["pseudoword-dead-runs", "pseudoword-again"]
     told = automations("the-block")
-    assert len(told) == 5
+    assert len(told) == 6
     assert {action[BLOCK] for one in told for action in one["actions"] if BLOCK in action} == {"the-block"}
 
 
