@@ -89,6 +89,8 @@ def _prefect(stack: Stack) -> Program:
     environment = {
         # Else a restart of the server ends runs under a concurrency limit: it kept their leases in memory.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        # Else its log tells the addresses of notification blocks. So Prefect calls its item `formatters.standard.()`.
+        "PREFECT_LOGGING_FORMATTERS_STANDARD_": "flows.serving.discreet.Formatter",
         "PREFECT_UI_API_URL": "/api",  # also through a proxy, under whatever name
     }
     if url := database(stack, "prefect"):

@@ -107,7 +107,8 @@ def store_port() -> int:
 def do(folder: Path, script: str, *words: str | Path, worked: bool = True) -> str:
     """What a script says, in a terminal that has read env.sh if it is there. `words` are its "$@"."""
     script = f"[ ! -f servers/env.sh ] || . servers/env.sh; {script}"
-    here = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "CUDA_VISIBLE_DEVICES": ""}
+    here = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "CUDA_VISIBLE_DEVICES": "",
+            "OMP_WAIT_POLICY": os.environ["OMP_WAIT_POLICY"]}  # fmt: skip
     done = subprocess.run(
         ["sh", "-euc", script, "sh", *words], cwd=folder, check=False, capture_output=True, text=True,
         timeout=PATIENCE, env=plain_environment(folder) | here | {"HF_HUB_OFFLINE": "1"},

@@ -1,8 +1,11 @@
 """The programs of a stack: what is started, in which order, with which ports, environments and cards."""
 
 import configparser
+import os
 import shlex
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +37,29 @@ def test_no_secret_stands_on_a_command_line() -> None:
     for one in programs(stack, [""]):
         words = " ".join(one.command)
         assert not any(secret in words for secret in (stack.secret_key, stack.password, "pass-word")), one.name
+
+
+REFUSED = """
+import httpx, logging
+from prefect.logging.configuration import setup_logging
+setup_logging()
+request = httpx.Request("POST", "https://user:first@hooks.example.com/services/second?key=third")
+try:
+    httpx.Response(500, request=request).raise_for_status()
+except httpx.HTTPStatusError as error:
+    logging.getLogger("prefect.server.utilities.messaging.memory").exception("Failed: %s", error)
+"""
+
+
+def test_prefect_s_log_keeps_the_addresses_of_alerts_to_itself(tmp_path: Path) -> None:
+    (server,) = [one for one in programs(Stack(), [""]) if one.name == "prefect"]
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSED], env=kept | server.environment | {"PREFECT_HOME": str(tmp_path)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "Traceback" in done.stderr and "hooks.example.com/…" in done.stderr
+    assert not any(secret in done.stderr for secret in ("first", "second", "third"))
 
 
 def test_what_is_not_installed_is_told_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
