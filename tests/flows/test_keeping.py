@@ -9,6 +9,7 @@ import pytest
 
 from flows.cli import app, ending
 from tests.builders import done, judged
+from ti_core.publishing.transaction import publish
 from ti_core.records import OUTBOX
 from ti_core.settings import Settings
 from ti_core.store import Store, open_store
@@ -69,6 +70,25 @@ def test_a_folder_follows_what_people_decide(ti: Ti) -> None:
     assert code == 1 and "dog on miniature was withdrawn on" in told and "a likeness" in told
     assert "withdrawn" in ti("show", "dog")[1]
     assert ti("withdraw", "cat-toy")[0] == 2, "a reason is asked for"
+
+
+def test_a_person_says_whether_readers_get_it(ti: Ti, store: Store) -> None:
+    assert ti("list", "--awaiting") == (0, "Nothing awaits approval.\n")
+    for name in ("fox", "ant"):
+        publish(store, judged(store, name=name, seed=7), "", {}, asks=True)
+    assert "Awaiting approval" in ti("list")[1]
+    code, told = ti("list", "--awaiting", "--json")
+    assert (code, [one["concept"] for one in json.loads(told)]) == (0, ["ant", "fox"])
+    assert ti("list", "--awaiting", "--base-model", "sdxl", "--json") == (0, "[]\n")
+    assert ti("list", "--awaiting", "--tag", "mascot")[0] == 2
+    code, told = ti("approve", "fox", "--who", "ann", "--reason", "good")
+    assert code == 0 and "published: Version 1 is the first of fox" in told and "by ann: good" in told
+    assert ti("decline", "ant")[0] == 2, "a reason is asked for"
+    code, told = ti("decline", "ant", "--reason", "no likeness", "--json")
+    assert (code, json.loads(told)["status"]) == (0, "declined")
+    assert "declined" in ti("show", "ant")[1]
+    code, told = ti("approve", "ant")
+    assert code == 1 and "No run of ant on miniature awaits approval" in told
 
 
 def test_a_word_is_forgotten_and_the_store_looked_after(ti: Ti, store: Store) -> None:

@@ -8,6 +8,7 @@ import typer.rich_utils
 from pydantic import BaseModel, Field
 from typer.testing import CliRunner
 
+from flows.approve import approve
 from flows.cli import app
 from flows.options import AS_IT_IS, NAMES, Only, asked_of, options_of
 from flows.reevaluate import reevaluate
@@ -20,7 +21,7 @@ MODELS: dict[str, list[type[BaseModel]]] = {
     "batch": [TrainingConfig, Packing, EvaluationConfig, SelectionRule],
     "judge": [EvaluationConfig, SelectionRule],
 }
-FLOWS: dict[str, Any] = {"train": train_concept, "batch": train_batch, "judge": reevaluate}
+FLOWS: dict[str, Any] = {"train": train_concept, "batch": train_batch, "judge": reevaluate, "approve": approve}
 COMMANDS: Any = typer.main.get_command(app)
 FIRST = train_concept.parameters.model_dump()
 """What the form of one concept shows first."""

@@ -14,6 +14,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.states import State
 
+from flows.approve import approve, publish_approved
 from flows.options import asked_of
 from flows.reevaluate import reevaluate
 from flows.train_batch import train_batch
@@ -217,7 +218,7 @@ def test_a_stopped_training_goes_on_from_its_last_checkpoint(prefect_api: None, 
 # --- the form ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("flow", [train_concept, train_batch, reevaluate])
+@pytest.mark.parametrize("flow", [train_concept, train_batch, reevaluate, approve, publish_approved])
 def test_every_parameter_of_the_form_has_a_title_a_description_and_its_own_place(flow: object) -> None:
     schema = flow.parameters.model_dump()
     for properties in (schema["properties"], *(one["properties"] for one in schema["definitions"].values())):
