@@ -24,6 +24,7 @@ from tasks.asking import ask_for_approval
 from tests.flows.moss import Run
 from ti_core.publishing.approving import awaiting, decline
 from ti_core.publishing.catalogue import champion_of, manifest_at, outcome_of
+from ti_core.publishing.pointer import champion_from
 from ti_core.publishing.transaction import publish
 from ti_core.records import Manifest, Outcome, champion_key, manifest_key, outcome_key
 from ti_core.settings import Settings
@@ -126,6 +127,22 @@ def test_another_step_is_a_run_of_its_own_on_a_card(begun, waiting: Outcome, mon
     assert begun().name == "Handed on"
     assert asked["name"] == "publish-approved/publish-approved"
     assert asked["parameters"]["step"] == other and asked["parameters"]["run"] == waiting.judge_key
+
+
+def test_a_champion_that_came_meanwhile_is_met_on_a_card(
+    begun, store: Store, waiting: Outcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {}
+    monkeypatch.setattr(module, "run_deployment", lambda name, **how: asked.update(how, name=name))
+    begun()
+    other = champion_from(manifest_at(store, waiting.manifest), 1).model_copy(update={"judge_key": "0" * 32})
+    store.create(champion_key("moss", "miniature"), other.to_bytes())
+    answer(begun.run_id, decision="approve")
+    state = begun()
+    assert state.name == "Handed on" and "It meets version 1 first, which came meanwhile" in str(state.message)
+    assert asked["parameters"] == {
+        "concept": "moss", "base_model": "miniature", "run": waiting.judge_key, "step": 0, "who": "ann", "reason": "",
+    }  # fmt: skip
 
 
 def test_a_run_asks_once_for_each_word_where_there_is_a_deployment(prefect_api: None, waiting: Outcome) -> None:

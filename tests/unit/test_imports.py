@@ -90,8 +90,8 @@ PUBLIC = {
         "INDEX INDEX_WHOLE ImageSet Interval JudgeInfo JudgeRequest KeptScores Layout Manifest "
         "Naming OUTBOX OpinionInfo Outcome Pace PackReport Packs Picture Plan PreparedSet PromptSet "
         "Protocol PublishedFile Record Report Row SEEN Scale Scores Shard Split Status TAKEN Taken Trained Untold "
-        "Verdict Version aside_key awaiting_key batch_page_key batch_rows_key blob_key champion_key change_key changes_prefix "
-        "concept_prefix duel_key former_champion_key manifest_key now outbox_key outcome_key "
+        "Verdict Version aside_key awaiting_key batch_page_key batch_rows_key blob_key champion_key change_key "
+        "changes_prefix concept_prefix duel_key former_champion_key manifest_key now outbox_key outcome_key "
         "pace_key paces_prefix report_key reports_prefix run_prefix scores_key seen_key shard_key split_key taken_key "
         "version_key versions_prefix"
     ),
