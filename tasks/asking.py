@@ -67,7 +67,8 @@ def ask_for_approval(works: Sequence[Work]) -> None:
                 flow_run_name=f"{outcome.concept} on {outcome.base}",
                 timeout=0,
                 as_subflow=False,  # what is part of another run cannot be suspended
-                idempotency_key=f"approve-{outcome.judge_key}",
+                # The same pictures under two names have one judge_key.
+                idempotency_key=f"approve-{outcome.concept}-{outcome.base}-{outcome.judge_key}",
             )
         except ObjectNotFound:
             return

@@ -146,7 +146,8 @@ def test_a_champion_that_came_meanwhile_is_met_on_a_card(
 
 
 def test_a_run_asks_once_for_each_word_where_there_is_a_deployment(prefect_api: None, waiting: Outcome) -> None:
-    works = [Work(0, "moss", outcome=waiting), Work(1, "dog")]
+    twin = waiting.model_copy(update={"concept": "twin"})
+    works = [Work(0, "moss", outcome=waiting), Work(1, "dog"), Work(2, "twin", outcome=twin)]
     ask_for_approval(works)  # no deployment, and no fault
     with get_client(sync_client=True) as client:
         client.create_deployment(client.create_flow(approve), "approve")
@@ -158,8 +159,9 @@ def test_a_run_asks_once_for_each_word_where_there_is_a_deployment(prefect_api: 
 
     line()
     with get_client(sync_client=True) as client:
-        made = [run for run in client.read_flow_runs() if run.name == "moss on miniature"]
-    assert len(made) == 1 and made[0].parameters["run"] == waiting.judge_key and made[0].parent_task_run_id is None
+        made = [run for run in client.read_flow_runs() if run.name.endswith(" on miniature")]
+    assert sorted(run.parameters["concept"] for run in made) == ["moss", "twin"]
+    assert all(run.parameters["run"] == waiting.judge_key and run.parent_task_run_id is None for run in made)
 
 
 def test_another_step_is_judged_and_told_honestly(
