@@ -48,7 +48,7 @@ def watch_inbox(
     for folder, work, item in zip(there, works, items, strict=True):
         run = ""
         if work.open:
-            run = _start(folder, parameters(item, preset=preset, base_model=base_model))
+            run = _start(folder, work.name, parameters(item, preset=preset, base_model=base_model))
         rows.append(_row(work, run))
         if not isinstance(work.error, ServiceError):  # which the next look may not meet
             take(folder, run, store)
@@ -58,10 +58,10 @@ def watch_inbox(
     return kind(name=name, message=message, data=rows)
 
 
-def _start(folder: Dropped, given: dict[str, object]) -> str:
+def _start(folder: Dropped, name: str, given: dict[str, object]) -> str:
     """Start the run of a folder; one that was started before for the same files is taken as it is. Returns its id."""
     run = patiently(
-        run_deployment, DEPLOYMENT, parameters=given, timeout=0, as_subflow=False, tags=["inbox"],
+        run_deployment, DEPLOYMENT, parameters=given, flow_run_name=name, timeout=0, as_subflow=False, tags=["inbox"],
         idempotency_key=f"inbox-{folder.digest}",
     )  # fmt: skip
     return str(run.id)

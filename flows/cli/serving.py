@@ -87,6 +87,7 @@ def _say(done: "Up", home: Path) -> None:
   MLflow    {stack.mlflow_url}   runs, curves, versions
   Store     {store}
   Pictures  {stack.pictures}   trained every night at 02:00 UTC
+  Inbox     s3://{stack.bucket}/inbox   folders that are put there are trained at once
   Workers   {len(done.cards)}{"" if done.cards[0] else ", without a card"}
 """)
     typer.echo(f"In every terminal:  . {home}/env.sh")

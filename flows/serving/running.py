@@ -57,6 +57,8 @@ def bring_up(home: Path, asked: Options, tell: Tell) -> Up:
         for name in stack.left_behind(os.environ):
             del os.environ[name]
         os.environ.update(stack.environment(home))
+        # A worker's run has a working folder of its own, so that which counts is this one.
+        os.environ.setdefault("PSEUDOWORD_ALLOWED_ROOTS", f"{Path.cwd()}:{Path.home()}")
         ready = _ready(stack)
         missing = [program for program in them if states.get(program.name) != "RUNNING"]
         whole = not missing and all(ready[program.name]() for program in them if not program.worker)

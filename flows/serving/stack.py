@@ -104,13 +104,19 @@ class Stack(Options):
     @property
     def pictures(self) -> str:
         """What the nightly batch trains."""
-        bucket = self.store.removeprefix("s3://").partition("/")[0] if self.store else BUCKET
-        return self.source or f"s3://{bucket}/pictures"
+        return self.source or f"s3://{self.bucket}/pictures"
+
+    @property
+    def bucket(self) -> str:
+        """Of the store; pictures lie beside it."""
+        return self.store.removeprefix("s3://").partition("/")[0] if self.store else BUCKET
 
     def environment(self, home: Path) -> dict[str, str]:
         """What a process needs to find the stack in `home`: workers and `ti` in a terminal alike."""
         found = {
             "PSEUDOWORD_STORE": self.store or f"s3://{BUCKET}/store",
+            "PSEUDOWORD_PICTURES": f"s3://{self.bucket}/pictures",
+            "PSEUDOWORD_INBOX": f"s3://{self.bucket}/inbox",
             "PSEUDOWORD_TRACKING_URI": self.mlflow_url,
             "PSEUDOWORD_HOME": str(home / "worker"),
             "PREFECT_API_URL": f"{self.prefect_url}/api",
