@@ -30,9 +30,11 @@ def plan(store: FolderStore | None, base_model: str = "", **given: Any) -> Plan:
     """Plan the moss; `given` changes fields of the concept, or whole configurations by their names."""
     training = given.pop("training", TrainingConfig())
     evaluation = given.pop("evaluation", EvaluationConfig())
-    rule = given.pop("rule", SelectionRule())
+    rule, preset = given.pop("rule", SelectionRule()), given.pop("preset", "standard")
     concept = {"name": "moss", "pictures": str(MOSS), "class_word": "monster"} | given
-    return make_plan(ConceptSpec.model_validate(concept), training, evaluation, rule, base_model, Settings(), store)
+    return make_plan(
+        ConceptSpec.model_validate(concept), training, evaluation, rule, base_model, Settings(), store, preset=preset
+    )
 
 
 def refused(store: FolderStore, *words: str, **given: Any) -> None:
@@ -61,6 +63,13 @@ def test_a_plan_has_no_zeros_left_and_its_keys_are_those_of_its_parts(store: Fol
     assert made.protocol.references == tuple(one.sha256 for one in made.images.pictures)
     assert made.protocol.class_word == "monster"
     assert (made.base.slug, made.judge.name) == ("miniature", "miniature")
+
+
+def test_a_run_is_known_by_its_numbers_whichever_preset_they_came_from(store: FolderStore) -> None:
+    quick = plan(store, preset="quick")
+    said = plan(store, training=TrainingConfig(steps=60), evaluation=EvaluationConfig(seeds=2, halving=True))
+    assert (quick.train_key, quick.judge_key) == (said.train_key, said.judge_key)
+    assert plan(store).train_key not in {quick.train_key, plan(store, preset="careful").train_key}
 
 
 def test_the_pictures_are_in_the_store_and_a_plan_survives_being_stored(store: FolderStore) -> None:
