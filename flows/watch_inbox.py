@@ -18,8 +18,8 @@ from tasks.asking import patiently
 from tasks.line import look_at
 from ti_core.errors import ServiceError
 from ti_core.inbox import Dropped, concept_of, dropped, settled, take
-from ti_core.settings import load_settings
-from ti_core.store import open_store
+from ti_core.settings import Settings, load_settings
+from ti_core.store import Store, open_store
 from ti_core.summary import headline, reason_of, status_of
 from ti_core.works import Asked, Work
 
@@ -34,28 +34,45 @@ def watch_inbox(
 ) -> State[list[tuple[str, str, str]]]:
     """Start a run of train-concept for every new folder of the inbox that is complete.
 
-    The run ends as Nothing new, as Started with their number, or as Partly failed or Failed where a folder is no
-    concept or has no usable picture. Its result has name, status and reason of each.
+    The run ends as Nothing new, as Started with their number, as Partly failed or Failed where a folder is no concept
+    or has no usable picture, or as Not looked while the store is away, which alerts nobody: the next look makes up for
+    it. Its result has name, status and reason of each.
     """
     settings = load_settings()
-    store = open_store(settings)
-    there = settled(dropped(settings), store, datetime.now(UTC))
-    items = [concept_of(one, class_word, settings) for one in there]
-    if not items:
-        return Completed(name="Nothing new", message=f"Nothing new is complete in {settings.inbox_uri}.", data=[])
-    works = look_at(items, Asked(base_model=base_model, preset=preset))
-    rows = list[tuple[str, str, str]]()
-    for folder, work, item in zip(there, works, items, strict=True):
-        run = ""
-        if work.open:
-            run = _start(folder, work.name, parameters(item, preset=preset, base_model=base_model))
-        rows.append(_row(work, run))
-        if not isinstance(work.error, ServiceError):  # which the next look may not meet
-            take(folder, run, store)
+    try:
+        rows = _dealt_with(class_word, Asked(base_model=base_model, preset=preset), settings, open_store(settings))
+    except ServiceError as error:
+        return Failed(name="Not looked", message=str(error), data=error)
+    if not rows:
+        return Completed(name="Nothing new", message=f"Nothing new is complete in {settings.inbox_uri}.", data=rows)
     artifacts.inbox_table(rows)
     name, message = headline([(concept, status) for concept, status, _ in rows])
     kind = Failed if any(status == "failed" for _, status, _ in rows) else Completed
     return kind(name=name, message=message, data=rows)
+
+
+def _dealt_with(class_word: str, asked: Asked, settings: Settings, store: Store) -> list[tuple[str, str, str]]:
+    """Deal with what is new and complete; returns name, status and reason of each. Of what a silent server kept from
+    being looked at nothing is told: it is still new at the next look.
+
+    Raises ServiceError where that is all there is.
+    """
+    rows = list[tuple[str, str, str]]()
+    there = settled(dropped(settings), store, datetime.now(UTC))
+    items = [concept_of(one, class_word, settings) for one in there]
+    works = look_at(items, asked) if items else []
+    for folder, work, item in zip(there, works, items, strict=True):
+        run = ""
+        if isinstance(work.error, ServiceError):
+            continue
+        if work.open:
+            run = _start(folder, work.name, parameters(item, preset=asked.preset, base_model=asked.base_model))
+        take(folder, run, store)
+        rows.append(_row(work, run))
+    away = [work.error for work in works if isinstance(work.error, ServiceError)]
+    if away and not rows:
+        raise away[0]
+    return rows
 
 
 def _start(folder: Dropped, name: str, given: dict[str, object]) -> str:

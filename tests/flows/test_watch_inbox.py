@@ -14,6 +14,7 @@ from flows.train_concept import train_concept
 from flows.watch_inbox import watch_inbox
 from tests.flows.moss import MOSS, TRAINING, Run
 from ti_core import inbox
+from ti_core.errors import ServiceError
 
 
 @pytest.fixture
@@ -89,3 +90,17 @@ def test_what_has_an_outcome_is_not_started(at_home: Run, dropped: Path, monkeyp
     assert (state.name, state.is_completed()) == ("Nothing new", True) and len(started()) == count
     (row,) = state.result()
     assert row[:2] == ("moss", "skipped") and row[2].startswith("Known: ")
+
+
+def test_while_the_store_is_away_nothing_is_looked_at_and_nothing_is_lost(
+    at_home: Run, dropped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look()
+
+    def away(*_: object) -> None:
+        raise ServiceError("The store does not answer.")
+
+    monkeypatch.setattr("flows.watch_inbox.look_at", away)
+    state = look()
+    assert (state.name, state.is_failed(), str(state.message)) == ("Not looked", True, "The store does not answer.")
+    assert not (at_home.home / "store/looks/taken").exists()
