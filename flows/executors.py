@@ -17,7 +17,7 @@ from prefect.states import Cancelling
 from pydantic import BaseModel
 
 from flows.train_pack import train_pack
-from tasks.asking import CancelledError, is_cancelled, minding_cancellation, patiently
+from tasks.asking import CancelledError, is_cancelled, minding_cancellation, of_namespace, patiently
 from ti_core.packs import End, Pack
 from ti_core.stations import planned_already
 from ti_core.works import Work
@@ -76,6 +76,7 @@ def _start(pack: Pack, given: dict[str, Any], batch: str, name: str) -> UUID:
         flow_run_name=name,
         tags=["pack", f"batch:{batch}"],
         timeout=0,
+        job_variables=of_namespace(),
         idempotency_key=f"{batch}-{pack.key}-{pack.deaths}",
     )
     return run.id

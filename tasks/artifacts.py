@@ -1,7 +1,8 @@
 """What Prefect shows and tells of a run beyond its graph: progress, tables, pictures, links, events. No logic of the
 line.
 
-An artifact's key joins its kind and the concept, so that Prefect keeps the history of one concept together.
+An artifact's key joins its kind, the namespace and the concept, so that Prefect keeps the history of one concept
+together.
 """
 
 import base64
@@ -39,6 +40,11 @@ log = logging.getLogger(__name__)
 PROGRESS_SECONDS, PROGRESS_SHARE = 2.0, 0.01
 """A progress artifact is updated at most this often, and for no smaller step: each update is a request and an event,
 and those of many workers add up (docs/scale.md)."""
+
+
+def key_of(kind: str, concept: str) -> str:
+    """The key of an artifact, of one concept or of none in particular ("")."""
+    return "-".join(part for part in (kind, load_settings().namespace, concept) if part)
 
 
 class ProgressBar:
@@ -81,12 +87,12 @@ def scores_table(plan: Plan, decision: Decision) -> None:
         }
         for candidate in decision.candidates
     ]
-    create_table_artifact(table, key=f"scores-{plan.concept.name}", description=decision.explanation)
+    create_table_artifact(table, key=key_of("scores", plan.concept.name), description=decision.explanation)
 
 
 def contact_sheet(plan: Plan, png: bytes) -> None:
     """The contact sheet as a picture."""
-    _image(png, f"sheet-{plan.concept.name}", "Step × prompt; the chosen step is framed.")
+    _image(png, key_of("sheet", plan.concept.name), "Step × prompt; the chosen step is framed.")
 
 
 def judged(manifest: Manifest, store: Store) -> None:
@@ -105,15 +111,16 @@ def _image(png: bytes, key: str, text: str) -> None:
 def page_link(outcome: Outcome, link: str) -> None:
     """Link to the page of a run."""
     text = f"{outcome.concept}: {outcome.status}"
-    create_link_artifact(link, link_text=text, key=f"page-{outcome.concept}", description=outcome.reason)
+    create_link_artifact(link, link_text=text, key=key_of("page", outcome.concept), description=outcome.reason)
 
 
 def tell_of(outcome: Outcome, link: str) -> None:
     """An event of its own for each concept that ended, `pseudoword.concept.rejected` for one, and `pseudoword.champion`
     where readers get a new version: automations hear of it in the same words whichever flow it ran in."""
+    namespace, word = load_settings().namespace, f"{outcome.concept}.{outcome.base}"
     resource = {
-        "prefect.resource.id": f"pseudoword.concept.{outcome.concept}.{outcome.base}",
-        "prefect.resource.name": f"{outcome.concept} on {outcome.base}",
+        "prefect.resource.id": f"pseudoword.concept.{f'{namespace}.' if namespace else ''}{word}",
+        "prefect.resource.name": f"{outcome.concept} on {outcome.base}{f' of {namespace}' if namespace else ''}",
     }
     payload = {"reason": outcome.reason, "page": link, "score": outcome.score, "step": outcome.step}
     emit_event(f"pseudoword.concept.{outcome.status}", resource, payload=payload)
@@ -137,7 +144,7 @@ class Artifacts:
                 pictures_sheet(event.plan)
             case progress.Trained():
                 alone = event.total == event.steps
-                key = f"training-{event.concept}" if alone else "training"
+                key = key_of("training", event.concept if alone else "")
                 self._bar = self._bar or ProgressBar(key, self._thread)
                 text = f"step {event.step} of {event.steps}, loss {event.loss:.4f}"
                 text = text if alone else f"{event.concept}: {text}; {event.done} of {event.total} steps of all"
@@ -157,7 +164,7 @@ def pictures_table(sets: Sequence[tuple[str, ImageSet]]) -> None:
         for finding in images.findings
     ]
     if table:
-        key = f"pictures-{_slug(sets[0][0])}" if len(sets) == 1 else "pictures"
+        key = key_of("pictures", _slug(sets[0][0]) if len(sets) == 1 else "")
         create_table_artifact(table, key=key, description=f"Found of the pictures of {len(sets)} concepts")
         log.info("%d findings of the pictures of %d concepts: see the artifact %s", len(table), len(sets), key)
 
@@ -174,7 +181,7 @@ def pictures_sheet(plan: Plan) -> None:
     given = given_of(plan, lambda sha256: get_blob(store, sha256), squares)
     if any(one.whole or one.findings for one in given):
         text = f"Pictures of {plan.concept.name}: as they came, as they are trained on, what was found."
-        _image(sheet(given), f"given-{plan.concept.name}", text)
+        _image(sheet(given), key_of("given", plan.concept.name), text)
 
 
 def checked_sheet(one: "Checked") -> None:
@@ -182,7 +189,7 @@ def checked_sheet(one: "Checked") -> None:
     from ti_core.reporting.given import sheet
 
     if one.made:
-        _image(sheet(one.given), f"given-{_slug(one.name)}", f"Pictures of {one.name}: as they came, as they are cut.")
+        _image(sheet(one.given), key_of("given", _slug(one.name)), f"Pictures of {one.name}: as they came, as they are cut.")
 
 
 def checked(found: "Sequence[Checked]", times: Sequence[str]) -> None:
@@ -192,7 +199,7 @@ def checked(found: "Sequence[Checked]", times: Sequence[str]) -> None:
         f"- **{one.name}**: " + (one.error or f"{len(one.images.pictures)} usable pictures, {_findings(one)}")
         for one in found
     ]
-    create_markdown_artifact("\n".join([*lines, "", *times]), key="check", description="Pictures, before training")
+    create_markdown_artifact("\n".join([*lines, "", *times]), key=key_of("check", ""), description="Pictures, before training")
 
 
 def _findings(one: "Checked") -> str:
@@ -208,7 +215,7 @@ def _slug(name: str) -> str:
 def inbox_table(rows: Sequence[tuple[str, str, str]]) -> None:
     """What was done about the new folders of the inbox: name, status, reason of each."""
     table = [dict(zip(("folder", "status", "reason"), row, strict=True)) for row in rows]
-    create_table_artifact(table, key="inbox", description=f"{len(rows)} new folders")
+    create_table_artifact(table, key=key_of("inbox", ""), description=f"{len(rows)} new folders")
 
 
 def batch_link(page: str, tracked: str | None) -> None:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
 import httpx
@@ -19,6 +19,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError, Terminati
 from prefect.settings import PREFECT_API_URL
 
 from ti_core.errors import PseudowordError, ServiceError, TrainingError
+from ti_core.settings import load_settings
 from ti_core.training.stopping import pausing_when
 from ti_core.works import Work
 
@@ -67,11 +68,20 @@ def ask_for_approval(works: Sequence[Work]) -> None:
                 flow_run_name=f"{outcome.concept} on {outcome.base}",
                 timeout=0,
                 as_subflow=False,  # what is part of another run cannot be suspended
+                job_variables=of_namespace(),
                 # The same pictures under two names have one judge_key.
-                idempotency_key=f"approve-{outcome.concept}-{outcome.base}-{outcome.judge_key}",
+                idempotency_key="-".join(
+                    ["approve", load_settings().namespace, outcome.concept, outcome.base, outcome.judge_key]
+                ),
             )
         except ObjectNotFound:
             return
+
+
+def of_namespace() -> dict[str, Any]:
+    """Job variables of a run that is started from here: it is of the same namespace, whichever worker takes it."""
+    namespace = load_settings().namespace
+    return {"env": {"PSEUDOWORD_NAMESPACE": namespace}} if namespace else {}
 
 
 def check_begun() -> None:

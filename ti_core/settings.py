@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from ti_core.config import Precision
+from ti_core.config import Precision, check_slug
 from ti_core.errors import InputError
 
 
@@ -31,10 +31,13 @@ class Settings(BaseSettings):
     inbox: str = ""
     """Where folders that are dropped start runs by themselves: a folder or s3://bucket/prefix. Empty means `inbox` in
     the store."""
+    namespace: str = ""
+    """Name of a team: its words, runs, models and pages never meet those of another in the same store, tracking server
+    and data folder. Empty: no namespace, which is one of its own."""
     tracking_uri: str = ""
     """MLflow tracking and registry server. Empty means a SQLite file in `home`."""
     experiment: str = "pseudoword"
-    """MLflow experiment the runs go to."""
+    """MLflow experiment the runs go to; those of a namespace go to `<experiment>/<namespace>`."""
     base_model: str = "miniature"
     """Base model where a run names none: `miniature`, a diffusers folder, a .safetensors file or a hub name."""
     clip: str = ""
@@ -68,6 +71,14 @@ class Settings(BaseSettings):
     private_addresses: bool = False
     """Whether pictures may come from addresses within one's own network."""
 
+    @field_validator("namespace")
+    @classmethod
+    def _is_a_name(cls, value: str) -> str:
+        try:
+            return check_slug(value) if value else value
+        except InputError:
+            raise ValueError("use lower-case letters, digits and single hyphens, for example team-a") from None
+
     @field_validator("picture_plugins", mode="before")
     @classmethod
     def _split_plugins(cls, value: object) -> object:
@@ -79,9 +90,24 @@ class Settings(BaseSettings):
         return tuple(Path(part) for part in value.split(":") if part) if isinstance(value, str) else value
 
     @cached_property
-    def store_uri(self) -> str:
-        """The store's URI or folder with the default filled in."""
+    def store_root(self) -> str:
+        """The store's URI or folder with the default filled in: of all namespaces."""
         return self.store or str(self.home.absolute() / "store")
+
+    @cached_property
+    def store_uri(self) -> str:
+        """The URI or folder of this namespace's store."""
+        return f"{self.store_root.rstrip('/')}/namespaces/{self.namespace}" if self.namespace else self.store_root
+
+    @cached_property
+    def shown_in(self) -> Path:
+        """The folder for this namespace's pages and copies of words; caches, which know no names, are shared."""
+        return self.home / "namespaces" / self.namespace if self.namespace else self.home
+
+    @cached_property
+    def mlflow_experiment(self) -> str:
+        """The experiment of this namespace."""
+        return f"{self.experiment}/{self.namespace}" if self.namespace else self.experiment
 
     @cached_property
     def pictures_uri(self) -> str:
@@ -168,4 +194,4 @@ def load_settings() -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         variable = "PSEUDOWORD_" + "_".join(str(part) for part in first["loc"]).upper()
-        raise InputError(f"{variable} is {first['input']!r}: {first['msg']}.") from None
+        raise InputError(f"{variable} is {first['input']!r}: {first['msg'].removeprefix('Value error, ')}.") from None

@@ -225,12 +225,12 @@ def _word(concept: str, base_model: str, home: Path | None) -> "tuple[Settings, 
 def _clear(settings: "Settings", concept: str, bases: list[str], latents: list[Path]) -> None:
     """Remove what this machine's data folder has of a forgotten word: pages, copies, and latents, which are made anew
     where another word has the same pictures."""
-    home = settings.home.absolute()
-    found = [path for base in bases for path in (home / "pages").glob(f"{concept}.{base}.*.html")]
-    found += [path for base in bases for path in (home / "words").glob(f"*/{base}/*{concept}.*")
+    own = settings.shown_in.absolute()
+    found = [path for base in bases for path in (own / "pages").glob(f"{concept}.{base}.*.html")]
+    found += [path for base in bases for path in (own / "words").glob(f"*/{base}/*{concept}.*")
               if path.name in {f"{concept}.safetensors", f".{concept}.json"}]  # fmt: skip
-    found += [path for path in latents if path.is_relative_to(home / "cache")]
-    for path in [*found, home / "pages" / "batch.html"]:  # it shows a training picture of each concept
+    found += [path for path in latents if path.is_relative_to(settings.home.absolute() / "cache")]
+    for path in [*found, own / "pages" / "batch.html"]:  # it shows a training picture of each concept
         path.unlink(missing_ok=True)
 
 

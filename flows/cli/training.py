@@ -134,7 +134,7 @@ def batch(
     if as_json:
         typer.echo(json.dumps([row.model_dump(mode="json") for row in rows]))
     else:
-        console.show_batch(rows, settings.home.absolute() / "pages" / "batch.html")
+        console.show_batch(rows, settings.shown_in.absolute() / "pages" / "batch.html")
     return code_of(row.outcome or row.status for row in rows)
 
 

@@ -22,35 +22,40 @@ def note_of(path: Path) -> Path:
     return path.with_name(f".{path.stem}.json")
 
 
-def told(path: Path) -> Row | None:
+def told(path: Path) -> Copy | None:
     """Which version of which word a copy is, by its note; None without one that can be read."""
     try:
-        return Copy.from_bytes(note_of(path).read_bytes(), str(path)).word
+        return Copy.from_bytes(note_of(path).read_bytes(), str(path))
     except (IntegrityError, OSError):
         return None
 
 
-def copies(folder: Path) -> dict[tuple[str, str], Row]:
-    """The copies that lie in the folders of their base models in a folder, by base model and name."""
+def copies(folder: Path, namespace: str) -> dict[tuple[str, str], Row]:
+    """The copies of a namespace's words that lie in the folders of their base models in a folder, by base model and
+    name."""
     found = {}
     for note in sorted(folder.glob("*/.*.json")):
-        row = told(note.with_name(f"{note.stem[1:]}.safetensors"))
+        copy = told(note.with_name(f"{note.stem[1:]}.safetensors"))
+        row = copy and copy.namespace == namespace and copy.word
         if row and note == note_of(folder / row.base / formats.filename(row.concept)):
             found[row.base, row.concept] = row
     return found
 
 
-def is_copied(path: Path, row: Row, layout: Format) -> bool:
+def is_copied(path: Path, row: Row, namespace: str, layout: Format) -> bool:
     """Whether a copy is this version, whole."""
     sha256, layout = digest_as_published(path, row.placeholder, layout), formats.published_as(layout)
-    return told(path) == row and any(file.layout == layout and file.sha256 == sha256 for file in row.files)
+    return told(path) == Copy(word=row, namespace=namespace) and any(
+        file.layout == layout and file.sha256 == sha256 for file in row.files
+    )
 
 
 def copied(paths: Sequence[Path], concept: str, base: str | None, layout: Format, settings: Settings) -> Path:
     """The verified copy of a word among these. Raises NotFoundError when there is none."""
-    here = {row.base: (path, row) for path in paths if (row := told(path)) and row.concept == concept}
+    notes = [(path, note) for path in paths if (note := told(path)) and note.namespace == settings.namespace]
+    here = {note.word.base: (path, note.word) for path, note in notes if note.word.concept == concept}
     path, row = here.get(base_for(base or "", settings, list(here)), (None, None))
-    if path is None or row is None or not is_copied(path, row, layout):
+    if path is None or row is None or not is_copied(path, row, settings.namespace, layout):
         where = paths[0].parent if paths else "this folder"
         raise NotFoundError(
             f"There is no verified copy of {concept} as {layout} in {where}: fetch it while the store is up."
@@ -96,10 +101,10 @@ def digest_as_published(path: Path, placeholder: str, layout: Format) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def keep_copy(path: Path, row: Row, data: bytes | None) -> None:
+def keep_copy(path: Path, row: Row, namespace: str, data: bytes | None) -> None:
     """Write a copy and its note, or the note alone where the bytes are there. A first copy gets its note first: from
     then on the file is known to be one."""
-    note = Copy(word=row).to_bytes()
+    note = Copy(word=row, namespace=namespace).to_bytes()
     first = data is not None and not note_of(path).exists()
     if first:
         write(note_of(path), note)

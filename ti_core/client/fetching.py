@@ -78,7 +78,7 @@ def get(
     if out is not None:
         folder = Path(out).expanduser()
         return _got(concept, base, layout, lambda _: folder, [folder], settings, strict, offline)
-    words_folder = settings.home / "words" / layout
+    words_folder = settings.shown_in / "words" / layout
     folders = sorted(words_folder.glob("*"))
     return _got(concept, base, layout, lambda of: words_folder / of, folders, settings, strict, offline)
 
@@ -122,8 +122,10 @@ def sync(
     store, folder = opened(settings), Path(out).expanduser()
     only = base_for(base, settings, []) if base else ""
     listed = {(row.base, row.concept): row for row in index.words(store, only)}
-    here = copies(folder)
-    changed = [one for one, row in listed.items() if not is_copied(_path(folder, *one), row, layout)]
+    here = copies(folder, settings.namespace)
+    changed = [
+        one for one, row in listed.items() if not is_copied(_path(folder, *one), row, settings.namespace, layout)
+    ]
     unlisted = [one for one in here if one not in listed and only in ("", one[0])]
 
     def fetched(one: tuple[str, str]) -> Path | PseudowordError:
@@ -135,7 +137,7 @@ def sync(
     todo = [*changed, *unlisted]
     with ThreadPoolExecutor(READERS, "sync") as threads:
         made = dict(zip(todo, threads.map(fetched, todo), strict=True))
-    after = copies(folder)
+    after = copies(folder, settings.namespace)
     return Synced(
         fetched=tuple(one for one in made.values() if isinstance(one, Path)),
         removed=tuple(_path(folder, *one) for one in here if one not in after),
@@ -254,8 +256,11 @@ def _fetched(
     pointer = pointer_for(store, concept, base, settings)
     path = place(pointer.base) / formats.filename(concept)
     there = told(path)
-    if there and there.base != pointer.base:
-        raise InputError(f"{path} is the word for {there.base}, not for {pointer.base}: name another folder.")
+    if there and there.word.base != pointer.base:
+        raise InputError(f"{path} is the word for {there.word.base}, not for {pointer.base}: name another folder.")
+    if there and there.namespace != settings.namespace:
+        whose = f"of the namespace {there.namespace}" if there.namespace else "of no namespace"
+        raise InputError(f"{path} is the word {whose}, not yours: name another folder.")
 
     def bring(one: Champion) -> bytes | None:
         """The file's bytes; None where they lie in the folder already."""
@@ -272,7 +277,7 @@ def _fetched(
         raise
     if data is not None:
         refuse_foreign(path)
-    keep_copy(path, index.row_of(found), data)
+    keep_copy(path, index.row_of(found), settings.namespace, data)
     return path
 
 

@@ -159,14 +159,16 @@ def _object(bucket: Store, key: str, size: int, budget: Budget) -> Callable[[], 
     return read
 
 
-OF_STORE = frozenset({"aside", "batches", "blobs", "concepts", "index", "leases", "looks", "outbox", "paces"})
+OF_STORE = frozenset(
+    {"aside", "awaiting", "batches", "blobs", "concepts", "index", "leases", "looks", "namespaces", "outbox", "paces"}
+)
 """What a store has at its top. Pictures may lie beside these where the store is a whole bucket."""
 
 
 def check_not_store(source: str, settings: Settings) -> None:
-    """Raise InputError for a source that is the store, or one of its own folders: what is kept there would be trained
-    on again."""
-    store = settings.store_uri.rstrip("/")
+    """Raise InputError for a source that is the store, or one of its own folders, in whatever namespace: what is kept
+    there would be trained on again."""
+    store = settings.store_root.rstrip("/")
     inside = f"{source.rstrip('/')}/".removeprefix(f"{store}/")
     if inside == "" or (source.startswith(f"{store}/") and inside.split("/")[0] in OF_STORE):
         raise InputError(f"{source} lies in the store ({store}): name a prefix of pictures outside of it.")
@@ -179,7 +181,7 @@ def concept_folders(source: str, settings: Settings) -> dict[str, str]:
     """
     if source.startswith("s3://"):
         check_not_store(source, settings)
-        root, store = source.rstrip("/"), settings.store_uri.rstrip("/")
+        root, store = source.rstrip("/"), settings.store_root.rstrip("/")
         names = {key.split("/", 1)[0] for key in open_store(settings, root).keys("") if "/" in key}
         places = {name: f"{root}/{name}" for name in sorted(names) if not is_litter(name)}
         return {name: place for name, place in places.items() if place != store}

@@ -275,9 +275,10 @@ class Shard(Document):
 
 
 class Copy(Document):
-    """What lies beside a reader's copy of a word: which version of which word it is."""
+    """What lies beside a reader's copy of a word: which version of which word it is, and of which namespace."""
 
     word: Row
+    namespace: str = ""
 
 
 class Fault(Record):

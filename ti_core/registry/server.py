@@ -70,6 +70,11 @@ class Server:
         """Id of the settings' experiment. Known once `client` was entered."""
         return self._experiment
 
+    def model(self, concept: str, base: str) -> str:
+        """Name of the registered model of a word."""
+        namespace = f"{self._settings.namespace}." if self._settings.namespace else ""
+        return f"{namespace}{concept}.{base}"
+
     def run_url(self, run_id: str) -> str | None:
         """Where a browser finds the run; None without a server."""
         uri = without_credentials(self._settings.mlflow_uri)
@@ -92,7 +97,7 @@ class Server:
             return self._client
 
     def _find_experiment(self, client: MlflowClient) -> str:
-        name = self._settings.experiment
+        name = self._settings.mlflow_experiment
         # A server decides where artifacts go; without one, MLflow would put them into the working folder.
         embedded = urlsplit(self._settings.mlflow_uri).scheme not in {"http", "https"}
         location = (self._settings.home.absolute() / "mlruns").as_uri() if embedded else None

@@ -1,8 +1,9 @@
 """Runs, logged models, versions and aliases in MLflow: a mirror of what the store decides.
 
 One parent run per batch, one run per concept, one logged model per checkpoint with its metrics, one registered model
-`<concept>.<base>`. Everything can be said again: what is there already is not logged a second time, so a retry or an
-audit completes the mirror. This module does not know the store; blobs come through a `read` function.
+`<concept>.<base>`, behind the name of its namespace where there is one. Everything can be said again: what is there
+already is not logged a second time, so a retry or an audit completes the mirror. This module does not know the store;
+blobs come through a `read` function.
 """
 
 import csv
@@ -218,7 +219,7 @@ class Registry:
         need: it counts what MLflow was told, the store's counts what was published.
         """
         plan, concept, base = manifest.plan, manifest.plan.concept, manifest.plan.base
-        name = _name(concept.name, base.slug)
+        name = self._server.model(concept.name, base.slug)
         with self._server.client() as client:
             try:
                 client.create_registered_model(
@@ -251,18 +252,18 @@ class Registry:
     def number_of(self, concept: str, base: str, judge_key: str) -> int | None:
         """MLflow's own number of a judge_key's version, None where it has none."""
         with self._server.client() as client:
-            return min(versions(client, _name(concept, base), judge_key), default=None)
+            return min(versions(client, self._server.model(concept, base), judge_key), default=None)
 
     def set_alias(self, concept: str, base: str, alias: Literal["champion", "challenger"], version: int) -> None:
         """Let `alias` name a version, by MLflow's own number; it names no other then."""
         with self._server.client() as client:
-            client.set_registered_model_alias(_name(concept, base), alias, str(version))
+            client.set_registered_model_alias(self._server.model(concept, base), alias, str(version))
 
     def drop_alias(self, concept: str, base: str, alias: Literal["champion", "challenger"]) -> None:
         """Let `alias` name no version."""
         with self._server.client() as client:
             try:
-                client.delete_registered_model_alias(_name(concept, base), alias)
+                client.delete_registered_model_alias(self._server.model(concept, base), alias)
             except MlflowException as error:
                 if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
                     raise
@@ -271,7 +272,7 @@ class Registry:
         """The version that an alias names, by MLflow's own number; None where it names none."""
         with self._server.client() as client:
             try:
-                return int(client.get_model_version_by_alias(_name(concept, base), alias).version)
+                return int(client.get_model_version_by_alias(self._server.model(concept, base), alias).version)
             except MlflowException as error:
                 if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
                     raise
@@ -281,16 +282,14 @@ class Registry:
         """What is there of a word twice, or open although it `ended` (tracking run by judge_key), a sentence each. With
         `repair` the surplus is deleted and what is open is closed."""
         with self._server.client() as client:
-            return upkeep.doubled(client, self._server.experiment, concept, base, ended, repair)
+            where = self._server.experiment, self._server.model(concept, base)
+            return upkeep.doubled(client, *where, concept, base, ended, repair)
 
     def forget(self, concept: str, base: str) -> None:
         """Delete all runs, logged models and versions of a word; their files go with `mlflow gc`."""
         with self._server.client() as client:
-            upkeep.forget(client, self._server.experiment, concept, base)
-
-
-def _name(concept: str, base: str) -> str:
-    return f"{concept}.{base}"
+            where = self._server.experiment, self._server.model(concept, base)
+            upkeep.forget(client, *where, concept, base)
 
 
 def _params(plan: Plan) -> dict[str, str]:

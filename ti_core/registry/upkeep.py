@@ -35,11 +35,17 @@ def versions(client: MlflowClient, name: str, judge_key: str) -> list[int]:
 
 
 def doubled(
-    client: MlflowClient, experiment: str, concept: str, base: str, ended: Mapping[str, str], repair: bool
+    client: MlflowClient,
+    experiment: str,
+    name: str,
+    concept: str,
+    base: str,
+    ended: Mapping[str, str],
+    repair: bool,
 ) -> list[str]:
-    """What is there of a word twice, or open although it `ended` (tracking run by judge_key), a sentence each. With
-    `repair` the surplus is deleted and what is open is closed."""
-    found, where, name = [], f"{concept} on {base}", f"{concept}.{base}"
+    """What is there of a word twice, or open although it `ended` (tracking run by judge_key), a sentence each; `name`
+    is that of its registered model. With `repair` the surplus is deleted and what is open is closed."""
+    found, where = [], f"{concept} on {base}"
     runs = _runs(client, experiment, concept, base)
     long_ago = (time.time() - STALE_DAYS * 86_400) * 1000
     for run in runs:
@@ -72,13 +78,13 @@ def doubled(
     return found
 
 
-def forget(client: MlflowClient, experiment: str, concept: str, base: str) -> None:
-    """Delete all runs, logged models and versions of a word."""
+def forget(client: MlflowClient, experiment: str, name: str, concept: str, base: str) -> None:
+    """Delete all runs, logged models and versions of a word, whose registered model is called `name`."""
     while runs := _runs(client, experiment, concept, base):
         for run in runs:
             _delete(client, experiment, run.info.run_id)
     try:
-        client.delete_registered_model(f"{concept}.{base}")
+        client.delete_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise

@@ -1,4 +1,5 @@
-"""Pages on this machine: a copy of each run's page, and of the last batch's, under `<home>/pages`, to be opened.
+"""Pages on this machine: a copy of each run's page, and of the last batch's, under `<home>/pages`
+(of a namespace, under its own folder there), to be opened.
 
 The pages that count are blobs of the store; these are conveniences and may be deleted.
 """
@@ -12,7 +13,7 @@ from ti_core.settings import Settings
 
 def page_path(settings: Settings, concept: str, base: str, judge_key: str) -> Path:
     """Where the copy of a run's page lies: each judged run has its own, so that none takes another's place."""
-    return settings.home.absolute() / "pages" / f"{concept}.{base}.{judge_key[:12]}.html"
+    return settings.shown_in.absolute() / "pages" / f"{concept}.{base}.{judge_key[:12]}.html"
 
 
 def write_page(settings: Settings, concept: str, base: str, judge_key: str, html: bytes) -> Path:
@@ -27,7 +28,7 @@ def with_notice(html: bytes, text: str) -> bytes:
 
 def write_batch_page(settings: Settings, html: bytes) -> Path:
     """Write the page of the last batch; returns its path. It links to concept pages in the same folder."""
-    return _write(settings.home.absolute() / "pages" / "batch.html", html)
+    return _write(settings.shown_in.absolute() / "pages" / "batch.html", html)
 
 
 def _write(path: Path, html: bytes) -> Path:

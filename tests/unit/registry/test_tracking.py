@@ -287,6 +287,20 @@ def test_one_version_per_judge_key(
     assert len(client.search_model_versions("name = 'versioned.miniature'")) == 2
 
 
+def test_two_namespaces_have_models_and_runs_of_their_own(
+    settings: Settings, client: MlflowClient, store: Store, read: Callable[[str], bytes]
+) -> None:
+    manifest = judged(store, name="spaced")
+    teams = [Registry(Settings(home=settings.home, namespace=name)) for name in ("team-a", "team-b")]
+    runs = [register(team, manifest, read)[0] for team in teams]
+    assert len({client.get_run(run).info.experiment_id for run in runs}) == 2
+    assert [team.number_of("spaced", "miniature", manifest.plan.judge_key) for team in teams] == [1, 1]
+    teams[0].forget("spaced", "miniature")
+    assert [team.number_of("spaced", "miniature", manifest.plan.judge_key) for team in teams] == [None, 1]
+    assert client.get_registered_model("team-b.spaced.miniature").name and teams[1].has_run(runs[1])
+    assert not teams[0].has_run(runs[0])
+
+
 def test_alias_moves_and_its_model_loads(
     registry: Registry, client: MlflowClient, store: Store, read: Callable[[str], bytes]
 ) -> None:
