@@ -189,7 +189,11 @@ def checked_sheet(one: "Checked") -> None:
     from ti_core.reporting.given import sheet
 
     if one.made:
-        _image(sheet(one.given), key_of("given", _slug(one.name)), f"Pictures of {one.name}: as they came, as they are cut.")
+        _image(
+            sheet(one.given),
+            key_of("given", _slug(one.name)),
+            f"Pictures of {one.name}: as they came, as they are cut.",
+        )
 
 
 def checked(found: "Sequence[Checked]", times: Sequence[str]) -> None:
@@ -199,7 +203,9 @@ def checked(found: "Sequence[Checked]", times: Sequence[str]) -> None:
         f"- **{one.name}**: " + (one.error or f"{len(one.images.pictures)} usable pictures, {_findings(one)}")
         for one in found
     ]
-    create_markdown_artifact("\n".join([*lines, "", *times]), key=key_of("check", ""), description="Pictures, before training")
+    create_markdown_artifact(
+        "\n".join([*lines, "", *times]), key=key_of("check", ""), description="Pictures, before training"
+    )
 
 
 def _findings(one: "Checked") -> str:
