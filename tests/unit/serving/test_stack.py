@@ -78,6 +78,8 @@ def test_a_store_of_one_s_own_comes_from_the_environment_at_the_first_start(
     environment = first.environment(tmp_path)
     assert environment["PSEUDOWORD_S3_ENDPOINT_URL"] == "https://s3.example.com"
     assert "AWS_SECRET_ACCESS_KEY" not in environment
+    assert environment["PSEUDOWORD_PICTURES"] == first.pictures
+    assert environment["PSEUDOWORD_INBOX"] == "s3://team/inbox"
 
 
 def test_env_sh_of_the_stack_itself_names_no_store_of_one_s_own(
