@@ -21,7 +21,7 @@ from ti_core.forecast import Forecast
 from ti_core.progress import Event, Judged, Lines, Stage, Trained, duration, listening
 from ti_core.records import BatchRow, Champion, Imported, Manifest, Outcome, Row, blob_key
 from ti_core.reporting.figures import averages, caveats, figures
-from ti_core.reporting.words import TOY, command_of, in_words, is_toy, real_lines
+from ti_core.reporting.words import TOY, command_of, in_words, is_toy, namer, real_lines
 from ti_core.store import Store
 
 if TYPE_CHECKING:
@@ -308,10 +308,11 @@ def show_awaiting(outcomes: Sequence[Outcome], as_json: bool) -> None:
 def show_batch(rows: Sequence[BatchRow], page: Path) -> None:
     """Show how each concept of a batch ended."""
     table = Table("concept", "outcome", "step", "score", "reason", title="Batch")
+    name_of = namer(rows)
     for row in rows:
         score = "" if row.score is None else f"{row.score:.3f}"
         ended = f"skipped ({row.outcome})" if row.status == "skipped" and row.outcome else row.status
-        table.add_row(row.concept, ended, "" if row.step is None else str(row.step), score, row.reason)
+        table.add_row(name_of(row), ended, "" if row.step is None else str(row.step), score, row.reason)
     out.print(table)
     if any(row.toy for row in rows):
         show_toy("ti batch SOURCE", out)

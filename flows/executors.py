@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from flows.train_pack import train_pack
 from tasks.asking import CancelledError, is_cancelled, minding_cancellation, of_namespace, patiently
-from ti_core.packs import End, Pack
+from ti_core.packs import End, Pack, Word
 from ti_core.stations import planned_already
 from ti_core.works import Work
 
@@ -29,14 +29,14 @@ ASKED = 200
 """Flow runs that are asked for in one request: the server's limit."""
 
 
-def here(queue: deque[Pack], given: Given, works: Mapping[str, Work]) -> Iterator[End]:
-    """Run packs in this process; `works` are their concepts by name, planned already. Raises CancelledError where the
+def here(queue: deque[Pack], given: Given, works: Mapping[Word, Work]) -> Iterator[End]:
+    """Run packs in this process; `works` are their concepts, planned already. Raises CancelledError where the
     present run was cancelled."""
     while queue:
         if is_cancelled():
             raise CancelledError
         pack = queue.popleft()
-        with planned_already([works[name] for name in pack.names if name in works]):
+        with planned_already([works[word] for word in pack.words if word in works]):
             state = train_pack(**given(pack), return_state=True)
         yield End(pack, str(state.message), state.is_cancelled())
 

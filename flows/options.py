@@ -119,12 +119,14 @@ def _both(kind: Any, flag: str, title: str, description: str, panel: str) -> Any
     return Annotated[kind, field(title, description), typer.Option(flag, help=description, rich_help_panel=panel)]
 
 
-BaseModel = _both(
-    str, "--base-model", "Base model",
+_BASE_MODEL = (
     "A diffusers folder, a .safetensors file, or a hub name (owner/model, owner/model@revision). Empty: "
-    "PSEUDOWORD_BASE_MODEL, or the miniature, which is a toy.",
-    WHERE,
-)  # fmt: skip
+    "PSEUDOWORD_BASE_MODEL, or the miniature, which is a toy."
+)
+BaseModel = _both(str, "--base-model", "Base model", _BASE_MODEL, WHERE)
+BaseModels = Annotated[
+    list[str] | None, typer.Option("--base-model", help=_BASE_MODEL, rich_help_panel=WHERE, show_default=False)
+]
 OfBase = _both(
     str, "--base-model", "Base model",
     "Of the word: its name, folder or file. Empty: PSEUDOWORD_BASE_MODEL, or the only one that there is.", WHERE,

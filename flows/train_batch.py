@@ -19,9 +19,11 @@ from flows.train_pack import Member
 from tasks.asking import CancelledError
 from tasks.line import abandon, list_concepts, look_at, open_batch, summarise
 from ti_core.config import EvaluationConfig, Packing, SelectionRule, TrainingConfig
-from ti_core.packs import Pack, has_begun, train_in_packs
+from ti_core.packs import Pack, has_begun, train_in_packs, word_of
+from ti_core.planning.batch import for_bases
 from ti_core.planning.protocols import with_data
 from ti_core.records import BatchRow, report_key
+from ti_core.reporting.words import namer
 from ti_core.settings import load_settings
 from ti_core.store import open_store
 from ti_core.summary import headline
@@ -51,6 +53,9 @@ def train_batch(
     class_word: ClassWord = "object",
     preset: Preset = "standard",
     base_model: BaseModel = "",
+    further_base_models: Annotated[
+        list[str], field("Further base models", "Each concept is learned for each of these too, in packs of its own.")
+    ] = [],
     training: Training = AS_IT_IS,
     evaluation: Judging = AS_IT_IS,
     rule: Choosing = AS_IT_IS,
@@ -67,14 +72,14 @@ def train_batch(
     title = f"{runtime.flow_run.name} {short}"  # two batches may begin in one minute
     batch = f"{_begun():%Y-%m-%dT%H%M}-{short}"
     try:
-        items = list_concepts(source, class_word)
+        items = for_bases(list_concepts(source, class_word), [base_model, *further_base_models])
         judging = with_data(opened(evaluation, EvaluationConfig), source, settings)
         asked = Asked(
             opened(training, TrainingConfig), judging, opened(rule, SelectionRule), base_model, renew, preset,
             approval,
         )  # fmt: skip
         works = look_at(items, asked)
-        still = {work.name: work for work in works if work.open}
+        still = {word_of(work): work for work in works if work.open}
         store = open_store(settings)
         begun = bool(still) or has_begun(batch, store)
         if begun:
@@ -83,11 +88,11 @@ def train_batch(
         until = (datetime.now(UTC) + timedelta(minutes=packing.minutes)).isoformat() if packing.minutes else ""
 
         def given(pack: Pack) -> dict[str, Any]:
-            there = [still[name] for name in pack.names if name in still]
+            there = [still[word] for word in pack.words if word in still]
             return {
                 "concepts": [Member(concept=one.planned.concept, own=own[one.name]) for one in there],
                 "training": asked.training, "evaluation": asked.evaluation, "rule": asked.rule, "preset": preset,
-                "base_model": base_model, "packing": packing, "renew": renew, "batch": title,
+                "base_model": pack.base_model, "packing": packing, "renew": renew, "batch": title,
                 "report": report_key(batch, pack.key), "until": until, "approval": approval,
             }  # fmt: skip
 
@@ -102,6 +107,7 @@ def train_batch(
         if isinstance(error, CancelledError):
             return Cancelled(message=str(error))
         raise
-    name, message = headline([(row.concept, row.status) for row in rows])
+    name_of = namer(rows)
+    name, message = headline([(name_of(row), row.status) for row in rows])
     kind = Failed if any(row.status == "failed" for row in rows) else Completed
     return kind(name=name, message=message, data=rows)

@@ -232,9 +232,12 @@ def batch_link(page: str, tracked: str | None) -> None:
 
 def batch_table(rows: list[BatchRow]) -> None:
     """Summary of a batch; `rows` come worst first."""
+    from ti_core.reporting.words import namer
+
+    name_of = namer(rows)
     table = [
         {
-            "concept": row.concept,
+            "concept": name_of(row),
             "outcome": row.status,
             "step": row.step,
             "score": None if row.score is None else round(row.score, 3),

@@ -1,8 +1,9 @@
 """A batch in packs: what is open is split, each pack is run somewhere, and what came of it is read from the store.
 
-A pack is what one worker takes together: its concepts share batches of training and of judging. Whoever runs it
-leaves a report in the store; a run that ends without one has died, and its pack is run again. Training goes on from its
-state then. A pack that dies twice is split, and split again, until the concept that kills its worker is alone.
+A pack is what one worker takes together, on one base model: its concepts share batches of training and of judging.
+Whoever runs it leaves a report in the store; a run that ends without one has died, and its pack is run again. Training
+goes on from its state then. A pack that dies twice is split, and split again, until the concept that kills its worker
+is alone.
 
 Where packs are run is the executor's affair: here, one after the other, or on many machines. Asked again for the same
 batch, all of it is done again in the same order, so that whoever coordinates may die as well. This module knows no
@@ -27,6 +28,8 @@ from ti_core.works import Work
 
 log = logging.getLogger(__name__)
 
+Word = tuple[str, str]
+"""A base model as it was named, and a concept's name: a batch may have a concept once for each base model."""
 Kind = Literal["done", "known", "failed", "paused", "withdrawn"]
 SIZE = 16
 """Concepts of a pack where nobody says: more than most cards hold at a time (docs/benchmarks/memory.md), so that places
@@ -38,15 +41,21 @@ CANCELLED = "The run of its pack was cancelled: the same work goes on in the nex
 
 @dataclass(frozen=True)
 class Pack:
-    """Concepts that are run together, by name, and how often runs of them have died."""
+    """Concepts that are run together, by name, how often runs of them have died, and the base model as it was named."""
 
     names: tuple[str, ...]
     deaths: int = 0
+    base_model: str = ""
 
     @property
     def key(self) -> str:
-        """The same for the same concepts."""
-        return digest(list(self.names))[:16]
+        """The same for the same concepts on the same base model."""
+        return digest([*self.names, {"base_model": self.base_model}])[:16]
+
+    @property
+    def words(self) -> list[Word]:
+        """What tells its concepts from those of other packs."""
+        return [(self.base_model, name) for name in self.names]
 
 
 @dataclass(frozen=True)
@@ -71,33 +80,39 @@ def train_in_packs(works: Sequence[Work], packing: Packing, execute: Executor, b
 
     Raises ServiceError when the store does not answer, and what the executor raises where it is to end.
     """
-    done = {came.name: came for came in _done(store, batch)}
-    works = [_after(one, done[one.name]) if one.known and one.name in done else one for one in works]
-    still = {one.name: one for one in works if one.open}
-    queue, after = deque[Pack](), dict[str, Work]()
+    done = {(came.name, came.outcome.base): came for came in _done(store, batch) if came.outcome}
+    works = [_after(one, done.get((one.name, one.outcome.base))) if one.outcome else one for one in works]
+    still = {word_of(one): one for one in works if one.open}
+    queue, after = deque[Pack](), dict[Word, Work]()
 
     def take(pack: Pack) -> bool:
         """Take over what a pack's report says; whether there is one."""
         report = _report(store, batch, pack)
         if report:
-            after.update({came.name: _after(still[came.name], came) for came in report.came if came.name in still})
+            came = {(pack.base_model, one.name): one for one in report.came}
+            after.update({word: _after(still[word], came[word]) for word in came.keys() & still.keys()})
         return report is not None
 
     queue.extend(pack for pack in split(list(still), packing, batch, store) if not take(pack))
     for end in execute(queue):
-        left = [name for name in end.pack.names if name in still]
+        left = [word for word in end.pack.words if word in still]
         if take(end.pack):
             continue
         if end.cancelled:
-            after.update({name: replace(still[name], error=PausedError(CANCELLED)) for name in left})
+            after.update({word: replace(still[word], error=PausedError(CANCELLED)) for word in left})
             continue
-        log.warning("A run of %s has died (%s).", ", ".join(left), end.why)
-        again = [pack for pack in after_death(end.pack) if still.keys() & set(pack.names)]
+        log.warning("A run of %s has died (%s).", ", ".join(name for _, name in left), end.why)
+        again = [pack for pack in after_death(end.pack) if still.keys() & set(pack.words)]
         queue.extend(again)
         if not again:
             error = f"The runs that were to train it died, the last with nothing beside it: {end.why}"
-            after.update({name: replace(still[name], error=TrainingError(error)) for name in left})
-    return [after.get(one.name, one) if one.open else one for one in works]
+            after.update({word: replace(still[word], error=TrainingError(error)) for word in left})
+    return [after.get(word_of(one), one) if one.open else one for one in works]
+
+
+def word_of(work: Work) -> Word:
+    """What tells a work from the others of its batch."""
+    return work.base_model, work.name
 
 
 def has_begun(batch: str, store: Store) -> bool:
@@ -112,16 +127,30 @@ def _done(store: Store, batch: str) -> Iterator[Came]:
         yield from (came for came in report.came if came.kind == "done")
 
 
-def split(names: Sequence[str], packing: Packing, batch: str, store: Store) -> list[Pack]:
-    """The packs of a batch: as they were when it began, and what has come to it since."""
+def split(words: Sequence[Word], packing: Packing, batch: str, store: Store) -> list[Pack]:
+    """The packs of a batch, each of one base model: as they were when it began, and what has come to it since."""
     size = packing.pack_size or max(SIZE, packing.slots)
-    key, there = split_key(batch), set(names)
-    if not names:
+    key, there = split_key(batch), set(words)
+    if not words:
         return []
-    store.create(key, Packs(packs=_chunks(names, size)).to_bytes())
-    begun = Packs.from_bytes(store.get(key).data, store.url(key)).packs
-    new = [name for name in names if not any(name in pack for pack in begun)]
-    return [Pack(pack) for pack in (*begun, *_chunks(new, size)) if there & set(pack)]
+    packs = _packs(words, size)
+    made = Packs(packs=tuple(one.names for one in packs), base_models=tuple(one.base_model for one in packs))
+    store.create(key, made.to_bytes())
+    kept = Packs.from_bytes(store.get(key).data, store.url(key))
+    begun = [Pack(names, base_model=of) for names, of in zip(kept.packs, kept.base_models, strict=True)]
+    had = {word for pack in begun for word in pack.words}
+    return [
+        pack for pack in (*begun, *_packs([one for one in words if one not in had], size)) if there & set(pack.words)
+    ]
+
+
+def _packs(words: Sequence[Word], size: int) -> list[Pack]:
+    base_models = dict.fromkeys(base_model for base_model, _ in words)
+    return [
+        Pack(names, base_model=one)
+        for one in base_models
+        for names in _chunks([name for base_model, name in words if base_model == one], size)
+    ]
 
 
 def _chunks(names: Sequence[str], size: int) -> tuple[tuple[str, ...], ...]:
@@ -138,7 +167,11 @@ def after_death(pack: Pack) -> list[Pack]:
     if dead.deaths < DEATHS:
         return [dead]
     half = len(pack.names) // 2
-    return [Pack(part, DEATHS - 1) for part in (pack.names[:half], pack.names[half:])] if half else []
+    return (
+        [replace(dead, names=part, deaths=DEATHS - 1) for part in (pack.names[:half], pack.names[half:])]
+        if half
+        else []
+    )
 
 
 def leave_report(works: Sequence[Work], key: str, store: Store) -> None:
@@ -177,7 +210,9 @@ def _came(work: Work) -> Came:
 _ERRORS: dict[Kind, type[PseudowordError]] = {"paused": PausedError, "withdrawn": WithdrawnError}
 
 
-def _after(work: Work, came: Came) -> Work:
+def _after(work: Work, came: Came | None) -> Work:
+    if came is None:
+        return work
     error = None if came.outcome else _ERRORS.get(came.kind, TrainingError)(came.reason)
     known = came.kind == "known"
     return replace(work, outcome=came.outcome, known=known, error=error, seconds=came.seconds, cost=came.cost)

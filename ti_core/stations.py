@@ -59,16 +59,16 @@ def plan(items: Sequence[BatchItem], asked: Asked, settings: Settings, store: St
     """Decide every run of a list, and find the outcomes that are there already. Nothing is written or loaded."""
     works = []
     for place, item in enumerate(items):
-        work = Work(place, item.name)
+        work = Work(place, item.name, base_model=item.base_model or asked.base_model)
         if item.spec is None:
             works.append(replace(work, error=InputError(item.reason)))
             continue
         progress.tell(progress.Stage(item.name, "reading pictures"))
         try:
-            given = find_given(item.spec, asked.base_model, settings)
+            given = find_given(item.spec, work.base_model, settings)
             training = item.training(asked.training)
             decided = make_plan(
-                item.spec, training, asked.evaluation, asked.rule, asked.base_model, settings, None, given, asked.preset
+                item.spec, training, asked.evaluation, asked.rule, work.base_model, settings, None, given, asked.preset
             )
             works.append(replace(work, plan=decided))
         except PseudowordError as error:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 
+from ti_core.config import base_slug
 from ti_core.errors import PausedError, PseudowordError, WithdrawnError
 from ti_core.publishing.catalogue import by_earlier_version, manifest_at
 from ti_core.records import BatchRow, BatchRows, BatchStatus, batch_page_key, batch_rows_key
@@ -84,7 +85,10 @@ def _row(work: Work, settings: Settings, store: Store) -> BatchRow:
     status = status_of(work)
     if work.outcome is None:
         reason = reason_of(work.error or PausedError("It was not gone on with."))
-        return BatchRow(concept=work.name, status=status, reason=reason, seconds=work.seconds, cost=work.cost)
+        base = base_slug(work.base_model) if work.base_model else ""
+        return BatchRow(
+            concept=work.name, status=status, reason=reason, base=base, seconds=work.seconds, cost=work.cost
+        )
     outcome = work.outcome
     manifest = manifest_at(store, outcome.manifest)
     earlier = by_earlier_version(work.planned, outcome) if work.known else ""

@@ -58,6 +58,8 @@ class Work:
     """Its share of the time of the run that did it."""
     cost: float | None = None
     """What that time cost, where a price is set."""
+    base_model: str = ""
+    """As it was named; "" is the settings' own. A name may be in a list once for each."""
 
     @property
     def open(self) -> bool:

@@ -3,13 +3,26 @@ no server is started."""
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.ending import Code, code_of
 from flows.cli.starting import interruptible, quiet_libraries, settings_of, start_services
-from flows.options import Approval, BaseModel, ClassWord, Home, Json, PlanOnly, Preset, Renew, asked_of, options_of
+from flows.options import (
+    Approval,
+    BaseModel,
+    BaseModels,
+    ClassWord,
+    Home,
+    Json,
+    PlanOnly,
+    Preset,
+    Renew,
+    asked_of,
+    options_of,
+)
 from ti_core.config import ConceptSpec, EvaluationConfig, Packing, SelectionRule, TrainingConfig
 
 if TYPE_CHECKING:
@@ -90,23 +103,26 @@ def batch(
     packing: Packing,
     evaluation: EvaluationConfig,
     rule: SelectionRule,
-    base_model: BaseModel = "",
+    base_model: BaseModels = None,
     home: Home = None,
     renew: Renew = False,
     approval: Approval = False,
     plan_only: PlanOnly = False,
     as_json: Json = False,
 ) -> int:
-    """Train many concepts together; what fails stops nobody, what is done is skipped."""
-    from ti_core.planning.batch import read_batch
+    """Train many concepts together; what fails stops nobody, what is done is skipped. With several --base-model each
+    concept is learned for each."""
+    from ti_core.planning.batch import for_bases, read_batch
     from ti_core.planning.protocols import with_data
     from ti_core.store import open_store
     from ti_core.summary import rows_of, write_summary
     from ti_core.works import Asked
 
     settings = settings_of(home)
-    items = read_batch(source, class_word, settings)  # a wrong source is told before any server starts
-    asked = Asked(training, with_data(evaluation, source, settings), rule, base_model, renew, preset, approval)
+    first, *further = base_model or [""]
+    # A wrong source is told before any server starts.
+    items = for_bases(read_batch(source, class_word, settings), [first, *further])
+    asked = Asked(training, with_data(evaluation, source, settings), rule, first, renew, preset, approval)
     if plan_only:
         return _look_ahead(items, asked, settings, as_json)
     works = _planned(items, asked, settings)
@@ -121,7 +137,7 @@ def batch(
 
             with console.live(quiet=as_json), planned_already(works):
                 state = train_batch(
-                    source, class_word, preset, base_model, training, evaluation, rule, packing, renew, approval,
+                    source, class_word, preset, first, further, training, evaluation, rule, packing, renew, approval,
                     return_state=True,
                 )  # fmt: skip
         rows = state.result(raise_on_failure=False)
@@ -139,25 +155,30 @@ def batch(
 
 
 def _look_ahead(items: "Sequence[BatchItem]", asked: "Asked", settings: "Settings", as_json: bool) -> int:
-    """Tell what the items will take. Fails as the run would where none of them can be planned."""
+    """Tell what the items will take, on each of their base models. Fails as the run would where none can be planned."""
     from flows import console
     from ti_core.forecast import forecast, forecast_from_afar, still_to_come
     from ti_core.stations import plan
     from ti_core.store import open_store
 
     quiet_libraries()
-    to_come = still_to_come(asked.base_model or settings.base_model)
-    if to_come:
-        found = forecast_from_afar(items, asked, *to_come, settings)
-    else:
-        works = plan(items, asked, settings, open_store(settings))
+    found = []
+    for base_model in dict.fromkeys(item.base_model or asked.base_model for item in items):
+        on_base = replace(asked, base_model=base_model)
+        some = [item for item in items if (item.base_model or asked.base_model) == base_model]
+        if to_come := still_to_come(base_model or settings.base_model):
+            found.append(forecast_from_afar(some, on_base, *to_come, settings))
+            continue
+        works = plan(some, on_base, settings, open_store(settings))
         if all(work.error for work in works):
             raise works[0].error or AssertionError("It has failed.")
-        found = forecast(works, settings)
+        found.append(forecast(works, settings))
     if as_json:
-        typer.echo(json.dumps(found.as_json()))
-    else:
-        console.show_forecast(found)
+        told = [one.as_json() for one in found]
+        typer.echo(json.dumps(told if len(told) > 1 else told[0]))
+        return Code.DONE
+    for one in found:
+        console.show_forecast(one)
     return Code.DONE
 
 

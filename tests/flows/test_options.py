@@ -45,7 +45,9 @@ def test_what_no_model_holds_is_in_both_in_the_same_words(command: str, flow: An
     options = {one.name: one for one in COMMANDS.commands[command].params}
     shown = flow.parameters.model_dump()["properties"]
     both = {name for name in shown.keys() & options if "anyOf" not in shown[name]} - {"concept", "source"}
-    assert both >= ({"base_model"} if command in {"judge", "approve"} else {"base_model", "preset", "class_word", "renew"})
+    assert both >= (
+        {"base_model"} if command in {"judge", "approve"} else {"base_model", "preset", "class_word", "renew"}
+    )
     assert all(shown[name]["description"] == options[name].help for name in both)
 
 

@@ -41,14 +41,15 @@ class Workers:
             elif self.cancelled in pack.names:
                 yield End(pack, "Cancelled", cancelled=True)
             else:
-                works = [Work(place, name, outcome=outcome(name)) for place, name in enumerate(pack.names)]
+                base = pack.base_model or "miniature"
+                works = [Work(place, name, outcome=outcome(name, base)) for place, name in enumerate(pack.names)]
                 leave_report(works, report_key("night", pack.key), self.store)
                 yield End(pack)
 
 
-def outcome(name: str) -> Outcome:
+def outcome(name: str, base: str = "miniature") -> Outcome:
     return Outcome(
-        judge_key="j", train_key="t", concept=name, base="miniature", status="published", reason="Why.", step=20,
+        judge_key="j", train_key="t", concept=name, base=base, status="published", reason="Why.", step=20,
         score=0.5, version=1, champion=True, run_id="", manifest="m",
     )  # fmt: skip
 
@@ -132,7 +133,7 @@ def test_a_coordinator_that_died_goes_on_with_the_same_packs(store: FolderStore)
     works, first = works_of("abcde", store), Workers(store, before=dies)
     with pytest.raises(KeyboardInterrupt):
         run(works, first, store)
-    begun = split(list("abcde"), TWO, "night", store)
+    begun = split([("", name) for name in "abcde"], TWO, "night", store)
     # What was published meanwhile is known now; one has come to the batch.
     (new,) = works_of("f", store)
     still = [*(replace(one, outcome=outcome("a"), known=True) if one.name == "a" else one for one in works), new]
@@ -180,6 +181,20 @@ def test_time_and_cost_are_shared_by_what_was_worked_on(store: FolderStore, tmp_
 )
 def test_packs_are_even(store: FolderStore, count: int, size: int, sizes: list[int]) -> None:
     names = [f"word-{number}" for number in range(count)]
-    packs = split(names, Packing(pack_size=size), "night", store)
+    packs = split([("", name) for name in names], Packing(pack_size=size), "night", store)
     assert [len(pack.names) for pack in packs] == sizes
     assert [name for pack in packs for name in pack.names] == names
+
+
+def test_a_concept_on_two_base_models_is_two_works_and_never_in_one_pack(store: FolderStore) -> None:
+    plan = judged(store).plan
+    works = [Work(place, name, plan, base_model=base) for place, (name, base) in
+             enumerate((name, base) for name in "abc" for base in ("sd15", "sdxl"))]  # fmt: skip
+    workers = Workers(store, {"c": 1})
+    after = train_in_packs(works, TWO, workers, "night", store)
+    assert sorted(workers.ran[:4]) == [("a",), ("a",), ("b", "c"), ("b", "c")]
+    assert [(one.name, one.outcome and one.outcome.base) for one in after] == [
+        (one.name, one.base_model) for one in works
+    ]  # fmt: skip
+    known = [replace(one, outcome=outcome(one.name, one.base_model), known=True) for one in works]
+    assert not any(one.known for one in train_in_packs(known, TWO, workers, "night", store)), "this batch has done them"

@@ -7,14 +7,14 @@ none of them. This module trains nothing.
 import logging
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from ti_core.config import WORD_FILES, ConceptSpec, TrainingConfig, given
+from ti_core.config import WORD_FILES, ConceptSpec, TrainingConfig, base_slug, given
 from ti_core.errors import InputError
 from ti_core.images.names import shown
 from ti_core.images.sources import concept_folders, holds_concepts, read_text
@@ -27,22 +27,27 @@ log = logging.getLogger(__name__)
 
 CONCEPT_FILE = "concept.toml"
 """Optional file beside the pictures: any field of a concept but its name and its pictures, and learning_rate, steps,
-mirror."""
+mirror, base_model."""
 OF_TRAINING = ("learning_rate", "steps", "mirror")
 """What a concept may say of its own training, in place of what is said for the whole batch."""
-COLUMNS = (*ConceptSpec.model_fields, *OF_TRAINING)
-"""Columns of a table: the fields of a concept, of which the first two must be there, and those of its training.
-Relative picture folders start at the table's folder."""
+BASE_MODEL = "base_model"
+"""What a concept may say of its base model in place of the batch's: several, separated by commas, are one each."""
+COLUMNS = (*ConceptSpec.model_fields, *OF_TRAINING, BASE_MODEL)
+"""Columns of a table: the fields of a concept, of which the first two must be there, those of its training, and its
+base models. Relative picture folders start at the table's folder."""
 
 
 @dataclass(frozen=True)
 class BatchItem:
-    """One concept of a batch: its spec, or the reason why it has none; and what it says of its own training."""
+    """One concept of a batch on one base model: its spec, or the reason why it has none; and what it says of its own
+    training."""
 
     name: str
     spec: ConceptSpec | None
     reason: str = ""
     own: TrainingConfig = field(default_factory=TrainingConfig)
+    base_model: str = ""
+    """As it was named; "" is that of the batch, or the settings' own."""
 
     def training(self, of_batch: TrainingConfig) -> TrainingConfig:
         """How it is trained where the whole batch is trained as `of_batch` says."""
@@ -74,6 +79,33 @@ def read_batch(source: str, class_word: str, settings: Settings) -> list[BatchIt
     if not items:
         raise InputError(f"{shown(source)} holds no concept: give each one a sub-folder of pictures, or name a table.")
     return items
+
+
+def for_bases(items: Sequence[BatchItem], base_models: Sequence[str]) -> list[BatchItem]:
+    """Each concept once for each of its base models: its own, or those of the batch; "" or none is the settings' own.
+
+    Raises InputError for base models of the batch that a word cannot have a place each for.
+    """
+    of_batch = [name for name in base_models if name] or [""]
+    _told_apart(of_batch)
+    return [
+        replace(item, base_model=base_model) for item in items for base_model in (_split(item.base_model) or of_batch)
+    ]
+
+
+def _split(base_models: str) -> list[str]:
+    return [part for one in base_models.split(",") if (part := one.strip())]
+
+
+def _told_apart(base_models: Sequence[str]) -> None:
+    """Raise InputError where two are called the same in the store, or one cannot be called anything."""
+    slugs = dict[str, str]()
+    for name in (name for name in base_models if name):
+        if (other := slugs.setdefault(base_slug(name), name)) != name or base_models.count(name) > 1:
+            raise InputError(
+                f"The base models {other} and {name} are both called {base_slug(name)}, and a word has one place for "
+                "each name: leave one out."
+            )
 
 
 def is_batch(source: str, settings: Settings) -> bool:
@@ -192,9 +224,14 @@ def _file_beside(start: str, folder: str) -> str:
 def _spec(said: dict[str, Any]) -> BatchItem:
     name = str(said.get("name", ""))
     own = {key: value for key, value in said.items() if key in OF_TRAINING}
-    concept = {key: value for key, value in said.items() if key not in OF_TRAINING}
+    concept = {key: value for key, value in said.items() if key not in (*OF_TRAINING, BASE_MODEL)}
+    base_model = str(said.get(BASE_MODEL, ""))
     try:
-        return BatchItem(name, ConceptSpec.model_validate(concept), own=TrainingConfig.model_validate(own))
+        _told_apart(_split(base_model))
+        training = TrainingConfig.model_validate(own)
+        return BatchItem(name, ConceptSpec.model_validate(concept), own=training, base_model=base_model)
+    except InputError as error:
+        return BatchItem(shown(name), None, f"{BASE_MODEL}: {error}")
     except ValidationError as error:
         first = error.errors()[0]
         where = shown(".".join(str(part) for part in first["loc"]))

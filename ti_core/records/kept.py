@@ -301,7 +301,7 @@ class BatchRow(Record):
     outcome: Status | None = None
     """How it ended for good, also where that was known before; None where it has not."""
     base: str = ""
-    """The base model's slug; "" where it has no outcome."""
+    """The base model's slug; "" where none was named and it has no outcome."""
     step: int | None = None
     """The chosen step."""
     score: float | None = None
@@ -335,9 +335,11 @@ class BatchRows(Document):
 
 
 class Packs(Document):
-    """Into which packs a batch was split when it began: names of concepts."""
+    """Into which packs a batch was split when it began: names of concepts, and the base model of each pack as it was
+    named."""
 
     packs: tuple[tuple[str, ...], ...]
+    base_models: tuple[str, ...]
 
 
 class Came(Record):

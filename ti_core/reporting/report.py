@@ -22,7 +22,7 @@ from ti_core.reporting.curves import COLOURS, Panel, curves, plane
 from ti_core.reporting.drawing import TILE, data_uri, load_font, opened, wrap
 from ti_core.reporting.figures import averages, caveats, figures
 from ti_core.reporting.given import given_of
-from ti_core.reporting.words import TOY, command_of, in_words, is_toy, real_lines
+from ti_core.reporting.words import TOY, command_of, in_words, is_toy, namer, real_lines
 
 Load = Callable[[str], bytes]
 
@@ -136,6 +136,7 @@ def batch_page(rows: Iterable[BatchRow], load: Load, title: str = "Batch") -> by
     return template.render(
         title=title,
         rows=ordered,
+        name_of=namer(ordered),
         spent=spent(ordered),
         toy=TOY if any(row.toy for row in ordered) else "",
         real_lines=real_lines("ti batch SOURCE"),

@@ -5,11 +5,12 @@ of it shows. Everything is read off the manifest; statistics are told elsewhere 
 """
 
 import shlex
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from ti_core.config import WORD_FILES, ConceptSpec
-from ti_core.records import BaseModelInfo, Cells, Manifest, Plan
+from ti_core.records import BaseModelInfo, BatchRow, Cells, Manifest, Plan
 
 WELL, HALF, LITTLE = 0.8, 0.5, 0.25
 """Places on a scale from 0 to 1 where words change. Half way on both scales is worth using."""
@@ -58,6 +59,13 @@ def command_of(concept: ConceptSpec) -> str:
         if value != ConceptSpec.model_fields[option].default:
             words += [f"--{option}", str(value)]
     return shlex.join(words if concept.show_pictures else [*words, "--no-show-pictures"])
+
+
+def namer(rows: Iterable[BatchRow]) -> Callable[[BatchRow], str]:
+    """What a row of a batch is called, so that all are told apart: its concept, with the base model where there are
+    several."""
+    several = len({row.base for row in rows}) > 1
+    return lambda row: f"{row.concept} ({row.base})" if several and row.base else row.concept
 
 
 class Words(NamedTuple):
