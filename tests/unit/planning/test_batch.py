@@ -7,7 +7,7 @@ import pytest
 
 from ti_core.config import TrainingConfig
 from ti_core.errors import InputError
-from ti_core.planning.batch import BatchItem, read_batch
+from ti_core.planning.batch import BatchItem, for_bases, read_batch
 from ti_core.settings import Settings
 
 
@@ -208,3 +208,37 @@ def test_a_row_that_cannot_be_used_does_not_take_a_name_away(tmp_path: Path) -> 
     assert refused.spec is None and refused.reason.startswith("vectors: ")
     assert used.spec and used.spec.pictures.endswith("/b")
     assert twice.spec is None and "more than once" in twice.reason
+
+
+# --- several base models ----------------------------------------------------------------------------------------------
+
+
+def on(items: list[BatchItem]) -> list[tuple[str, str]]:
+    return [(item.name, item.base_model) for item in items]
+
+
+def test_a_concept_is_there_once_for_each_base_model(folder: Path) -> None:
+    (folder / "dog/concept.toml").write_text('base_model = "own/sd15, own/sdxl"')
+    items = read_batch(str(folder), "thing", Settings())
+    assert on(for_bases(items, [""])) == [("cat", ""), ("dog", "own/sd15"), ("dog", "own/sdxl")]
+    assert on(for_bases(items, ["a/one", "a/two"])) == [
+        ("cat", "a/one"), ("cat", "a/two"), ("dog", "own/sd15"), ("dog", "own/sdxl")
+    ]  # fmt: skip
+    assert items[1].spec and items[1].spec.name == "dog"
+
+
+def test_base_models_of_one_name_are_refused(folder: Path) -> None:
+    (folder / "dog/concept.toml").write_text('base_model = "a/one,b/one"')
+    items = read_batch(str(folder), "thing", Settings())
+    assert items[1].spec is None and items[1].reason.startswith("base_model: The base models a/one and b/one are both")
+    for named in (["a/one", "b/one"], ["a/one", "a/one"], ["/"]):
+        with pytest.raises(InputError):
+            for_bases(items, named)
+
+
+def test_a_table_says_it_in_a_column(tmp_path: Path) -> None:
+    table = tmp_path / "words.csv"
+    table.write_text("name,pictures,base_model\ncat,cat,a/sdxl\ndog,dog,\n")
+    assert on(for_bases(read_batch(str(table), "thing", Settings()), ["a/sd15"])) == [
+        ("cat", "a/sdxl"), ("dog", "a/sd15")
+    ]  # fmt: skip

@@ -4,8 +4,8 @@ import pytest
 
 from tests.judged_run import JudgedRun
 from ti_core.config import ConceptSpec
-from ti_core.records import Cells, Manifest, Naming
-from ti_core.reporting.words import class_word_doubt, command_of, file_note, in_words
+from ti_core.records import BatchRow, Cells, Manifest, Naming
+from ti_core.reporting.words import class_word_doubt, command_of, file_note, in_words, namer
 
 RUN = JudgedRun().manifest
 
@@ -145,3 +145,9 @@ def test_a_toy_s_file_says_so_with_two_lines_and_no_path() -> None:
     assert lines[0].startswith("export PSEUDOWORD_BASE_MODEL=") and lines[1].startswith("ti train PICTURES")
     assert concept.pictures not in file_note(base, concept)
     assert file_note(base.model_copy(update={"kind": "sd1"}), concept) == ""
+
+
+def test_rows_are_told_apart_by_their_base_models_where_there_are_several() -> None:
+    one, other = (BatchRow(concept="cat", status="failed", reason="", base=base) for base in ("sd15", "sdxl"))
+    assert [namer([one, other])(row) for row in (one, other)] == ["cat (sd15)", "cat (sdxl)"]
+    assert namer([one, one])(one) == "cat"
