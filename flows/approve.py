@@ -27,7 +27,7 @@ from ti_core.errors import InputError, NotFoundError
 from ti_core.publishing import approving
 from ti_core.publishing.catalogue import manifest_at
 from ti_core.publishing.transaction import RivalError
-from ti_core.records import Manifest, Outcome, blob_key
+from ti_core.records import Manifest, Outcome
 from ti_core.reporting.words import in_words
 from ti_core.settings import load_settings
 from ti_core.store import open_store
@@ -65,7 +65,7 @@ def approve(
     except NotFoundError as error:
         return Completed(name="Nothing to approve", message=str(error))
     manifest = manifest_at(store, waiting.manifest)
-    page = store.url(blob_key(manifest.page))
+    page = approving.page_of(store, waiting)
     if runtime.flow_run.run_count == 1:
         artifacts.judged(manifest, store)
         artifacts.pictures_table([(concept, manifest.plan.images)])

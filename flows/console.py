@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from ti_core.choosing.comparing import differences
@@ -291,18 +291,21 @@ def show_words(rows: Sequence[Row], as_json: bool) -> None:
     out.print(table if rows else "No word is published yet: `ti train` makes one.")
 
 
-def show_awaiting(outcomes: Sequence[Outcome], as_json: bool) -> None:
-    """List what awaits approval."""
+def show_awaiting(waiting: Sequence[tuple[Outcome, str]], as_json: bool) -> None:
+    """List what awaits approval, each with the place of its page."""
     if as_json:
-        print(json.dumps([one.model_dump(mode="json") for one in outcomes]))
+        print(json.dumps([one.model_dump(mode="json") | {"page": page} for one, page in waiting]))
         return
-    table = Table("concept", "base model", "run", "step", "score", "since", "", title="Awaiting approval")
-    for one in outcomes:
+    run = Column("run", no_wrap=True, min_width=12)  # it is to be typed
+    table = Table("concept", "base model", run, "step", "score", "since", "", title="Awaiting approval")
+    for one, _ in waiting:
         table.add_row(
             one.concept, one.base, one.judge_key[:12], str(one.step), f"{one.score:.3f}",
             f"{one.ended:%Y-%m-%d %H:%M}", one.reason,
         )  # fmt: skip
-    out.print(table if outcomes else "Nothing awaits approval.")
+    out.print(table if waiting else "Nothing awaits approval.")
+    for one, page in waiting:
+        out.print(f"  {one.concept}, run {one.judge_key[:12]}: {page}", soft_wrap=True, highlight=False)
 
 
 def show_batch(rows: Sequence[BatchRow], page: Path) -> None:

@@ -13,7 +13,7 @@ from ti_core.planning.plan import replan
 from ti_core.publishing import approving
 from ti_core.publishing.catalogue import manifest_at
 from ti_core.publishing.transaction import RivalError
-from ti_core.records import Manifest, Outcome, blob_key
+from ti_core.records import Manifest, Outcome
 from ti_core.settings import Settings
 from ti_core.store import Store
 from ti_core.works import Work
@@ -70,6 +70,5 @@ def _published(manifest: Manifest, run_id: str, who: str, why: str, line: Line, 
 
 def told(outcome: Outcome, store: Store) -> Outcome:
     """Tell whoever listens how a run ended; returns the outcome."""
-    page = store.url(blob_key(manifest_at(store, outcome.manifest).page))
-    progress.tell(progress.Ended(outcome.concept, outcome, page))
+    progress.tell(progress.Ended(outcome.concept, outcome, approving.page_of(store, outcome)))
     return outcome

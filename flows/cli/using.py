@@ -150,6 +150,7 @@ def list_(
     from ti_core import client
     from ti_core.config import base_slug
     from ti_core.publishing.approving import awaiting as waiting
+    from ti_core.publishing.approving import page_of
     from ti_core.store import open_store
 
     settings = settings_of(home)
@@ -158,10 +159,11 @@ def list_(
     if not awaiting:
         console.show_words(client.words(base_model or None, min_score, settings, tag=tag), as_json)
     if awaiting or not as_json:
-        there = waiting(open_store(settings))
+        store = open_store(settings)
+        there = waiting(store)
         there = [one for one in there if not base_model or one.base == base_slug(base_model)]
         if there or awaiting:
-            console.show_awaiting(there, as_json)
+            console.show_awaiting([(one, page_of(store, one)) for one in there], as_json)
     return Code.DONE
 
 

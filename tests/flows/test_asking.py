@@ -7,7 +7,8 @@ import pytest
 from prefect.exceptions import PrefectHTTPStatusError, TerminationSignal
 
 from tasks import asking
-from tasks.asking import CancelledError, check_begun, minding_cancellation, patiently
+from tasks.artifacts import key_of
+from tasks.asking import CancelledError, check_begun, minding_cancellation, of_namespace, patiently
 from ti_core.errors import ServiceError, TrainingError
 from ti_core.training.stopping import Pause, pausing_when
 
@@ -82,3 +83,10 @@ def test_a_run_is_not_begun_for_ever(monkeypatch: pytest.MonkeyPatch, count: str
             check_begun()
     else:
         check_begun()
+
+
+def test_what_a_run_starts_is_of_its_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (of_namespace(), key_of("sheet", "cat-toy")) == ({}, "sheet-cat-toy")
+    monkeypatch.setenv("PSEUDOWORD_NAMESPACE", "team-a")
+    assert of_namespace() == {"env": {"PSEUDOWORD_NAMESPACE": "team-a"}}
+    assert key_of("sheet", "cat-toy") == "sheet-team-a-cat-toy"

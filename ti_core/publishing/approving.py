@@ -21,6 +21,7 @@ from ti_core.records import (
     Outcome,
     Untold,
     awaiting_key,
+    blob_key,
     outcome_key,
 )
 from ti_core.settings import Settings
@@ -45,6 +46,15 @@ def awaiting(store: Store, concept: str = "") -> list[Outcome]:
         if outcome.status == AWAITS:
             found.append(outcome)
     return sorted(found, key=lambda one: (one.ended, one.judge_key))
+
+
+def page_of(store: Store, outcome: Outcome) -> str:
+    """Where the page of a run lies; "" where its manifest cannot be read."""
+    try:
+        return store.url(blob_key(manifest_at(store, outcome.manifest).page))
+    except (IntegrityError, NotFoundError) as error:
+        log.warning("%s", error)
+        return ""
 
 
 def find_awaiting(store: Store, settings: Settings, concept: str, base_model: str = "", run: str = "") -> Outcome:
