@@ -97,7 +97,10 @@ def publish_approved(
 ) -> State[Outcome]:
     """Judge what an approval needs judged, and publish. `approve` starts it; nobody else needs to."""
     settings = load_settings()
-    waiting = approving.find_awaiting(open_store(settings), settings, concept, base_model, run)
+    try:
+        waiting = approving.find_awaiting(open_store(settings), settings, concept, base_model, run)
+    except NotFoundError as error:  # an earlier attempt at this run has published it
+        return Completed(name="Nothing to approve", message=str(error))
     try:
         ended = publish(waiting, step, who, reason)
     except CancelledError as error:

@@ -16,7 +16,7 @@ from flows.executors import by_deployment, here
 from flows.options import AS_IT_IS, Approval, BaseModel, ClassWord, Preset, Renew, field, opened
 from flows.train_concept import Choosing, HowPacked, Judging, Training
 from flows.train_pack import Member
-from tasks.asking import CancelledError
+from tasks.asking import CancelledError, ask_for_approval
 from tasks.line import abandon, list_concepts, look_at, open_batch, summarise
 from ti_core.config import EvaluationConfig, Packing, SelectionRule, TrainingConfig
 from ti_core.packs import Pack, has_begun, train_in_packs, word_of
@@ -79,6 +79,7 @@ def train_batch(
             approval,
         )  # fmt: skip
         works = look_at(items, asked)
+        ask_for_approval(works)
         still = {word_of(work): work for work in works if work.open}
         store = open_store(settings)
         begun = bool(still) or has_begun(batch, store)

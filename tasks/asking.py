@@ -58,11 +58,11 @@ def patiently(ask: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 def ask_for_approval(works: Sequence[Work]) -> None:
     """Start a run that asks for each word that awaits approval, where the server has its deployment; once for each, so
-    that nobody is asked again by the next batch. Elsewhere `ti approve` and `ti decline` say it."""
+    that nobody is asked again by the next batch. Elsewhere `ti approve` and `ti decline` say it. A server that is away
+    is not waited for, as a card may be: the next batch asks."""
     for outcome in (work.outcome for work in works if work.outcome and work.outcome.status == "awaiting-approval"):
         try:
-            patiently(
-                run_deployment,
+            run_deployment(
                 "approve/approve",
                 parameters={"concept": outcome.concept, "base_model": outcome.base, "run": outcome.judge_key},
                 flow_run_name=f"{outcome.concept} on {outcome.base}",
@@ -75,6 +75,9 @@ def ask_for_approval(works: Sequence[Work]) -> None:
                 ),
             )
         except ObjectNotFound:
+            return
+        except (httpx.TransportError, PrefectHTTPStatusError) as error:
+            log.warning("Nobody is asked for approval now, `ti list --awaiting` shows what waits: %r", error)
             return
 
 

@@ -1,6 +1,7 @@
 """What a flow run asks of a server that may be away: no flow, no server."""
 
 import signal
+from pathlib import Path
 
 import httpx
 import pytest
@@ -8,9 +9,13 @@ from prefect.exceptions import PrefectHTTPStatusError, TerminationSignal
 
 from tasks import asking
 from tasks.artifacts import key_of
-from tasks.asking import CancelledError, check_begun, minding_cancellation, of_namespace, patiently
+from tasks.asking import CancelledError, ask_for_approval, check_begun, minding_cancellation, of_namespace, patiently
+from tests.builders import judged
 from ti_core.errors import ServiceError, TrainingError
+from ti_core.publishing.transaction import publish
+from ti_core.store.folder import FolderStore
 from ti_core.training.stopping import Pause, pausing_when
+from ti_core.works import Work
 
 REQUEST = httpx.Request("GET", "http://nowhere.invalid/api")
 
@@ -90,3 +95,16 @@ def test_what_a_run_starts_is_of_its_namespace(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("PSEUDOWORD_NAMESPACE", "team-a")
     assert of_namespace() == {"env": {"PSEUDOWORD_NAMESPACE": "team-a"}}
     assert key_of("sheet", "cat-toy") == "sheet-team-a-cat-toy"
+
+
+def test_a_server_that_is_away_keeps_no_card_waiting_for_an_approval(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise httpx.ConnectError("refused")
+
+    store = FolderStore(tmp_path)
+    outcome = publish(store, judged(store), "", {}, asks=True)
+    monkeypatch.setattr(asking, "run_deployment", away)
+    ask_for_approval([Work(0, "cat-toy", outcome=outcome)])
+    assert "`ti list --awaiting` shows what waits" in caplog.text
