@@ -30,6 +30,7 @@ def nights(concepts: int) -> None:
     with tempfile.TemporaryDirectory() as place, seaweedfs(Path(place)) as server:
         os.environ.update(server.environment, PSEUDOWORD_HOME=f"{place}/home", PSEUDOWORD_STORE=f"{place}/store")
         settings = load_settings()
+        settings.home.mkdir()  # as a run does; who only looks ahead writes nothing down
         root = f"s3://{server.bucket}/batch"
         store = open_store(settings, root)
         rng = np.random.default_rng(0)

@@ -55,6 +55,8 @@ def running(tmp_path: Path) -> Iterator[Path]:
     supervisor = Supervisor(home)
     supervisor.launch()
     supervisor.start("gpu-0")
+    while "gpu-0" not in alive(str(home)):  # it is started, but on a busy machine not yet there
+        time.sleep(0.05)
     yield home
     end(list(leftovers(str(home))))
 
