@@ -134,6 +134,6 @@ def _is_cancelled(run_id: str) -> bool:
     try:
         with get_client(httpx_settings={"timeout": AGAIN_SECONDS}, sync_client=True) as client:
             state = client.read_flow_run(UUID(run_id)).state
-    except (httpx.HTTPError, RuntimeError):
+    except (httpx.HTTPError, RuntimeError, ObjectNotFound):  # the last where the run was deleted
         return False
     return state is not None and (state.is_cancelling() or state.is_cancelled())

@@ -41,6 +41,7 @@ def batch(deployment: UUID) -> str:
 def wish(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whoever puts something in has cancelled the batch."""
     told: list[bool] = []
+    monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__ID", str(uuid4()))
     monkeypatch.setattr(asking, "AGAIN_SECONDS", 0.01)
     monkeypatch.setattr(asking, "_is_cancelled", lambda _: bool(told))
     return told

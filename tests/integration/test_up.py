@@ -43,7 +43,7 @@ import sys
 from prefect.deployments import run_deployment
 name, pictures, *at_once = sys.argv[1:]
 run = run_deployment("train-concept/train-concept", timeout=0 if at_once else None, poll_interval=1, parameters={
-    "concept": {"name": name, "pictures": pictures, "class_word": "robot"},
+    "name": name, "pictures": pictures, "class_word": "robot",
     "training": {"steps": 30, "checkpoint_every": 15, "batch_size": 8}, "evaluation": {"seeds": 2, "sampler_steps": 4}})
 print(run.state.name, run.state.message)
 """

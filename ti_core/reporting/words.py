@@ -64,7 +64,7 @@ def command_of(concept: ConceptSpec) -> str:
 def namer(rows: Iterable[BatchRow]) -> Callable[[BatchRow], str]:
     """What a row of a batch is called, so that all are told apart: its concept, with the base model where there are
     several."""
-    several = len({row.base for row in rows}) > 1
+    several = len({row.base for row in rows} - {""}) > 1
     return lambda row: f"{row.concept} ({row.base})" if several and row.base else row.concept
 
 
