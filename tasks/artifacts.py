@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 PROGRESS_SECONDS, PROGRESS_SHARE = 2.0, 0.01
 """A progress artifact is updated at most this often, and for no smaller step: each update is a request and an event,
-and those of many workers add up (docs/scale.md)."""
+and those of many workers add up (benchmarks/scale.py)."""
 
 
 def key_of(kind: str, concept: str) -> str:
