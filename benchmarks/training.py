@@ -92,7 +92,8 @@ def main() -> None:
                 steps=options.steps,
             )  # fmt: skip
     found = {
-        "options": {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()},
+        # Of paths the names alone: where they lie is nobody's affair.
+        "options": {key: value.name if isinstance(value, Path) else value for key, value in vars(options).items()},
         "ground": {key: value for key, value in ground.items() if key != "concepts"},
         "ceiling": statistics.median(ceilings), "rates": rates, "runs": runs, "scores": scores,
         "minutes": (time.time() - began) / 60,
