@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterParentFlowRunId
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun
 
-from tests.servers import mlflow_server, plain_environment, prefect_server, prefect_worker, seaweedfs
+from benchmarks.deployed import ROOT, packs_of, registered, run_batch
+from tests.servers import mlflow_server, prefect_server, prefect_worker, seaweedfs
 
-ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples" / "concepts").iterdir())
 LEAST = [
     "--steps",
@@ -76,13 +76,8 @@ def on_servers(folder: Path, concepts: int) -> list[tuple[str, str]]:
         for concept in EXAMPLES[:concepts]:
             for file in concept.iterdir():
                 client.put_object(Bucket=s3.bucket, Key=f"pictures/{concept.name}/{file.name}", Body=file.read_bytes())
-        people = plain_environment(folder) | {"PREFECT_API_URL": api, "PREFECT_HOME": str(folder / "client")}
-        people["PATH"] = f"{Path(sys.executable).parent}:{people['PATH']}"
         source = f"s3://{s3.bucket}/pictures"
-        setup = people | {"PSEUDOWORD_SOURCE": source}
-        subprocess.run(
-            [ROOT / "deployments" / "setup.sh"], env=setup, cwd=folder, check=True, stdout=subprocess.DEVNULL
-        )
+        people = registered(folder, api, source)
         work = people | s3.environment | {
             "PSEUDOWORD_STORE": f"s3://{s3.bucket}/store",
             "PSEUDOWORD_TRACKING_URI": tracking,
@@ -94,7 +89,7 @@ def on_servers(folder: Path, concepts: int) -> list[tuple[str, str]]:
             prefect_worker(folder / "worker", api, "pseudoword", work),
         ):
             server = SyncPrefectClient(api)
-            first, second = (_run(server, source) for _ in range(2))
+            first, second = (run_batch(server, {"source": source, "packing": {"pack_size": 1024}}) for _ in range(2))
             shares = _shares(server, first)
             tasks = len(_tasks(server, first))
     wall = _wall(first)
@@ -129,16 +124,6 @@ def without_servers(folder: Path, concepts: int) -> list[tuple[str, str]]:
     return [(f"ti batch of {len(rows)}, {known} of them done (heavy imports: {imported})", f"{seconds:.1f}")]
 
 
-def _run(server: SyncPrefectClient, source: str) -> FlowRun:
-    deployment = server.read_deployment_by_name("train-batch/train-batch")
-    parameters = {"source": source, "packing": {"pack_size": 1024}}
-    run = server.create_flow_run_from_deployment(deployment.id, parameters=parameters)
-    while not (run.state and run.state.is_final()):
-        time.sleep(1)
-        run = server.read_flow_run(run.id)
-    return run
-
-
 def _wall(run: FlowRun) -> float:
     assert run.end_time and run.created  # noqa: S101  # for the type checker: the run has ended
     return float((run.end_time - run.created).total_seconds())
@@ -146,8 +131,7 @@ def _wall(run: FlowRun) -> float:
 
 def _tasks(server: SyncPrefectClient, run: FlowRun) -> list[Any]:
     """Those of a batch and of its packs."""
-    parent = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run.id]))
-    runs = [run.id, *(pack.id for pack in server.read_flow_runs(flow_run_filter=parent))]
+    runs = [run.id, *(pack.id for pack in packs_of(server, run.id))]
     found = server.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=runs)))
     return [task for task in found if not task.name.startswith("train-pack")]  # it stands for the pack's own
 

@@ -31,19 +31,17 @@ import psutil
 from botocore.config import Config
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
-    FlowFilter,
-    FlowFilterName,
     FlowRunFilter,
     FlowRunFilterId,
-    FlowRunFilterParentFlowRunId,
 )
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import PrefectHTTPStatusError
 
+from benchmarks.deployed import packs_of, start_batch
 from flows.serving.programs import GRPC
 from flows.serving.stack import Stack, kept
-from flows.serving.supervising import Supervisor, taken
-from tests.servers import free_ports, plain_environment
+from flows.serving.supervising import Supervisor
+from tests.servers import free_ports, free_row, plain_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "work" / "faults"
@@ -92,22 +90,12 @@ def told() -> list[dict[str, Any]]:
     return [json.loads(line) for line in TOLD.read_text().splitlines()] if TOLD.is_file() else []
 
 
-def five_ports() -> int:
-    """The first of five ports in a row that are free, as those of SeaweedFS's second kind are."""
-    wanted = (place for place in range(23_000, 29_000, 5))
-    return next(
-        place
-        for place in wanted
-        if not any(taken("127.0.0.1", place + n + also) for n in range(5) for also in (0, GRPC))
-    )
-
-
 @contextmanager
 def servers(folder: Path) -> Iterator["Bench"]:
     """A stack in a folder of its own, until the end of the block."""
     folder.mkdir(parents=True)
     mlflow, prefect = free_ports(2)
-    ports = ["--s3-port", str(five_ports()), "--mlflow-port", str(mlflow), "--prefect-port", str(prefect)]
+    ports = ["--s3-port", str(free_row(5, GRPC)), "--mlflow-port", str(mlflow), "--prefect-port", str(prefect)]
     environment = plain_environment(folder) | {
         "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'miniature' / 'package'}",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -136,9 +124,8 @@ class Bench:
     def batch(self, program: str, kind: str) -> dict[str, Any]:
         """A batch of new concepts, in which a program meets a fault at every moment; none with ""."""
         names = self._upload()
-        deployment = self._server.read_deployment_by_name("train-batch/train-batch")
         asked = PARAMETERS | {"source": f"s3://words/pictures/{names[0].rpartition('-')[0]}"}
-        flow_run = self._server.create_flow_run_from_deployment(deployment.id, parameters=asked)
+        flow_run = start_batch(self._server, asked)
         began, made = time.monotonic(), []
         for moment in MOMENTS if program else ():
             if not self._wait_for(flow_run.id, moment):
@@ -216,12 +203,7 @@ class Bench:
         return None
 
     def _packs(self, run_id: UUID) -> list[FlowRun]:
-        found = self._asked(
-            self._server.read_flow_runs,
-            flow_filter=FlowFilter(name=FlowFilterName(any_=["train-pack"])),
-            flow_run_filter=FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run_id])),
-        )
-        return sorted(found or (), key=lambda one: str(one.created))
+        return self._asked(packs_of, self._server, run_id) or []
 
     def _story(self, run_id: UUID) -> list[str]:
         """The states that the batch's run went through, each once in a row."""

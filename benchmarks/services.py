@@ -14,8 +14,6 @@ law the mean service demand (Denning and Buzen 1978). Writes docs/benchmarks/ser
 import argparse
 import json
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -30,18 +28,15 @@ import psutil
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.client.schemas.filters import (
-    FlowFilter,
-    FlowFilterName,
     FlowRunFilter,
     FlowRunFilterId,
-    FlowRunFilterParentFlowRunId,
 )
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from tests.servers import S3Server, mlflow_server, plain_environment, prefect_server, prefect_worker, seaweedfs
+from benchmarks.deployed import ROOT, packs_of, registered, run_batch
+from tests.servers import S3Server, mlflow_server, prefect_server, prefect_worker, seaweedfs
 
-ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "docs" / "benchmarks" / "services.json"
 EXAMPLES = sorted(one for one in (ROOT / "examples" / "concepts").iterdir() if one.is_dir())
 MEASURED = ((8, 8), (32, 4), (32, 16))
@@ -93,12 +88,7 @@ def on_servers(concepts: int, pack_size: int, workers: int) -> dict[str, Any]:
         tracking: str = start(mlflow_server(folder / "mlflow"))
         upload(s3, concepts)
         source = f"s3://{s3.bucket}/pictures"
-        people = plain_environment(folder) | {"PREFECT_API_URL": api, "PREFECT_HOME": str(folder / "client")}
-        people["PATH"] = f"{Path(sys.executable).parent}:{people['PATH']}"
-        subprocess.run(
-            [ROOT / "deployments" / "setup.sh"], env=people | {"PSEUDOWORD_SOURCE": source}, cwd=folder, check=True,
-            stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+        people = registered(folder, api, source)
         work = people | s3.environment | {
             "PSEUDOWORD_STORE": f"s3://{s3.bucket}/store", "PSEUDOWORD_TRACKING_URI": tracking, "HF_HUB_OFFLINE": "1",
             "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT),
@@ -112,10 +102,10 @@ def on_servers(concepts: int, pack_size: int, workers: int) -> dict[str, Any]:
         before = rows(folder) | {"s3 requests": requests(s3)}
         parameters = LEAST | {"source": source, "class_word": "monster", "packing": {"pack_size": pack_size}}
         began = clock.read()
-        flow_run = follow(server, parameters)
+        flow_run = run_batch(server, parameters)
         took, wall = clock.since(began)
         after = rows(folder) | {"s3 requests": requests(s3)}
-        packs = packs_of(server, flow_run)
+        packs = packs_of(server, flow_run.id)
         told = {
             "concepts": concepts, "pack size": pack_size, "packs": len(packs), "workers": workers,
             "ended as": str(flow_run.state.name if flow_run.state else ""),
@@ -177,26 +167,6 @@ def upload(s3: S3Server, concepts: int) -> None:
         for file in files[: turn % len(files)] + files[turn % len(files) + (1 if turn else 0) :]:
             key = f"pictures/concept-{number:04}/{file.name}"
             client.put_object(Bucket=s3.bucket, Key=key, Body=file.read_bytes())
-
-
-def follow(server: SyncPrefectClient, parameters: dict[str, Any]) -> FlowRun:
-    """Run a batch to its end."""
-    deployment = server.read_deployment_by_name("train-batch/train-batch")
-    flow_run = server.create_flow_run_from_deployment(deployment.id, parameters=parameters)
-    while not (flow_run.state and flow_run.state.is_final()):
-        time.sleep(2)
-        flow_run = server.read_flow_run(flow_run.id)
-    print(f"{flow_run.name}: {flow_run.state.name} | {flow_run.state.message}", file=sys.stderr)
-    return flow_run
-
-
-def packs_of(server: SyncPrefectClient, flow_run: FlowRun) -> list[FlowRun]:
-    """A batch's packs, in the order in which they were asked for."""
-    packs = server.read_flow_runs(
-        flow_filter=FlowFilter(name=FlowFilterName(any_=["train-pack"])),
-        flow_run_filter=FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run.id])),
-    )
-    return sorted(packs, key=lambda one: str(one.created))
 
 
 def at(moment: datetime | None) -> float:

@@ -13,10 +13,8 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,16 +24,12 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
-    FlowFilter,
-    FlowFilterName,
-    FlowRunFilter,
-    FlowRunFilterParentFlowRunId,
 )
 from prefect.client.schemas.objects import FlowRun
 
-from tests.servers import plain_environment, prefect_server, prefect_worker
+from benchmarks.deployed import ROOT, packs_of, registered, run_batch
+from tests.servers import prefect_server, prefect_worker
 
-ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted(one for one in (ROOT / "examples" / "concepts").iterdir() if one.is_dir())
 
 
@@ -61,12 +55,7 @@ def one_round(folder: Path, workers: int, given: argparse.Namespace) -> list[lis
     source = pictures(folder / "pictures", given.concepts, given.broken)
     with ExitStack() as running:
         api = running.enter_context(prefect_server(folder / "prefect"))
-        people = plain_environment(folder) | {"PREFECT_API_URL": api, "PREFECT_HOME": str(folder / "client")}
-        people["PATH"] = f"{Path(sys.executable).parent}:{people['PATH']}"
-        setup = people | {"PSEUDOWORD_SOURCE": str(source)}
-        subprocess.run(
-            [ROOT / "deployments" / "setup.sh"], env=setup, cwd=folder, check=True, stdout=subprocess.DEVNULL
-        )
+        people = registered(folder, api, str(source))
         work = people | {
             "PSEUDOWORD_STORE": str(folder / "store"),
             "PSEUDOWORD_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
@@ -117,27 +106,20 @@ def asked(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def run(server: SyncPrefectClient, parameters: dict[str, Any]) -> FlowRun:
-    """A batch, from being asked for to its end."""
-    deployment = server.read_deployment_by_name("train-batch/train-batch")
-    flow_run = server.create_flow_run_from_deployment(deployment.id, parameters=parameters)
-    while not (flow_run.state and flow_run.state.is_final()):
-        time.sleep(1)
-        flow_run = server.read_flow_run(flow_run.id)
+    """A batch, from being asked for to its end; what came of its concepts is printed."""
+    flow_run = run_batch(server, parameters)
     rows = server.read_artifacts(
         artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run.id]))
     )
     counts = Counter(row["outcome"] for one in rows if one.key == "batch" for row in json.loads(str(one.data)))
-    print(f"{flow_run.name}: {flow_run.state.name} | {flow_run.state.message} | {dict(counts)}", file=sys.stderr)
+    print(dict(counts), file=sys.stderr)
     return flow_run
 
 
 def told(server: SyncPrefectClient, flow_run: FlowRun, logs: dict[str, Path]) -> list[str]:
     """Wall time, which worker did how many packs, and the final state."""
     assert flow_run.end_time and flow_run.created and flow_run.state  # noqa: S101  # for the type checker: it has ended
-    packs = server.read_flow_runs(
-        flow_filter=FlowFilter(name=FlowFilterName(any_=["train-pack"])),
-        flow_run_filter=FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run.id])),
-    )
+    packs = packs_of(server, flow_run.id)
     texts = {name: log.read_text(errors="replace") for name, log in logs.items()}
     where = Counter(name for pack in packs for name, text in texts.items() if str(pack.id) in text)
     seconds = (flow_run.end_time - flow_run.created).total_seconds()

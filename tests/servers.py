@@ -228,6 +228,20 @@ def free_ports(count: int, also: int = 0) -> list[int]:
     raise RuntimeError("There are not enough free ports between 20000 and 22500.")
 
 
+def free_row(count: int, also: int) -> int:
+    """The first of `count` ports in a row that nothing uses, `port + also` neither."""
+    for first in range(23_000, 29_000, count):
+        try:
+            with ExitStack() as held:
+                for place in range(count):
+                    for each in (first + place, first + place + also):
+                        held.enter_context(socket.socket()).bind(("127.0.0.1", each))
+        except OSError:
+            continue
+        return first
+    raise RuntimeError(f"There are no {count} free ports in a row between 23000 and 29000.")
+
+
 def _binary(name: str) -> str:
     beside = Path(sys.executable).with_name(name)
     found = str(beside) if beside.exists() else shutil.which(name)

@@ -30,7 +30,7 @@ from flows.serving.life import end, leftovers
 from flows.serving.programs import GRPC
 from flows.serving.stack import Stack, kept
 from flows.serving.supervising import Supervisor, answers, taken
-from tests.servers import free_ports, plain_environment
+from tests.servers import free_ports, free_row, plain_environment
 
 pytestmark = pytest.mark.integration
 
@@ -97,15 +97,6 @@ def refusing() -> Iterator[Refusing]:
         server.shutdown()
 
 
-def store_port() -> int:
-    """The first of five ports in a row that are free, as those of their second kind are."""
-
-    def free(port: int) -> bool:
-        return not any(taken("127.0.0.1", port + n + also) for n in range(5) for also in (0, GRPC))
-
-    return next(port for port in range(23_000, 29_000, 5) if free(port))
-
-
 def do(folder: Path, script: str, *words: str | Path) -> str:
     """What a script says, in a terminal that has read env.sh if it is there. `words` are its "$@"."""
     script = f"[ ! -f servers/env.sh ] || . servers/env.sh; {script}"
@@ -140,7 +131,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder.mkdir(parents=True)
     shutil.copytree(ROOT / "examples/concepts", folder / "examples/concepts")
     mlflow, prefect = free_ports(2)
-    up = f"ti up --auth --s3-port {store_port()} --mlflow-port {mlflow} --prefect-port {prefect}"
+    up = f"ti up --auth --s3-port {free_row(5, GRPC)} --mlflow-port {mlflow} --prefect-port {prefect}"
     (commands,) = re.findall(r"^## 1\..*?```bash\n(.*?)```", GUIDE.read_text(), flags=re.DOTALL | re.MULTILINE)
     first, second = commands.strip().splitlines()
     assert first.startswith("ti up ") and second.startswith("ti train ")
