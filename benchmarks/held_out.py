@@ -59,8 +59,8 @@ class Result(Document):
 
     @property
     def lost(self) -> bool:
-        """Whether the word is no nearer to its pictures than the class word, or was rejected."""
-        return self.manifest.report.gain.value <= 0 or self.manifest.verdict != "accepted"
+        """Whether the word was not accepted."""
+        return self.manifest.verdict != "accepted"
 
 
 def measure(concepts: Sequence[ConceptSpec], settings: Settings, store: Store) -> list[Result]:
@@ -150,7 +150,7 @@ def write_table(results: Sequence[Result], store: Store) -> Path:
     if not losers:
         lines.append("None: every concept gained over its class word and was accepted.")
     else:
-        lines.append("Rejected, or no nearer to their pictures than the class word on the reporting set.")
+        lines.append("Not accepted: rejected, or undecided, where the pictures are too few to tell.")
     folder = DOCS / "held-out"
     folder.mkdir(parents=True, exist_ok=True)
     for stale in folder.glob("*.png"):

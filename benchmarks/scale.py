@@ -147,9 +147,7 @@ class Night:
         workers = [self.env.process(self._worker()) for _ in range(min(self.site.cards, self.packs))]
         self.env.run(self.env.all_of(workers))
         self._account()
-        self.env.run(
-            self.env.process(self._spend("coordinator", self.costs.of["after the last pack"][2] * self.concepts))
-        )
+        self.env.run(self.env.process(self._spend(self.costs.total("after the last pack", self.packs, self.concepts))))
         seconds = self.env.now
         return Told(
             seconds=seconds,
@@ -161,8 +159,7 @@ class Night:
         )
 
     def _coordinator(self) -> Events:
-        batch, _, concept = self.costs.of["before the first pack"]
-        yield from self._spend("coordinator", batch + concept * self.concepts)
+        yield from self._spend(self.costs.total("before the first pack", self.packs, self.concepts))
         left = self.concepts
         for _ in range(self.packs):
             size = min(self.site.pack_size, left)
@@ -188,7 +185,7 @@ class Night:
             else:
                 cpu = cpu_pack + cpu_concept * size
                 yield self.env.timeout(max(0.0, pack + concept * size - cpu))
-                yield from self._spend("worker", cpu)
+                yield from self._spend(cpu)
                 self.worked += cpu
             _, of_pack, of_concept = self.costs.of["prefect"]
             yield from self._serve(self.prefect, of_pack + of_concept * size)
@@ -205,14 +202,14 @@ class Night:
             piece = min(SLICE, seconds)
             with server.request() as turn:
                 yield turn
-                yield from self._spend("server", piece / (1 - share))
+                yield from self._spend(piece / (1 - share))
             seconds -= piece
             if server is self.prefect:
                 self.asked_prefect += piece
             else:
                 self.asked_tracking += piece
 
-    def _spend(self, _who: str, seconds: float) -> Events:
+    def _spend(self, seconds: float) -> Events:
         """CPU time: of a machine of one's own, or in slices of the one that all share."""
         if self.cores is None:
             yield self.env.timeout(seconds)

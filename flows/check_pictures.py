@@ -12,6 +12,7 @@ from prefect.states import Completed, Failed, State
 from flows.options import AS_IT_IS, TO_CHECK, AskJudge, BaseModel, field, of_concept, opened
 from flows.train_concept import Training
 from tasks import artifacts
+from tasks.asking import check_begun
 from tasks.line import as_task
 from ti_core.checking import check, meant, times
 from ti_core.config import TrainingConfig
@@ -33,6 +34,7 @@ def check_pictures(
 ) -> State[list[Checked]]:
     """Look at pictures as training would: what is left out, what will hurt the word, how they are cut, and how long a
     word takes by each preset. The run ends as Usable, or as Not usable where a concept has no usable picture."""
+    check_begun()
     settings = load_settings()
     base = meant(base_model, settings)
 

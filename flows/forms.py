@@ -42,6 +42,9 @@ def form_link(given: dict[str, Any]) -> str:
     return f"{url_for('deployment', obj_id=found.id)}/run?parameters={quote(filled, safe='')}"
 
 
-def command(given: dict[str, Any]) -> str:
+def command(given: dict[str, Any], job_variables: dict[str, Any]) -> str:
     """What starts the same run on a worker from a terminal."""
-    return shlex.join(["prefect", "deployment", "run", DEPLOYMENT, "--params", json.dumps(given, ensure_ascii=False)])
+    words = ["prefect", "deployment", "run", DEPLOYMENT, "--params", json.dumps(given, ensure_ascii=False)]
+    for name, value in job_variables.items():
+        words += ["--job-variable", f"{name}={json.dumps(value)}"]
+    return shlex.join(words)

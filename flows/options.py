@@ -160,7 +160,6 @@ Run = _both(
     "decline, the one that waits.",
     "Judging",
 )
-Waiting = _both(str, "--run", "Run", "Beginning of the run's key, where several of the word await approval.", OUTPUT)
 Clip = _both(
     str, "--clip", "Judge",
     "A CLIP: a folder, or ARCHITECTURE/PRETRAINED. Empty: the run's, or that of a published protocol.", "Judging",

@@ -33,7 +33,7 @@ Choosing = folded(SelectionRule, "Choosing", "How one step is chosen from the sc
 
 NAMES = {"rejected": "Rejected", "undecided": "Undecided", "awaiting-approval": "Awaiting approval",
          "declined": "Declined"}  # fmt: skip
-"""Final states of runs that published nothing: `deployments/automations.yaml` alerts on what has these names."""
+"""Names of the final states of runs that published nothing."""
 
 
 @flow(name="train-concept", flow_run_name="{name}", persist_result=False)

@@ -14,7 +14,7 @@ from prefect.states import Completed, Failed, State
 from flows.forms import DEPLOYMENT, parameters
 from flows.options import BaseModel, ClassWord, Preset
 from tasks import artifacts
-from tasks.asking import patiently
+from tasks.asking import of_namespace, patiently
 from tasks.line import look_at
 from ti_core.errors import ServiceError
 from ti_core.inbox import Dropped, concept_of, dropped, settled, take
@@ -79,7 +79,7 @@ def _start(folder: Dropped, name: str, given: dict[str, object]) -> str:
     """Start the run of a folder; one that was started before for the same files is taken as it is. Returns its id."""
     run = patiently(
         run_deployment, DEPLOYMENT, parameters=given, flow_run_name=name, timeout=0, as_subflow=False, tags=["inbox"],
-        idempotency_key=f"inbox-{folder.digest}",
+        job_variables=of_namespace(), idempotency_key="-".join(["inbox", load_settings().namespace, folder.digest]),
     )  # fmt: skip
     return str(run.id)
 

@@ -227,7 +227,7 @@ def inbox_table(rows: Sequence[tuple[str, str, str]]) -> None:
 def batch_link(page: str, tracked: str | None) -> None:
     """Link to the page of a batch in the store, and to its run in the tracking server."""
     about = f"[The batch in MLflow]({tracked})" if tracked else "Nothing of it was new."
-    create_link_artifact(page, link_text="the page of the batch", key="batch-page", description=about)
+    create_link_artifact(page, link_text="the page of the batch", key=key_of("batch-page", ""), description=about)
 
 
 def batch_table(rows: list[BatchRow]) -> None:
@@ -245,4 +245,4 @@ def batch_table(rows: list[BatchRow]) -> None:
         }
         for row in rows
     ]
-    create_table_artifact(table, key="batch", description=f"{len(rows)} concepts, worst first")
+    create_table_artifact(table, key=key_of("batch", ""), description=f"{len(rows)} concepts, worst first")

@@ -192,6 +192,7 @@ def judge_again(old: Manifest, evaluation: EvaluationConfig, rule: SelectionRule
     """Judge the checkpoints of a run in another way; the result lies beside the old one under its own key."""
     from ti_core.planning.plan import replan
 
+    check_begun()
     settings = load_settings()
     with (
         progress.listening(artifacts.Artifacts()),

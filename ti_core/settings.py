@@ -27,7 +27,8 @@ class Settings(BaseSettings):
     store: str = ""
     """Object store: a folder, s3://bucket/prefix, or an http(s) address to read from. Empty means `<home>/store`."""
     pictures: str = ""
-    """Where `ti upload` puts pictures: a folder or s3://bucket/prefix. Empty means `pictures` in the store."""
+    """Where `ti upload` puts pictures: a folder or s3://bucket/prefix. Empty means `pictures` in the store. That
+    of a namespace is `<place>-<namespace>`."""
     inbox: str = ""
     """Where folders that are dropped start runs by themselves: a folder or s3://bucket/prefix. Empty means `inbox` in
     the store."""
@@ -112,12 +113,16 @@ class Settings(BaseSettings):
     @cached_property
     def pictures_uri(self) -> str:
         """Where uploaded pictures lie, with the default filled in."""
-        return (self.pictures or f"{self.store_uri}/pictures").rstrip("/")
+        return self._of_team(self.pictures) or f"{self.store_uri}/pictures"
 
     @cached_property
     def inbox_uri(self) -> str:
         """Where dropped folders lie, with the default filled in."""
-        return (self.inbox or f"{self.store_uri}/inbox").rstrip("/")
+        return self._of_team(self.inbox) or f"{self.store_uri}/inbox"
+
+    def _of_team(self, place: str) -> str:
+        """A place of this namespace beside one that is named for all. Not within it: there it would be a concept."""
+        return "-".join(part for part in (place.rstrip("/"), self.namespace) if part) if place else ""
 
     @cached_property
     def mlflow_uri(self) -> str:

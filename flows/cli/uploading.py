@@ -65,7 +65,13 @@ def upload(
     brought = bring(item, settings, replace)
     given = forms.parameters(brought.item, preset="" if preset == "standard" else preset, base_model=base_model)
     link = _link(given)
-    start = forms.command(given) if link else _command(brought, preset, base_model, home)
+    if link:
+        from tasks.asking import of_namespace
+
+        start = forms.command(given, of_namespace())
+        link = "" if settings.namespace else link  # a run from the form is of the worker's own namespace
+    else:
+        start = _command(brought, preset, base_model, home)
     if as_json:
         found = [one.model_dump(mode="json") for one in checked[0].images.findings]
         told = {"pictures": given["pictures"], "sent": brought.sent, "known": brought.known, "findings": found}

@@ -50,8 +50,8 @@ class Options(BaseModel):
     auth: bool = Field(False, description="MLflow and Prefect ask for a password (written to env.sh).")
     alerts: str = Field(
         "",
-        description="A notification block of Prefect that hears of failed runs, rejected and undecided words, "
-        "slack-webhook/words say. Empty: none.",
+        description="A notification block of Prefect that hears of failed runs, of rejected and undecided words and "
+        "of those that await approval, slack-webhook/words say. Empty: none.",
     )
 
 

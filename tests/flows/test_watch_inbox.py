@@ -66,6 +66,20 @@ def test_a_new_folder_starts_a_run_once_and_what_cannot_be_trained_is_told_once(
     assert state.is_completed() and state.name == "Nothing new" and len(started()) == 2
 
 
+def test_a_team_s_inbox_starts_runs_of_that_team(at_home: Run, dropped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_concept.to_deployment(name="train-concept").apply()
+    look(class_word="monster")
+    look(class_word="monster")
+    before = {run.id for run in started()}
+    monkeypatch.setenv("PSEUDOWORD_NAMESPACE", "team-a")
+    shutil.copytree(dropped, at_home.home / "store/namespaces/team-a/inbox")
+    look(class_word="monster")
+    look(class_word="monster")
+    runs = [run for run in started() if run.id not in before]
+    assert {run.parameters["name"] for run in runs} == {"moss", "ninja"}
+    assert all(run.job_variables == {"env": {"PSEUDOWORD_NAMESPACE": "team-a"}} for run in runs)
+
+
 def test_what_was_taken_down_may_be_lost_and_nothing_is_started_twice(at_home: Run, dropped: Path) -> None:
     """As when a look dies between starting a run and noting it."""
     train_concept.to_deployment(name="train-concept").apply()

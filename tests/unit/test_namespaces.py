@@ -96,3 +96,12 @@ def test_a_name_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("PSEUDOWORD_NAMESPACE", "Team A")
     with pytest.raises(InputError, match="PSEUDOWORD_NAMESPACE is 'Team A': use lower-case letters"):
         load_settings()
+
+
+def test_uploads_and_inboxes_of_two_teams_lie_apart(tmp_path: Path) -> None:
+    named = {"home": tmp_path, "pictures": "s3://words/pictures/", "inbox": "s3://words/inbox"}
+    for given in ({"home": tmp_path}, named):
+        of = [Settings(**given, namespace=name) for name in ("", "a", "b")]
+        assert len({place for one in of for place in (one.pictures_uri, one.inbox_uri)}) == 6
+    assert Settings(**named).pictures_uri == "s3://words/pictures"
+    assert Settings(**named, namespace="a").inbox_uri == "s3://words/inbox-a"
