@@ -9,7 +9,6 @@ from itertools import count
 from typing import Annotated, Literal
 
 from prefect import flow, runtime
-from prefect.deployments import run_deployment
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from prefect.states import Cancelled, Completed, State
@@ -18,7 +17,7 @@ from pydantic import Field
 from flows.options import OfBase, Run, field
 from flows.train_concept import NAMES
 from tasks import artifacts
-from tasks.asking import CancelledError, of_namespace, patiently
+from tasks.asking import CancelledError, of_namespace, started
 from tasks.line import publish_approved as publish
 from tasks.line import tell_tracking
 from ti_core import progress
@@ -142,8 +141,8 @@ def _wrong(answer: Answer, manifest: Manifest) -> str:
 
 
 def _handed_on(waiting: Outcome, answer: Answer, why: str) -> State[Outcome]:
-    patiently(
-        run_deployment,
+    """Let a worker with a card do it. Raises NotFoundError where the server does not have the deployment."""
+    started(
         "publish-approved/publish-approved",
         parameters={
             "concept": waiting.concept, "base_model": waiting.base, "run": waiting.judge_key, "step": answer.step,

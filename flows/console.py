@@ -19,7 +19,7 @@ from ti_core.choosing.comparing import differences
 from ti_core.config import placeholder
 from ti_core.forecast import Forecast
 from ti_core.progress import Event, Judged, Lines, Stage, Trained, duration, listening
-from ti_core.records import BatchRow, Champion, Imported, Manifest, Outcome, Row, blob_key
+from ti_core.records import AWAITS, BatchRow, Champion, Imported, Manifest, Outcome, Row, blob_key
 from ti_core.reporting.figures import averages, caveats, figures
 from ti_core.reporting.words import TOY, command_of, in_words, is_toy, namer, real_lines
 from ti_core.store import Store
@@ -159,7 +159,7 @@ def show_outcome(outcome: Outcome, manifest: Manifest, page: str, earlier: str =
         f"class word (interval {gain.low:+.3f} to {gain.high:+.3f})."
     )
     _tell_protocol(manifest)
-    if outcome.status == "awaiting-approval":
+    if outcome.status == AWAITS:
         name = outcome.concept
         out.print(f"Readers get it after `ti approve {name}` (--step N: another step), or never: `ti decline {name}`.")
     if outcome.version is not None:

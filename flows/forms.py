@@ -16,7 +16,7 @@ def parameters(item: BatchItem, **others: Any) -> dict[str, Any]:
     """What the flow of one concept is given for a concept of a batch; of `others` only what says something."""
     assert item.spec is not None  # noqa: S101  # for the type checker
     training = item.own.model_dump(mode="json", exclude_unset=True)
-    said = {name: value for name, value in others.items() if value}
+    said = {name: value for name, value in ({"base_model": item.base_model} | others).items() if value}
     return asked_of(item.spec) | ({"training": training} if training else {}) | said
 
 

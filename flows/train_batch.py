@@ -72,7 +72,7 @@ def train_batch(
     title = f"{runtime.flow_run.name} {short}"  # two batches may begin in one minute
     batch = f"{_begun():%Y-%m-%dT%H%M}-{short}"
     try:
-        items = for_bases(list_concepts(source, class_word), [base_model, *further_base_models])
+        items = for_bases(list_concepts(source, class_word), [base_model, *further_base_models], settings)
         judging = with_data(opened(evaluation, EvaluationConfig), source, settings)
         asked = Asked(
             opened(training, TrainingConfig), judging, opened(rule, SelectionRule), base_model, renew, preset,

@@ -8,16 +8,16 @@ with is taken down in the store, so that neither two looks at once nor a new Pre
 from datetime import UTC, datetime
 
 from prefect import flow, runtime
-from prefect.deployments import run_deployment
 from prefect.states import Completed, Failed, State
 
 from flows.forms import DEPLOYMENT, parameters
 from flows.options import BaseModel, ClassWord, Preset
 from tasks import artifacts
-from tasks.asking import of_namespace, patiently
+from tasks.asking import of_namespace, started
 from tasks.line import look_at
-from ti_core.errors import ServiceError
+from ti_core.errors import NotFoundError, ServiceError
 from ti_core.inbox import Dropped, concept_of, dropped, settled, take
+from ti_core.planning.batch import BatchItem, for_bases
 from ti_core.settings import Settings, load_settings
 from ti_core.store import Store, open_store
 from ti_core.summary import headline, reason_of, status_of
@@ -52,39 +52,45 @@ def watch_inbox(
 
 
 def _dealt_with(class_word: str, asked: Asked, settings: Settings, store: Store) -> list[tuple[str, str, str]]:
-    """Deal with what is new and complete; returns name, status and reason of each. Of what a silent server kept from
-    being looked at nothing is told: it is still new at the next look.
+    """Deal with what is new and complete; returns name, status and reason of each. What could not be started, or was
+    kept from being looked at by a silent server, is still new at the next look.
 
     Raises ServiceError where that is all there is.
     """
-    rows = list[tuple[str, str, str]]()
-    there = settled(dropped(settings), store, datetime.now(UTC))
-    items = [concept_of(one, class_word, settings) for one in there]
-    works = look_at(items, asked) if items else []
-    for folder, work, item in zip(there, works, items, strict=True):
-        run = ""
-        if isinstance(work.error, ServiceError):
+    rows, away = list[tuple[str, str, str]](), list[ServiceError]()
+    for folder in settled(dropped(settings), store, datetime.now(UTC)):
+        try:
+            items = for_bases([concept_of(folder, class_word, settings)], [asked.base_model], settings)
+            works = look_at(items, asked)
+            if silent := next((one.error for one in works if isinstance(one.error, ServiceError)), None):
+                raise silent
+            runs = [_start(folder, item, asked) if work.open else "" for item, work in zip(items, works, strict=True)]
+        except ServiceError as error:
+            away.append(error)
             continue
-        if work.open:
-            run = _start(folder, work.name, parameters(item, preset=asked.preset, base_model=asked.base_model))
-        take(folder, run, store)
-        rows.append(_row(work, run))
-    away = [work.error for work in works if isinstance(work.error, ServiceError)]
+        except NotFoundError as error:  # nothing can be started at all
+            rows.append((folder.name, "failed", str(error)))
+            continue
+        take(folder, " ".join(filter(None, runs)), store)
+        rows += [_row(work, run, len(works) > 1) for work, run in zip(works, runs, strict=True)]
     if away and not rows:
         raise away[0]
     return rows
 
 
-def _start(folder: Dropped, name: str, given: dict[str, object]) -> str:
-    """Start the run of a folder; one that was started before for the same files is taken as it is. Returns its id."""
-    run = patiently(
-        run_deployment, DEPLOYMENT, parameters=given, flow_run_name=name, timeout=0, as_subflow=False, tags=["inbox"],
-        job_variables=of_namespace(), idempotency_key="-".join(["inbox", load_settings().namespace, folder.digest]),
+def _start(folder: Dropped, item: BatchItem, asked: Asked) -> str:
+    """Start the run of a folder on one base model; one that was started before for the same files is taken as it is.
+    Returns its id."""
+    run_id = started(
+        DEPLOYMENT, parameters=parameters(item, preset=asked.preset, base_model=item.base_model),
+        flow_run_name=item.name, timeout=0, as_subflow=False, tags=["inbox"], job_variables=of_namespace(),
+        idempotency_key="-".join(["inbox", load_settings().namespace, folder.digest, item.base_model]),
     )  # fmt: skip
-    return str(run.id)
+    return str(run_id)
 
 
-def _row(work: Work, run: str) -> tuple[str, str, str]:
+def _row(work: Work, run: str, several: bool) -> tuple[str, str, str]:
+    name = f"{work.name} ({work.base_model})" if several else work.name
     if run:
-        return work.name, "started", f"run {run}"
-    return work.name, status_of(work), reason_of(work.error) if work.error else f"Known: {work.outcome.reason}"
+        return name, "started", f"run {run}"
+    return name, status_of(work), reason_of(work.error) if work.error else f"Known: {work.outcome.reason}"

@@ -18,7 +18,8 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError, TerminationSignal
 from prefect.settings import PREFECT_API_URL
 
-from ti_core.errors import PseudowordError, ServiceError, TrainingError
+from ti_core.errors import NotFoundError, PseudowordError, ServiceError, TrainingError
+from ti_core.records import AWAITS
 from ti_core.settings import load_settings
 from ti_core.training.stopping import pausing_when
 from ti_core.works import Work
@@ -60,7 +61,7 @@ def ask_for_approval(works: Sequence[Work]) -> None:
     """Start a run that asks for each word that awaits approval, where the server has its deployment; once for each, so
     that nobody is asked again by the next batch. Elsewhere `ti approve` and `ti decline` say it. A server that is away
     is not waited for, as a card may be: the next batch asks."""
-    for outcome in (work.outcome for work in works if work.outcome and work.outcome.status == "awaiting-approval"):
+    for outcome in (work.outcome for work in works if work.outcome and work.outcome.status == AWAITS):
         try:
             run_deployment(
                 "approve/approve",
@@ -79,6 +80,19 @@ def ask_for_approval(works: Sequence[Work]) -> None:
         except (httpx.TransportError, PrefectHTTPStatusError) as error:
             log.warning("Nobody is asked for approval now, `ti list --awaiting` shows what waits: %r", error)
             return
+
+
+def started(deployment: str, **how: Any) -> UUID:
+    """Start a run of a deployment, waiting for a server that does not answer; returns its id.
+
+    Raises NotFoundError where the server does not have it, ServiceError after an hour of silence.
+    """
+    try:
+        return patiently(run_deployment, deployment, **how).id
+    except ObjectNotFound:
+        raise NotFoundError(
+            f"The Prefect server has no deployment {deployment}: ti up, or deployments/setup.sh, registers it."
+        ) from None
 
 
 def of_namespace() -> dict[str, Any]:

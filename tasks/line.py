@@ -12,7 +12,7 @@ from prefect.states import Failed
 
 from tasks import artifacts
 from tasks.asking import CancelledError, ask_for_approval, check_begun, minding_cancellation
-from ti_core import progress
+from ti_core import outbox, progress
 from ti_core.config import EvaluationConfig, Packing, SelectionRule
 from ti_core.errors import PausedError, ServiceError
 from ti_core.line import Line
@@ -219,11 +219,5 @@ def publish_approved(waiting: Outcome, step: int, who: str, why: str) -> Outcome
 
 def tell_tracking() -> None:
     """Tell the tracking server what lies in the outbox; one that is silent hears of it at a later run."""
-    from ti_core.publishing.mirroring import drain
-    from ti_core.registry import Registry
-
     settings = load_settings()
-    try:
-        drain(open_store(settings), Registry(settings))
-    except ServiceError as error:
-        log.warning("%s It is told at the next run.", error)
+    outbox.tell(settings, open_store(settings))

@@ -5,9 +5,11 @@ It moves nothing itself (`publishing.approving`), and imports torch only where s
 Prefect.
 """
 
+import logging
+
 from ti_core import progress
 from ti_core.config import EvaluationConfig, SelectionRule
-from ti_core.errors import InputError
+from ti_core.errors import ConflictError, InputError
 from ti_core.line import Call, Line, plainly
 from ti_core.planning.plan import replan
 from ti_core.publishing import approving
@@ -17,6 +19,8 @@ from ti_core.records import Manifest, Outcome
 from ti_core.settings import Settings
 from ti_core.store import Store
 from ti_core.works import Work
+
+log = logging.getLogger(__name__)
 
 
 def check_step(manifest: Manifest, step: int) -> None:
@@ -50,7 +54,10 @@ def approve(
     ended = _published(other, "", who, why, line, store)
     if ended.status == "published":
         instead = f"step {step} was taken in its place (run {plan.judge_key[:12]})"
-        told(approving.decline(store, outcome, who, f"{why}; {instead}" if why else instead), store)
+        try:
+            told(approving.decline(store, outcome, who, f"{why}; {instead}" if why else instead), store)
+        except ConflictError as error:  # somebody has decided about it meanwhile
+            log.warning("%s", error)
     return ended
 
 

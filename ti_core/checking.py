@@ -66,7 +66,7 @@ def times(base: Meant, settings: Settings) -> list[str]:
     """How long a word takes on a base model by each preset, in sentences."""
     try:
         return in_words(base.slug, efforts(base.kind), paces(base.slug, open_store(settings)))
-    except ServiceError as error:
+    except (ServiceError, InputError) as error:  # the latter of a store that gives no listing
         return [f"How long a word takes is not known: {error}"]
 
 

@@ -338,8 +338,9 @@ class EvaluationConfig(_Config):
     prompts: OwnPrompts = _field(OwnPrompts(), "Own prompts", "In place of the protocol's.", 7)
 
     def resolved(self, kind: BackboneKind, preset: PresetName = "standard") -> Self:
-        """Return a copy in which no zero stands for a default. A protocol that is named goes before the preset."""
+        """Return a copy in which no zero stands for a default. Where a protocol is named, the preset says nothing."""
         name: ProtocolName = self.protocol or "standard"
+        preset = "standard" if self.protocol else preset
         return type(self).model_validate(
             preset_of(kind, preset)["evaluation"] | PROTOCOLS[name] | given(self) | {"protocol": name}
         )

@@ -9,7 +9,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ti_core.errors import PseudowordError, ServiceError
+from ti_core import outbox
+from ti_core.errors import PseudowordError
 from ti_core.publishing.catalogue import by_earlier_version, manifest_at
 from ti_core.publishing.transaction import show_pictures
 from ti_core.reporting.pages import page_path, with_notice, write_page
@@ -35,7 +36,7 @@ def pages_as_asked(works: Sequence[Work], settings: Settings, store: Store) -> l
         except PseudowordError as error:
             after.append(replace(work, outcome=None, error=error))
     if redrawn:
-        _mirror(settings, store)
+        outbox.tell(settings, store)
     return after
 
 
@@ -54,14 +55,3 @@ def _told(work: Work, settings: Settings, store: Store) -> bool:
         html = with_notice(get_blob(store, wanted.page), earlier)
         write_page(settings, outcome.concept, outcome.base, outcome.judge_key, html)
     return wanted is not manifest
-
-
-def _mirror(settings: Settings, store: Store) -> None:
-    """Let the tracking server's copies of the pages follow; one that is silent follows later."""
-    from ti_core.publishing.mirroring import drain
-    from ti_core.registry import Registry
-
-    try:
-        drain(store, Registry(settings))
-    except ServiceError as error:
-        log.warning("%s Its copies of the pages follow at the next run.", error)

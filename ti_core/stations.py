@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from ti_core import progress
+from ti_core import outbox, progress
 from ti_core.choosing.selection import choose, over_neutral, report, survivors
 from ti_core.config import Packing
 from ti_core.duels import settle
@@ -334,14 +334,13 @@ class Stations:
 
     def _drain(self, registry: "Registry") -> None:
         """Tell the tracking server what earlier runs could not."""
-        from ti_core.publishing.mirroring import drain
         from ti_core.registry import drain_curves
 
+        outbox.tell(self._settings, self._store, registry)
         try:
-            drain(self._store, registry)
             drain_curves(self._settings, registry)
         except ServiceError as error:
-            log.warning("%s It is told of the runs that ended at the next time.", error)
+            log.warning("%s It is told of the curves at a later run.", error)
 
     def again(self, old: Manifest, plan: Plan) -> list[Work]:
         """The stored checkpoints of a judged run, to be judged as `plan` says; without any work where that is done.

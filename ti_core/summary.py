@@ -42,7 +42,8 @@ def headline(ended: Sequence[tuple[str, str]]) -> tuple[str, str]:
     be there twice, as in a table.
 
     The first word tells what asks for a hand, the worst first, whatever the counts are: Failed (none came through),
-    Partly failed, Paused, Undecided, Rejected, Awaiting-approval, Published, Nothing new.
+    Partly failed, Paused, Undecided, Rejected, Awaiting-approval, Declined, Started (of an inbox), Published, Nothing
+    new.
     """
     names = {status: sorted(name for name, one in ended if one == status) for _, status in ended}
     told = [(status, names[status]) for status in _TOLD if status in names]

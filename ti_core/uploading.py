@@ -7,7 +7,7 @@ picture and starts nothing.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,8 @@ from ti_core.errors import InputError
 from ti_core.images.layout import arranged
 from ti_core.images.names import is_litter, shown
 from ti_core.images.opening import opened
-from ti_core.planning.batch import CONCEPT_FILE, BatchItem, concept_at
+from ti_core.images.sources import Entry
+from ti_core.planning.batch import BASE_MODEL, CONCEPT_FILE, BatchItem, concept_at
 from ti_core.settings import Settings
 from ti_core.store import Listed, Store, open_store
 
@@ -63,22 +64,28 @@ def bring(item: BatchItem, settings: Settings, replace: bool = False) -> Brought
     there = {one.key: one for one in store.entries(prefix) if not is_litter(one.key)}
     place = store.url(item.name)
     with opened(item.spec.pictures, settings) as entries:
-        pairs = arranged(entries).pictures
-        files = {prefix + one.path: one.read for pair in pairs for one in pair if one}
-        files[prefix + CONCEPT_FILE] = lambda: _toml(item)
+        files = _files(item, entries, prefix)
         same = {key for key in files if key in there and _is_same(files[key](), there[key], store)}
-        others = there.keys() - same
-        if others and not replace:
-            names = [shown(key.removeprefix(prefix)) for key in sorted(others)]
-            told = ", ".join(names[:3] + ["…"] * (len(names) > 3))
-            raise InputError(
-                f"{place} holds other files ({told}): take another --name, or replace them with --replace."
-            )
-        for key in files.keys() - same:
-            store.put(key, files[key]())
+    others = there.keys() - same
+    if others and not replace:
+        names = [shown(key.removeprefix(prefix)) for key in sorted(others)]
+        told = ", ".join(names[:3] + ["…"] * (len(names) > 3))
+        raise InputError(f"{place} holds other files ({told}): take another --name, or replace them with --replace.")
+    if sent := files.keys() - same:
+        with opened(item.spec.pictures, settings) as entries:  # anew: what a source may give is counted once for each
+            files = _files(item, entries, prefix)
+            for key in sorted(sent & files.keys()):
+                store.put(key, files[key]())
     for key in others - files.keys():
         store.delete(key)
-    return Brought(concept_at(item.name, place, "", settings), len(files) - len(same), len(same))
+    return Brought(concept_at(item.name, place, "", settings), len(sent), len(same))
+
+
+def _files(item: BatchItem, entries: Sequence[Entry], prefix: str) -> dict[str, Callable[[], bytes]]:
+    """What is brought, by its key: pictures, masks and what is said of them."""
+    pairs = arranged(entries).pictures
+    files = {prefix + one.path: one.read for pair in pairs for one in pair if one}
+    return files | {prefix + CONCEPT_FILE: lambda: _toml(item)}
 
 
 def _is_same(data: bytes, there: Listed, store: Store) -> bool:
@@ -93,5 +100,5 @@ def _toml(item: BatchItem) -> bytes:
     """What a concept says, but for its name and place, as a `concept.toml`: strings, numbers and truth values alone."""
     assert item.spec is not None  # noqa: S101  # for the type checker
     said = item.spec.model_dump(exclude={"name", "pictures"}, exclude_unset=True)
-    said |= item.own.model_dump(exclude_unset=True)
+    said |= item.own.model_dump(exclude_unset=True) | ({BASE_MODEL: item.base_model} if item.base_model else {})
     return "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in said.items()).encode()

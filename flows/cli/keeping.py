@@ -260,15 +260,10 @@ def _said(pointer: "Champion", settings: "Settings", store: "Store", as_json: bo
 
 def tell_tracking(settings: "Settings", store: "Store") -> None:
     """Let the tracking server follow now, where it is installed and answers."""
-    from ti_core.publishing.mirroring import drain
+    from ti_core import outbox
 
-    try:
-        quiet_libraries()
-        from ti_core.registry import Registry
-
-        drain(store, Registry(settings))
-    except (ModuleNotFoundError, ServiceError) as error:
-        log.info("The tracking server is told by a later run: %s", error)
+    quiet_libraries()
+    outbox.tell(settings, store)
 
 
 def _of_mirror(settings: "Settings", store: "Store", repair: bool) -> "list[Fault]":

@@ -121,7 +121,7 @@ def batch(
     settings = settings_of(home)
     first, *further = base_model or [""]
     # A wrong source is told before any server starts.
-    items = for_bases(read_batch(source, class_word, settings), [first, *further])
+    items = for_bases(read_batch(source, class_word, settings), [first, *further], settings)
     asked = Asked(training, with_data(evaluation, source, settings), rule, first, renew, preset, approval)
     if plan_only:
         return _look_ahead(items, asked, settings, as_json)

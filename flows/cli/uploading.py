@@ -1,5 +1,6 @@
 """`ti upload`: bring pictures to where workers read them, and tell how to start."""
 
+import dataclasses
 import json
 import os
 import shlex
@@ -48,7 +49,7 @@ def upload(
     from flows import console
     from ti_core.checking import check, meant, times
     from ti_core.config import TrainingConfig, check_slug
-    from ti_core.planning.batch import is_batch
+    from ti_core.planning.batch import for_bases, is_batch
     from ti_core.uploading import bring, described
 
     settings = settings_of(home)
@@ -58,6 +59,11 @@ def upload(
     )
     if is_batch(source, settings):
         raise InputError(f"{source} holds folders of several concepts: upload them one by one.")
+    item = dataclasses.replace(item, base_model=base_model or item.base_model)
+    if len(bases := for_bases([item], [""], settings)) > 1:
+        names = ", ".join(one.base_model for one in bases)
+        raise InputError(f"{item.name} is for several base models ({names}): name one of them with --base-model.")
+    base_model = item.base_model
     base = meant(base_model, settings)
     checked = list(check(source, item.training(TrainingConfig()), base, settings, showing=False))
     if not as_json:

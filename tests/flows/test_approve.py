@@ -120,7 +120,7 @@ def test_it_ends_where_somebody_has_decided_meanwhile(begun, store: Store, waiti
 
 def test_another_step_is_a_run_of_its_own_on_a_card(begun, waiting: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {}
-    monkeypatch.setattr(module, "run_deployment", lambda name, **how: asked.update(how, name=name))
+    monkeypatch.setattr(module, "started", lambda name, **how: asked.update(how, name=name))
     other = next(step for step in (10, 20) if step != waiting.step)
     begun()
     answer(begun.run_id, decision="take another step", step=other)
@@ -133,7 +133,7 @@ def test_a_champion_that_came_meanwhile_is_met_on_a_card(
     begun, store: Store, waiting: Outcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = {}
-    monkeypatch.setattr(module, "run_deployment", lambda name, **how: asked.update(how, name=name))
+    monkeypatch.setattr(module, "started", lambda name, **how: asked.update(how, name=name))
     begun()
     other = champion_from(manifest_at(store, waiting.manifest), 1).model_copy(update={"judge_key": "0" * 32})
     store.create(champion_key("moss", "miniature"), other.to_bytes())

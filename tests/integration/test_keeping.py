@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -28,6 +29,9 @@ pytestmark = pytest.mark.integration
 
 PUBLISHERS = 12
 SECONDS = 12.0
+ROUNDS = int(os.environ.get("ROUNDS", "1"))
+PAUSE = 0.02 * ROUNDS
+"""Between two turns of the others, in seconds: longer in a longer race, whose records they would otherwise fill."""
 GRACE = timedelta(seconds=1)
 """Far shorter than anybody should choose: the collector is after what publishers are about to name."""
 
@@ -50,8 +54,8 @@ def settings(server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 
 def test_twelve_publishers_people_a_collector_and_readers_at_once(settings: Settings, tmp_path: Path) -> None:
-    """Rounds of twelve newcomers to one word, until the time is over. Somebody withdraws, pins and rolls back all the
-    while, somebody collects what nothing names, and two readers fetch and verify."""
+    """Rounds of twelve newcomers to one word, until time and rounds are over. Somebody withdraws, pins and rolls back
+    all the while, somebody collects what nothing names, and two readers fetch and verify."""
     store = open_store(settings)
     done(store, judged(store, score=0.1))
     at_work, reads, turns, runs = True, [0, 0], [0, 0], []
@@ -77,12 +81,10 @@ def test_twelve_publishers_people_a_collector_and_readers_at_once(settings: Sett
                 lambda: rollback(store, "cat-toy", "miniature", None, "ann", ""),
                 lambda: withdrawn.add(_last_withdrawn(withdraw(store, "cat-toy", "miniature", None, "ann", ""))),
             ):
-                try:
+                with suppress(NotFoundError, WithdrawnError):  # nothing stands behind it, or somebody was faster
                     act()
-                except (NotFoundError, WithdrawnError):
-                    pass  # nothing stands behind it, or somebody was faster
                 turns[0] += 1
-                time.sleep(0.05)
+                time.sleep(PAUSE)
 
     def sweep() -> None:
         while at_work:
@@ -91,19 +93,19 @@ def test_twelve_publishers_people_a_collector_and_readers_at_once(settings: Sett
             for name in collected:
                 collected[name] += getattr(did, name)
             turns[1] += 1
+            time.sleep(PAUSE)
 
     def fetch(reader: int) -> None:
         while at_work:
-            try:
+            with suppress(WithdrawnError):
                 client.get("cat-toy", "miniature", out=tmp_path / f"reader-{reader}", settings=settings, strict=True)
-            except WithdrawnError:
-                pass
             reads[reader] += 1
+            time.sleep(PAUSE / 10)
 
     with ThreadPoolExecutor(PUBLISHERS + 4) as threads:
         others = [threads.submit(decide), threads.submit(sweep), threads.submit(fetch, 0), threads.submit(fetch, 1)]
         until, seed = time.monotonic() + SECONDS, 1
-        while time.monotonic() < until or not collected["removed"]:
+        while time.monotonic() < until or seed <= ROUNDS * PUBLISHERS or not collected["removed"]:
             list(threads.map(publish, range(seed, seed + PUBLISHERS)))
             seed += PUBLISHERS
         at_work = False

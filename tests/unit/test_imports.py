@@ -84,7 +84,7 @@ PUBLIC = {
         "read_checkpoint read_published same_vectors write write_checkpoint"
     ),
     "ti_core.records": (
-        "ASIDE AWAITING Anchors BATCHES BLOBS BaseModelInfo BatchRow BatchRows BatchStatus Came Candidate "
+        "ASIDE AWAITING AWAITS Anchors BATCHES BLOBS BaseModelInfo BatchRow BatchRows BatchStatus Came Candidate "
         "Cells Champion Change Checkpoint Copy Decided Decision Document Duel FORGET Fault Finding "
         "Format Given Imported Keyed imported_key "
         "INDEX INDEX_WHOLE ImageSet Interval JudgeInfo JudgeRequest KeptScores Layout Manifest "

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.builders import done, judged
-from ti_core import known
+from ti_core import known, outbox
 from ti_core.errors import ConflictError
 from ti_core.known import pages_as_asked
 from ti_core.publishing.catalogue import manifest_of
@@ -30,7 +30,7 @@ def store(settings: Settings) -> Store:
 @pytest.fixture
 def work(store: Store, monkeypatch: pytest.MonkeyPatch) -> Work:
     """A known work whose request says nothing of its pictures; the tracking server is of no interest."""
-    monkeypatch.setattr(known, "_mirror", lambda *_: None)
+    monkeypatch.setattr(outbox, "tell", lambda *_: None)
     manifest = judged(store)
     assert "show_pictures" not in manifest.plan.concept.model_fields_set
     return Work(0, "cat-toy", manifest.plan, outcome=done(store, manifest), known=True)

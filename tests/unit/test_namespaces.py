@@ -86,8 +86,10 @@ def test_pages_experiments_and_sources_are_told_apart(teams: dict[str, Settings]
     }  # fmt: skip
     bucket = Settings(store="s3://words/store", namespace="team-a")
     assert bucket.store_uri == "s3://words/store/namespaces/team-a"
-    check_not_store("s3://words/pictures", bucket)
-    for inside in ("s3://words/store", "s3://words/store/namespaces/team-b/blobs", "s3://words/store/blobs"):
+    for place in ("s3://words/pictures", f"{bucket.pictures_uri}/cat", bucket.inbox_uri):
+        check_not_store(place, bucket)
+    for inside in ("s3://words/store", "s3://words/store/namespaces/team-b/blobs", "s3://words/store/namespaces",
+                   "s3://words/store/namespaces/team-a", "s3://words/store/blobs"):  # fmt: skip
         with pytest.raises(InputError, match="lies in the store"):
             check_not_store(inside, bucket)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.forms import parameters
 from ti_core.errors import InputError
 from ti_core.planning.batch import BatchItem
 from ti_core.settings import Settings
@@ -46,6 +47,14 @@ def test_pictures_masks_and_what_is_said_lie_where_workers_may_read(folder: Path
     assert (brought.sent, brought.known) == (4, 0)
     assert brought.item.spec and brought.item.spec.pictures == str(place) and brought.item.own.steps == 40
     assert settings.allowed(place) == place, "without being named as allowed"
+
+
+def test_the_base_model_of_a_concept_goes_with_it(folder: Path, settings: Settings) -> None:
+    with (folder / "concept.toml").open("a") as file:
+        file.write('base_model = "own/sdxl"\n')
+    brought = bring(item(folder, settings), settings)
+    assert brought.item.base_model == "own/sdxl"
+    assert parameters(brought.item)["base_model"] == "own/sdxl"
 
 
 def test_known_bytes_are_not_sent_again(folder: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -170,7 +170,10 @@ def check_not_store(source: str, settings: Settings) -> None:
     there would be trained on again."""
     store = settings.store_root.rstrip("/")
     inside = f"{source.rstrip('/')}/".removeprefix(f"{store}/")
-    if inside == "" or (source.startswith(f"{store}/") and inside.split("/")[0] in OF_STORE):
+    parts = inside.split("/")
+    if parts[0] == "namespaces" and len(parts) > 2:  # the folder, a team, and what lies in its store
+        parts = parts[2:]
+    if inside == "" or (source.startswith(f"{store}/") and parts[0] in {*OF_STORE, ""}):
         raise InputError(f"{source} lies in the store ({store}): name a prefix of pictures outside of it.")
 
 

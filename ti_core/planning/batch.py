@@ -81,13 +81,13 @@ def read_batch(source: str, class_word: str, settings: Settings) -> list[BatchIt
     return items
 
 
-def for_bases(items: Sequence[BatchItem], base_models: Sequence[str]) -> list[BatchItem]:
+def for_bases(items: Sequence[BatchItem], base_models: Sequence[str], settings: Settings) -> list[BatchItem]:
     """Each concept once for each of its base models: its own, or those of the batch; "" or none is the settings' own.
 
     Raises InputError for base models of the batch that a word cannot have a place each for.
     """
-    of_batch = [name for name in base_models if name] or [""]
-    _told_apart(of_batch)
+    of_batch = list(base_models) or [""]
+    _told_apart([name or settings.base_model for name in of_batch])
     return [
         replace(item, base_model=base_model) for item in items for base_model in (_split(item.base_model) or of_batch)
     ]
@@ -100,7 +100,7 @@ def _split(base_models: str) -> list[str]:
 def _told_apart(base_models: Sequence[str]) -> None:
     """Raise InputError where two are called the same in the store, or one cannot be called anything."""
     slugs = dict[str, str]()
-    for name in (name for name in base_models if name):
+    for name in base_models:
         if (other := slugs.setdefault(base_slug(name), name)) != name or base_models.count(name) > 1:
             raise InputError(
                 f"The base models {other} and {name} are both called {base_slug(name)}, and a word has one place for "

@@ -10,26 +10,27 @@ from collections.abc import Mapping
 
 from ti_core.config import check_slug
 from ti_core.errors import ConflictError, InputError, IntegrityError, NotFoundError
-from ti_core.publishing.catalogue import base_for, manifest_at, outcomes_of, pointer_of
+from ti_core.publishing.catalogue import base_for, bases_of, manifest_at, outcomes_of, pointer_of
 from ti_core.publishing.following import leave_word
 from ti_core.publishing.transaction import publish
 from ti_core.records import (
     AWAITING,
+    AWAITS,
     Change,
     Duel,
     Manifest,
     Outcome,
+    Plan,
     Untold,
     awaiting_key,
     blob_key,
+    former_champion_key,
     outcome_key,
 )
 from ti_core.settings import Settings
 from ti_core.store import Store
 
 log = logging.getLogger(__name__)
-
-AWAITS = "awaiting-approval"
 
 
 def awaiting(store: Store, concept: str = "") -> list[Outcome]:
@@ -64,7 +65,8 @@ def find_awaiting(store: Store, settings: Settings, concept: str, base_model: st
     Raises NotFoundError where there is none, saying how the run that is named has ended, InputError where `run` fits
     several.
     """
-    bases = sorted({one.base for one in awaiting(store, check_slug(concept))})
+    listed = {one.base for one in awaiting(store, check_slug(concept))}
+    bases = sorted(listed) or bases_of(store, concept)  # the list may have lost an entry
     base = base_for(base_model, settings, bases)
     there = outcomes_of(store, concept, base)
     fits = [one for one in there if one.status == AWAITS and one.judge_key.startswith(run)]
@@ -100,14 +102,14 @@ def decline(store: Store, outcome: Outcome, who: str, why: str) -> Outcome:
     Raises ConflictError where somebody else has approved or declined it.
     """
     plan = manifest_at(store, outcome.manifest).plan
-    key, pointer = outcome_key(plan), pointer_of(store, outcome.concept, outcome.base)
+    key = outcome_key(plan)
     stored = store.get(key)
     now = Outcome.from_bytes(stored.data, store.url(key))
     if now.status != AWAITS:
         raise ConflictError(f"It cannot be declined any more. {now.reason}")
-    if pointer and pointer.judge_key == plan.judge_key:
+    if _was_champion(store, plan):
         raise ConflictError(
-            f"{outcome.concept} cannot be declined any more: it was approved and is what readers get. `ti approve` "
+            f"{outcome.concept} cannot be declined any more: it was approved, and readers got it. `ti approve` "
             "completes that, and `ti withdraw` takes it back."
         )
     change = Change(action="decline", judge_key=plan.judge_key, version=0, who=who, why=why)
@@ -120,3 +122,11 @@ def decline(store: Store, outcome: Outcome, who: str, why: str) -> Outcome:
     store.replace(key, declined.to_bytes(), stored.etag)
     store.delete(awaiting_key(plan))
     return declined
+
+
+def _was_champion(store: Store, plan: Plan) -> bool:
+    """Whether readers get this run, or got it, whatever is recorded of how it ended."""
+    concept, base = plan.concept.name, plan.base.slug
+    pointer = pointer_of(store, concept, base)
+    leads = pointer is not None and pointer.judge_key == plan.judge_key
+    return leads or store.exists(former_champion_key(concept, base, plan.judge_key))

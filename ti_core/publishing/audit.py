@@ -29,6 +29,7 @@ from ti_core.publishing.pointer import standing, verify
 from ti_core.records import (
     ASIDE,
     AWAITING,
+    AWAITS,
     BATCHES,
     BLOBS,
     OUTBOX,
@@ -226,8 +227,12 @@ def _interrupted(store: Store, concept: str, base: str, repair: bool) -> Iterato
     except IntegrityError:
         return  # the pointer's own finding tells it
     for number, judge_key in versions.items():
-        if judge_key and ended.get(judge_key, "awaiting-approval") == "awaiting-approval":
-            advice = f"`ti approve {concept} --run {judge_key[:12]}`" if judge_key in ended else "run the concept again"
+        leads = pointer is not None and pointer.judge_key == judge_key
+        ending = ended.get(judge_key)
+        if judge_key and (ending in {None, AWAITS} or (ending == "declined" and leads)):
+            approve = f"`ti approve {concept} --run {judge_key[:12]}`"
+            declined = f"it was declined, yet readers get it; `ti withdraw {concept}` takes it back"
+            advice = {None: "run the concept again", AWAITS: approve, "declined": declined}[ending]
             text = f"Publishing version {number} of {concept} on {base} was torn off: {advice}."
             yield Fault(kind="interrupted", what=text)
     left = unfollowed(store, pointer) if pointer else []

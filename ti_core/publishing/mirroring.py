@@ -11,7 +11,7 @@ from functools import partial
 from typing import Literal, Protocol
 
 from ti_core.errors import IntegrityError, NotFoundError
-from ti_core.publishing.catalogue import champion_of, manifest_at, outcomes_of, pointer_of
+from ti_core.publishing.catalogue import champion_of, manifest_at, outcome_of, outcomes_of, pointer_of
 from ti_core.publishing.following import leave_word
 from ti_core.records import FORGET, OUTBOX, Fault, Manifest, Outcome, Plan, Untold, outbox_key
 from ti_core.store import Store, get_blob, lease
@@ -91,6 +91,7 @@ def mirror(store: Store, registry: Mirror, manifest: Manifest, outcome: Outcome)
         if pointer and pointer.forgotten:
             store.delete(entry)  # nothing of it is told any more; the forgetting leaves an entry of its own
             return
+        outcome = outcome_of(store, plan) or outcome  # a person may have decided since
         known = outcome.run_id and registry.has_run(outcome.run_id)
         run_id = outcome.run_id if known else registry.open_run(plan)
         models = registry.mirror(run_id, manifest, partial(get_blob, store))

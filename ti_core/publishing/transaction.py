@@ -35,6 +35,7 @@ from ti_core.publishing.pointer import (
     verify,
 )
 from ti_core.records import (
+    AWAITS,
     Champion,
     Change,
     Duel,
@@ -162,7 +163,7 @@ def publish(
     concept, base = plan.concept.name, plan.base.slug
     refuse_forgotten(pointer_of(store, concept, base))
     ended = outcome_of(store, plan)
-    if ended is not None and not (approved and ended.status == "awaiting-approval"):
+    if ended is not None and not (approved and ended.status == AWAITS):
         return ended
     manifest = keep(store, manifest)
     if manifest.verdict != "accepted":
@@ -353,7 +354,7 @@ def _outcome(
         train_key=plan.train_key,
         concept=plan.concept.name,
         base=plan.base.slug,
-        status="awaiting-approval" if place.waits else "published" if status == "accepted" else status,
+        status=AWAITS if place.waits else "published" if status == "accepted" else status,
         reason=reason,
         step=manifest.decision.step,
         score=manifest.report.score,
@@ -368,11 +369,11 @@ def _outcome(
 def _end(store: Store, plan: Plan, outcome: Outcome) -> Outcome:
     """Record the outcome, last of all. Returns the stored one: another worker's, if it was faster.
 
-    What was published takes the place of what awaits approval; and of a refusal that came while it was published: the
-    pointer has moved.
+    How an approval ended takes the place of what awaits it, and of a refusal that came meanwhile: the pointer may have
+    moved.
     """
     leave_word(store, plan)
-    key, waits = outcome_key(plan), outcome.status == "awaiting-approval"
+    key, waits = outcome_key(plan), outcome.status == AWAITS
     if waits:
         store.put(awaiting_key(plan), entry_of(plan).to_bytes())
     for _ in range(_ATTEMPTS):
@@ -380,7 +381,9 @@ def _end(store: Store, plan: Plan, outcome: Outcome) -> Outcome:
             return outcome
         stored = store.get(key)
         earlier = Outcome.from_bytes(stored.data, store.url(key))
-        if waits or earlier.status not in {"awaiting-approval", "declined"}:
+        if waits or earlier.status not in {AWAITS, "declined"}:
+            if earlier.status != AWAITS:
+                store.delete(awaiting_key(plan))  # somebody was faster: nothing waits
             return earlier
         try:
             store.replace(key, outcome.to_bytes(), stored.etag)

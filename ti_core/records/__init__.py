@@ -3,6 +3,7 @@
 from ti_core.records.base import Document, Record, now
 from ti_core.records.decisions import Candidate, Decision, Interval, Report, Scale, Verdict
 from ti_core.records.kept import (
+    AWAITS,
     BatchRow,
     BatchRows,
     BatchStatus,
@@ -90,6 +91,7 @@ from ti_core.records.scores import Anchors, Cells, JudgeRequest, KeptScores, Nam
 __all__ = [
     "ASIDE",
     "AWAITING",
+    "AWAITS",
     "BATCHES",
     "BLOBS",
     "FORGET",

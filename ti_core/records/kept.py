@@ -17,6 +17,7 @@ Format = Literal["diffusers", "a1111", "kohya", "onetrainer"]
 """Of the files that readers are given: a published one, or made of one while it is fetched."""
 Status = Literal["published", "rejected", "undecided", "awaiting-approval", "declined", "imported"]
 """`rejected` is what judging says, `declined` what a person says."""
+AWAITS: Status = "awaiting-approval"
 BatchStatus = Status | Literal["failed", "paused", "skipped"]
 
 

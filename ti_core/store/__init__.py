@@ -1,6 +1,7 @@
 """Keeping things: objects in a folder or a bucket, blobs by digest, leases. Importing this imports no boto3."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ti_core.errors import InputError
 from ti_core.settings import Settings
@@ -19,6 +20,10 @@ def open_store(settings: Settings, uri: str | None = None) -> Store:
     no URL, ServiceError for incomplete AWS credentials.
     """
     where = settings.store_uri if uri is None else uri
+    try:
+        urlsplit(where)
+    except ValueError as error:
+        raise InputError(f"{where!r} cannot name a store: {error}.") from None
     scheme, separator, rest = where.partition("://")
     if not separator:
         from ti_core.store.folder import FolderStore

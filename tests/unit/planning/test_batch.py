@@ -220,10 +220,11 @@ def on(items: list[BatchItem]) -> list[tuple[str, str]]:
 def test_a_concept_is_there_once_for_each_base_model(folder: Path) -> None:
     (folder / "dog/concept.toml").write_text('base_model = "own/sd15, own/sdxl"')
     items = read_batch(str(folder), "thing", Settings())
-    assert on(for_bases(items, [""])) == [("cat", ""), ("dog", "own/sd15"), ("dog", "own/sdxl")]
-    assert on(for_bases(items, ["a/one", "a/two"])) == [
+    assert on(for_bases(items, [""], Settings())) == [("cat", ""), ("dog", "own/sd15"), ("dog", "own/sdxl")]
+    assert on(for_bases(items, ["a/one", "a/two"], Settings())) == [
         ("cat", "a/one"), ("cat", "a/two"), ("dog", "own/sd15"), ("dog", "own/sdxl")
     ]  # fmt: skip
+    assert on(for_bases(items, ["", "a/two"], Settings()))[:2] == [("cat", ""), ("cat", "a/two")]
     assert items[1].spec and items[1].spec.name == "dog"
 
 
@@ -231,14 +232,14 @@ def test_base_models_of_one_name_are_refused(folder: Path) -> None:
     (folder / "dog/concept.toml").write_text('base_model = "a/one,b/one"')
     items = read_batch(str(folder), "thing", Settings())
     assert items[1].spec is None and items[1].reason.startswith("base_model: The base models a/one and b/one are both")
-    for named in (["a/one", "b/one"], ["a/one", "a/one"], ["/"]):
+    for named in (["a/one", "b/one"], ["a/one", "a/one"], ["", "miniature"], ["/"]):
         with pytest.raises(InputError):
-            for_bases(items, named)
+            for_bases(items, named, Settings())
 
 
 def test_a_table_says_it_in_a_column(tmp_path: Path) -> None:
     table = tmp_path / "words.csv"
     table.write_text("name,pictures,base_model\ncat,cat,a/sdxl\ndog,dog,\n")
-    assert on(for_bases(read_batch(str(table), "thing", Settings()), ["a/sd15"])) == [
+    assert on(for_bases(read_batch(str(table), "thing", Settings()), ["a/sd15"], Settings())) == [
         ("cat", "a/sdxl"), ("dog", "a/sd15")
     ]  # fmt: skip

@@ -11,8 +11,9 @@ from ti_core.publishing.approving import approve, awaiting, decline, find_awaiti
 from ti_core.publishing.audit import audit
 from ti_core.publishing.catalogue import champion_of, outcome_of, versions_of
 from ti_core.publishing.forgetting import forget
+from ti_core.publishing.pointer import champion_from
 from ti_core.publishing.transaction import RivalError, publish
-from ti_core.records import AWAITING, Manifest, Outcome, manifest_key, outbox_key
+from ti_core.records import AWAITING, Manifest, Outcome, awaiting_key, champion_key, manifest_key, outbox_key
 from ti_core.settings import Settings
 from ti_core.store import Store, open_store
 
@@ -144,7 +145,7 @@ def test_an_approval_that_is_torn_off_is_completed_by_the_next(
     if part != "versions/":
         assert any("torn off: `ti approve cat-toy --run" in one.what for one in audit(store))
     if readers_get(store):
-        with pytest.raises(ConflictError, match="it was approved and is what readers get"):
+        with pytest.raises(ConflictError, match="was approved, and readers got it"):
             decline(store, waiting, "ben", "no")
     assert approve(store, manifest, "run", "ann", "").champion
     assert versions_of(store, NAME, BASE) == {1: manifest.plan.judge_key} and awaiting(store) == []
@@ -171,6 +172,39 @@ def test_a_refusal_while_it_is_published_comes_too_late(store: Store) -> None:
     manifest = judged(store)
     ended = approve(DeclinedMeanwhile(store, asked(store, manifest)), manifest, "run", "ann", "")
     assert ended.status == "published" and outcome_of(store, manifest.plan) == ended
+
+
+def test_what_readers_got_cannot_be_declined_even_where_another_has_its_place(store: Store) -> None:
+    """An approval that was torn off before it was recorded, and overtaken since."""
+    manifest, other = judged(store), judged(store, seed=1)
+    waiting = asked(store, manifest)
+    store.create(champion_key(NAME, BASE), champion_from(manifest, 1).to_bytes())
+    publish(store, other, "", {manifest.plan.judge_key: duel(other, manifest.plan.judge_key)})
+    assert readers_get(store) == other.plan.judge_key
+    with pytest.raises(ConflictError, match="was approved, and readers got it"):
+        decline(store, waiting, "ben", "no")
+
+
+class PublishedMeanwhile:
+    """Another worker, who asks nobody, records the run right before this one does."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def create(self, key: str, data: bytes) -> bool:
+        if "outcome-" in key:
+            other = Outcome.from_bytes(data, key).model_copy(update={"status": "published", "champion": True})
+            self._store.create(key, other.to_bytes())
+        return self._store.create(key, data)
+
+
+def test_where_another_was_faster_nothing_waits(store: Store) -> None:
+    manifest = judged(store)
+    assert publish(PublishedMeanwhile(store), manifest, "run", {}, asks=True).status == "published"
+    assert not store.exists(awaiting_key(manifest.plan))
 
 
 def test_a_forgotten_word_waits_no_more_and_damage_hides_nothing(store: Store) -> None:

@@ -10,10 +10,11 @@ import pytest
 
 from tests.builders import done, judged
 from ti_core.errors import ServiceError
+from ti_core.publishing.approving import approve
 from ti_core.publishing.forgetting import allow, forget
 from ti_core.publishing.mirroring import compare, drain, mirror, open_run
 from ti_core.publishing.pointer import rollback, withdraw
-from ti_core.publishing.transaction import show_pictures
+from ti_core.publishing.transaction import publish, show_pictures
 from ti_core.records import OUTBOX, Manifest, Outcome, Plan, champion_key
 from ti_core.settings import Settings
 from ti_core.store import Store, open_store
@@ -255,3 +256,12 @@ def test_what_is_to_be_forgotten_goes_before_what_is_trained_anew(store: Store, 
     assert registry.forgotten == [NAME] and manifest.plan.judge_key in registry.runs
     mirror(store, registry, manifest, done(store, manifest, "run"))
     assert registry.forgotten == [NAME] and registry.aliases == {"champion": 1}
+
+
+def test_it_is_told_what_a_person_has_decided_since(store: Store) -> None:
+    """By a worker that judged the others of its pack meanwhile."""
+    manifest, registry = judged(store), MemoryRegistry()
+    waiting = publish(store, manifest, "run", {}, asks=True)
+    approve(store, manifest, "run", "ann", "")
+    mirror(store, registry, manifest, waiting)
+    assert registry.versions == {NAME: [manifest.plan.judge_key]} and registry.aliases["champion"]

@@ -23,7 +23,9 @@ def test_a_bucket_may_have_a_prefix() -> None:
     assert open_store(Settings(), "s3://words/some/prefix/").url("a/b") == "s3://words/some/prefix/a/b"
 
 
-@pytest.mark.parametrize("uri", ["gs://bucket", "file:///tmp/x", "s3://", "s3:///prefix", "://x", "s3://b/a//b"])
+@pytest.mark.parametrize(
+    "uri", ["gs://bucket", "file:///tmp/x", "s3://", "s3:///prefix", "://x", "s3://b/a//b", "http://", "http://[b"]
+)
 def test_what_names_no_store_is_refused(uri: str) -> None:
     with pytest.raises(InputError):
         open_store(Settings(), uri)
