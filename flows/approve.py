@@ -110,13 +110,15 @@ def publish_approved(
 
 def _answer(waiting: Outcome, manifest: Manifest, page: str, hours: float) -> Answer:
     """What a person says; asked again as long as it cannot be done."""
-    words = in_words(manifest)
-    findings = "".join(f"\n- {one.severity}: {one.file} {one.text}" for one in manifest.plan.images.findings)
+    words, shown = in_words(manifest), artifacts.verbatim
+    findings = "".join(
+        f"\n- {shown(f'{one.severity}: {one.file} {one.text}')}" for one in manifest.plan.images.findings
+    )
     text = (
-        f"**{manifest.plan.concept.placeholder}** for {waiting.base}, step {waiting.step}, score {waiting.score:.3f} "
-        f"(run {waiting.judge_key[:12]}).\n\n{waiting.reason}\n\n{words.standing} {words.learned} {words.lacks}\n\n"
-        f"{manifest.decision.explanation}\n\nPictures step by step and scores are among the artifacts of this run; "
-        f"the page is {page}.\n{findings}"
+        f"**{shown(manifest.plan.concept.placeholder)}** for {shown(waiting.base)}, step {waiting.step}, score "
+        f"{waiting.score:.3f} (run {waiting.judge_key[:12]}).\n\n{shown(waiting.reason)}\n\n"
+        f"{shown(f'{words.standing} {words.learned} {words.lacks}')}\n\n{shown(manifest.decision.explanation)}\n\n"
+        f"Pictures step by step and scores are among the artifacts of this run; the page is {shown(page)}.\n{findings}"
     )
     wrong = ""
     for number in count(1):
@@ -136,7 +138,7 @@ def _wrong(answer: Answer, manifest: Manifest) -> str:
     try:
         check_step(manifest, answer.step)
     except InputError as error:
-        return f"**{error}**\n\n"
+        return f"**{artifacts.verbatim(str(error))}**\n\n"
     return ""
 
 

@@ -47,6 +47,11 @@ def key_of(kind: str, concept: str) -> str:
     return "-".join(part for part in (kind, load_settings().namespace, concept) if part)
 
 
+def verbatim(text: str) -> str:
+    """Text that Markdown shows as it stands: a word in angle brackets would be read as HTML and not be seen."""
+    return re.sub(r"([\\`*_\[\]<>#|~])", r"\\\1", text)
+
+
 class ProgressBar:
     """A Prefect progress artifact that is updated now and then, by a thread of its own: no step waits for a server that
     is slow to answer, or away."""
@@ -87,7 +92,7 @@ def scores_table(plan: Plan, decision: Decision) -> None:
         }
         for candidate in decision.candidates
     ]
-    create_table_artifact(table, key=key_of("scores", plan.concept.name), description=decision.explanation)
+    create_table_artifact(table, key=key_of("scores", plan.concept.name), description=verbatim(decision.explanation))
 
 
 def contact_sheet(plan: Plan, png: bytes) -> None:
@@ -111,7 +116,9 @@ def _image(png: bytes, key: str, text: str) -> None:
 def page_link(outcome: Outcome, link: str) -> None:
     """Link to the page of a run."""
     text = f"{outcome.concept}: {outcome.status}"
-    create_link_artifact(link, link_text=text, key=key_of("page", outcome.concept), description=outcome.reason)
+    create_link_artifact(
+        link, link_text=text, key=key_of("page", outcome.concept), description=verbatim(outcome.reason)
+    )
 
 
 def tell_of(outcome: Outcome, link: str) -> None:
@@ -192,7 +199,7 @@ def checked_sheet(one: "Checked") -> None:
         _image(
             sheet(one.given),
             key_of("given", _slug(one.name)),
-            f"Pictures of {one.name}: as they came, as they are cut.",
+            f"Pictures of {verbatim(one.name)}: as they came, as they are cut.",
         )
 
 
@@ -200,11 +207,12 @@ def checked(found: "Sequence[Checked]", times: Sequence[str]) -> None:
     """What was found at every source in one table, and how long a word takes, in words."""
     pictures_table([(one.name, one.images) for one in found])
     lines = [
-        f"- **{one.name}**: " + (one.error or f"{len(one.images.pictures)} usable pictures, {_findings(one)}")
+        f"- **{verbatim(one.name)}**: "
+        + (verbatim(one.error) or f"{len(one.images.pictures)} usable pictures, {_findings(one)}")
         for one in found
     ]
     create_markdown_artifact(
-        "\n".join([*lines, "", *times]), key=key_of("check", ""), description="Pictures, before training"
+        "\n".join([*lines, "", *map(verbatim, times)]), key=key_of("check", ""), description="Pictures, before training"
     )
 
 

@@ -2,34 +2,25 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.chromium import chromium
 from tests.judged_run import JudgedRun, by_protocol
 from ti_core.records import BatchRow
 from ti_core.reporting.report import batch_page, page
 
-api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+if TYPE_CHECKING:
+    from playwright.sync_api import BrowserContext
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no browser at {CHROMIUM}"),
-]
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator["api.BrowserContext"]:
-    with api.sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            tmp_path_factory.mktemp("profile"), executable_path=CHROMIUM, args=FLAGS
-        )
-        yield context
-        context.close()
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator["BrowserContext"]:
+    with chromium(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module", params=["accepted", "rejected", "long-name", "protocol", "batch"])
@@ -70,7 +61,7 @@ def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_page_is_quiet_and_fits(browser: "api.BrowserContext", file: Path, width: int, scheme: str) -> None:
+def test_page_is_quiet_and_fits(browser: "BrowserContext", file: Path, width: int, scheme: str) -> None:
     said: list[str] = []
     asked: list[str] = []
     tab = browser.new_page()
@@ -92,7 +83,7 @@ def test_page_is_quiet_and_fits(browser: "api.BrowserContext", file: Path, width
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(browser: "api.BrowserContext", file: Path, scheme: str) -> None:
+def test_text_stands_out_from_its_ground(browser: "BrowserContext", file: Path, scheme: str) -> None:
     """WCAG 2 AA: 4.5 to 1 between every text and what lies behind it, curves included."""
     tab = browser.new_page()
     tab.emulate_media(color_scheme=scheme)

@@ -1,7 +1,9 @@
 """Approval in Prefect, on a real API: the run is suspended while it waits, asks again where an answer cannot be done,
 and hands on what needs a card; and the command that judges another step."""
 
+import html
 import json
+import re
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -9,6 +11,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
+from markdown_it import MarkdownIt
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
@@ -90,7 +93,8 @@ def test_it_waits_suspended_and_does_what_is_answered(begun, store: Store, waiti
         keyset = state.state_details.run_input_keyset
         asked = client.read_flow_run_input(begun.run_id, keyset["description"])
     assert {"sheet-moss", "scores-moss", "page-moss"} <= keys
-    assert waiting.reason in asked and "/store/blobs/" in asked
+    seen = html.unescape(re.sub("<[^>]*>", "", MarkdownIt().render(json.loads(asked))))
+    assert "<moss> for miniature" in seen and waiting.reason in seen and "/store/blobs/" in seen
     with pytest.raises(Exception, match="decision"):
         resume_flow_run(begun.run_id, run_input={"who": "ann"})
 

@@ -93,7 +93,7 @@ def test_twelve_publishers_people_a_collector_and_readers_at_once(settings: Sett
             for name in collected:
                 collected[name] += getattr(did, name)
             turns[1] += 1
-            time.sleep(PAUSE)
+            time.sleep(20 * PAUSE)
 
     def fetch(reader: int) -> None:
         while at_work:

@@ -18,7 +18,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import boto3
 import psutil
@@ -30,21 +31,27 @@ from flows.serving.life import end, leftovers
 from flows.serving.programs import GRPC
 from flows.serving.stack import Stack, kept
 from flows.serving.supervising import Supervisor, answers, taken
+from tests.chromium import chromium
 from tests.servers import free_ports, free_row, plain_environment
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator
 
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs/guides/servers.md"
+LITTLE = {"training": {"steps": 30, "checkpoint_every": 15, "batch_size": 8},
+          "evaluation": {"seeds": 2, "sampler_steps": 4}}  # fmt: skip
 SMALL = "--steps 30 --checkpoint-every 15 --batch-size 8 --seeds 2 --sampler-steps 4"
-"""The least that gives words which are surely closer to their pictures than the class word is."""
+"""The least that gives words which are surely closer to their pictures than the class word is; as a form has it and as
+a command."""
 RUN = """
-import sys
+import json, sys
 from prefect.deployments import run_deployment
-name, pictures, *at_once = sys.argv[1:]
+name, pictures, little, *at_once = sys.argv[1:]
 run = run_deployment("train-concept/train-concept", timeout=0 if at_once else None, poll_interval=1, parameters={
-    "name": name, "pictures": pictures, "class_word": "robot",
-    "training": {"steps": 30, "checkpoint_every": 15, "batch_size": 8}, "evaluation": {"seeds": 2, "sampler_steps": 4}})
+    "name": name, "pictures": pictures, "class_word": "robot"} | json.loads(little))
 print(run.state.name, run.state.message)
 """
 """What the form does: a run by a worker, to its end where nothing more is said."""
@@ -54,6 +61,19 @@ from prefect.blocks.notifications import CustomWebhookNotificationBlock
 CustomWebhookNotificationBlock(
     name="words", url=sys.argv[1] + "/{{token}}", secrets={"token": sys.argv[2]}, json_data={"body": "{{body}}"}
 ).save("words")
+"""
+WAITING = """
+from prefect.client.orchestration import get_client
+with get_client(sync_client=True) as client:
+    print(*(run.id for run in client.read_flow_runs() if run.state.is_paused()))
+"""
+"""The run that waits for an answer."""
+TRACKED = """
+import os, mlflow
+mlflow.set_tracking_uri(os.environ["PSEUDOWORD_TRACKING_URI"])
+client, (experiment,) = mlflow.MlflowClient(), mlflow.search_experiments(filter_string="name = 'pseudoword'")
+(run,) = client.search_runs([experiment.experiment_id], "tags.concept = 'moss'")
+print(f"{experiment.experiment_id}/runs/{run.info.run_id}")
 """
 PATIENCE = 1200.0
 """Seconds until a command counts as stuck. An idle machine needs a tenth of it."""
@@ -202,7 +222,7 @@ def test_secrets_are_in_nothing_that_processes_and_servers_tell(folder: Path, re
     do(folder, 'python -c "$@"', BLOCK, refusing.url, TOKEN)
     assert "up already" in ti(folder, "up", "--alerts", "custom-webhook/words")
     with arguments(folder / "servers") as words:
-        assert "Failed" in do(folder, 'python -c "$@"', RUN, "nobody", folder / "nothing")
+        assert "Failed" in do(folder, 'python -c "$@"', RUN, "nobody", folder / "nothing", json.dumps(LITTLE))
     wait(lambda: f"/{TOKEN}" in refusing.asked)
     told = do(folder, 'python -c "$@"', TELL).encode()
     client = client_of(stack, stack.access_key, stack.secret_key)
@@ -229,6 +249,64 @@ def test_the_reader_s_key_reads_and_does_not_write(folder: Path) -> None:
         client.delete_object(Bucket="words", Key="store/concepts/cat/champion.json")
 
 
+def test_a_word_from_the_form_to_its_approval_in_a_browser(folder: Path, tmp_path: Path) -> None:
+    """Pictures are uploaded, the form is opened filled in, Approval switched on; the run is watched until it waits for
+    a person, who looks at the contact sheet and approves; MLflow shows the run. What is seen is kept in `tmp_path`."""
+    stack = stack_of(folder)
+    told = json.loads(ti(folder, "upload", "examples/concepts/moss", "--json"))
+    form, _, _ = told["form"].partition("?")
+    filled = quote(json.dumps(told["parameters"] | LITTLE), safe="")
+    with chromium(tmp_path / "profile") as browser:
+        tab = browser.new_page()
+        tab.set_default_timeout(PATIENCE * 1000)
+
+        def keep(name: str) -> None:
+            tab.screenshot(path=tmp_path / f"{name}.png")
+
+        def field(label: str) -> "Locator":
+            return tab.locator(".p-label").filter(has=tab.get_by_text(label, exact=True)).last
+
+        tab.goto(f"{form}?parameters={filled}")
+        tab.locator("input").first.fill(f"words:{stack.password}")
+        tab.get_by_role("button", name="Login").click()
+        seen = [field(name).locator("textarea").input_value() for name in ("Name", "Pictures", "Class word")]
+        assert seen == ["moss", "s3://words/pictures/moss", "monster"]
+        keep("form")
+        field("Approval (Optional)").get_by_role("switch").click()
+        tab.get_by_role("button", name="Submit").click()
+        tab.get_by_role("button", name="View run").last.click()
+        tab.get_by_text("moss: training, step", exact=False).first.wait_for()
+        keep("training")
+        tab.get_by_text("Awaiting approval", exact=True).first.wait_for()
+
+        wait(lambda: bool(do(folder, 'python -c "$@"', WAITING).strip()))
+        waiting = do(folder, 'python -c "$@"', WAITING).strip()
+        tab.goto(f"{stack.prefect_url}/runs/flow-run/{waiting}")
+        tab.get_by_text("Artifacts", exact=True).first.click()
+        tab.get_by_text("sheet-moss").first.click()
+        sheet = tab.locator("img[src^='data:image/png']")
+        sheet.wait_for()
+        assert sheet.evaluate("image => image.naturalWidth") > 500
+        keep("sheet")
+        tab.go_back()
+        tab.get_by_role("button", name="Resume").click()
+        asked = tab.locator(".p-modal, [role=dialog]").last
+        asked.get_by_text("<moss>", exact=True).wait_for()
+        field("Who decides").locator("textarea").fill("Ann")
+        field("Decision").locator(".p-select-button__control").press("ArrowDown")
+        tab.locator(".p-select-option").get_by_text("approve", exact=True).click()
+        keep("approval")
+        asked.get_by_role("button", name="Submit").click()
+        tab.get_by_text("Completed", exact=True).first.wait_for()
+        assert "approved" in ti(folder, "show", "moss")
+
+        run = do(folder, 'python -c "$@"', TRACKED).strip()
+        tab.goto(stack.mlflow_url.replace("://", f"://words:{stack.password}@"))  # its pages ask nobody after that
+        tab.goto(f"{stack.mlflow_url}/#/experiments/{run}")
+        tab.get_by_text("moss.miniature").first.wait_for()
+        keep("mlflow")
+
+
 def test_a_server_that_is_killed_comes_back(folder: Path) -> None:
     """MLflow's own child outlives it and holds the port."""
     supervisor, url = Supervisor(folder / "servers"), f"{stack_of(folder).mlflow_url}/health"
@@ -241,7 +319,7 @@ def test_a_server_that_is_killed_comes_back(folder: Path) -> None:
 def test_a_drain_waits_for_the_worker_s_run_and_leaves_nothing_but_data(folder: Path) -> None:
     stack = stack_of(folder)
     log = folder / "servers/logs/gpu-0.log"
-    do(folder, 'python -c "$@"', RUN, "hook", folder / "examples/concepts/hook", "at once")
+    do(folder, 'python -c "$@"', RUN, "hook", folder / "examples/concepts/hook", json.dumps(LITTLE), "at once")
     wait(lambda: "Beginning flow run 'hook'" in log.read_text())
     assert "waiting for hook" in ti(folder, "down", "--drain")
     with sqlite3.connect(folder / "servers/prefect/prefect.db") as database:
