@@ -269,6 +269,8 @@ def test_a_word_from_the_form_to_its_approval_in_a_browser(folder: Path, tmp_pat
         tab.goto(f"{form}?parameters={filled}")
         tab.locator("input").first.fill(f"words:{stack.password}")
         tab.get_by_role("button", name="Login").click()
+        tab.get_by_role("button", name="Submit").wait_for()
+        tab.reload()  # Prefect tells that it was not logged in before
         seen = [field(name).locator("textarea").input_value() for name in ("Name", "Pictures", "Class word")]
         assert seen == ["moss", "s3://words/pictures/moss", "monster"]
         keep("form")
@@ -298,7 +300,7 @@ def test_a_word_from_the_form_to_its_approval_in_a_browser(folder: Path, tmp_pat
         keep("approval")
         asked.get_by_role("button", name="Submit").click()
         tab.get_by_text("Completed", exact=True).first.wait_for()
-        assert "approved" in ti(folder, "show", "moss")
+        assert "approved on" in ti(folder, "show", "moss", "--json")
 
         run = do(folder, 'python -c "$@"', TRACKED).strip()
         tab.goto(stack.mlflow_url.replace("://", f"://words:{stack.password}@"))  # its pages ask nobody after that
