@@ -23,7 +23,7 @@ from ti_core.publishing.catalogue import (
 )
 from ti_core.publishing.collecting import legible
 from ti_core.publishing.files import published_file
-from ti_core.publishing.following import follow, unfollowed
+from ti_core.publishing.following import entry_of, follow, unfollowed
 from ti_core.publishing.index import rebuild, row_of, words
 from ti_core.publishing.pointer import standing, verify
 from ti_core.records import (
@@ -48,6 +48,7 @@ from ti_core.records import (
     Packs,
     Untold,
     Version,
+    awaiting_key,
     change_key,
     concept_prefix,
     version_key,
@@ -73,9 +74,7 @@ def audit(store: Store, repair: bool = False) -> list[Fault]:
     found += _of_batches(store)
     left = list(store.keys(OUTBOX))
     found += [fault for key in left if (fault := _fault_of(store, key, Untold, "delete it, then `ti audit --repair`"))]
-    for key in store.keys(AWAITING):
-        if fault := _fault_of(store, key, Untold, "delete it: `ti approve` and `ti decline` find the run without it"):
-            found.append(fault)
+    found += _awaiting(store, runs, repair)
     if left:
         text = f"The tracking server was not told of {len(left)} runs yet, the first is {left[0]}."
         found.append(Fault(kind="untold", what=text))
@@ -245,6 +244,28 @@ def _interrupted(store: Store, concept: str, base: str, repair: bool) -> Iterato
             "it took effect: the index and the tracking server may not know of it.",
             repaired=repair,
         )
+
+
+def _awaiting(store: Store, runs: list[Manifest | Imported], repair: bool) -> Iterator[Fault]:
+    """The list of what awaits approval, beside the outcomes that it lists."""
+    listed = set(store.keys(AWAITING))
+    for key in sorted(listed):
+        if fault := _fault_of(store, key, Untold, "delete it: `ti approve` and `ti decline` find the run without it"):
+            yield fault
+    words = dict.fromkeys((run.plan.concept.name, run.plan.base.slug) for run in runs if isinstance(run, Manifest))
+    status = {one.judge_key: one.status for word in words for one in outcomes_of(store, *word)}
+    for plan in (run.plan for run in runs if isinstance(run, Manifest)):
+        key = awaiting_key(plan)
+        # Without an outcome it is torn off, or just being written.
+        if plan.judge_key not in status or (waits := status[plan.judge_key] == AWAITS) == (key in listed):
+            continue
+        if repair and waits:
+            store.put(key, entry_of(plan).to_bytes())
+        elif repair:
+            store.delete(key)
+        how = "awaits approval and is not in the list" if waits else "awaits nothing and is still in the list"
+        run = f"Run {plan.judge_key[:12]} of {plan.concept.name} on {plan.base.slug}"
+        yield Fault(kind="interrupted", what=f"{run} {how} of `ti list --awaiting`.", repaired=repair)
 
 
 def _index(store: Store, repair: bool) -> Iterator[Fault]:

@@ -207,6 +207,22 @@ def test_where_another_was_faster_nothing_waits(store: Store) -> None:
     assert not store.exists(awaiting_key(manifest.plan))
 
 
+@pytest.mark.parametrize("ended", [True, False], ids=["declined and listed", "waiting and not listed"])
+def test_the_audit_mends_the_list_of_what_waits(store: Store, settings: Settings, ended: bool) -> None:
+    manifest = judged(store)
+    waiting, key = asked(store, manifest), awaiting_key(manifest.plan)
+    if ended:
+        with pytest.raises(ServiceError):
+            decline(TornOff(store, "delete", "awaiting/"), waiting, "ann", "no")
+    else:
+        store.delete(key)
+    (found,) = [one.what for one in audit(store) if "ti list --awaiting" in one.what]
+    assert ("awaits nothing and is still in the list" if ended else "awaits approval and is not in the list") in found
+    audit(store, repair=True)
+    assert store.exists(key) is not ended and awaiting(store) == ([] if ended else [waiting])
+    assert not any("ti list --awaiting" in one.what for one in audit(store))
+
+
 def test_a_forgotten_word_waits_no_more_and_damage_hides_nothing(store: Store) -> None:
     manifest, other = judged(store), judged(store, name="dog", seed=1)
     asked(store, manifest)
