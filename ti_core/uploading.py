@@ -6,7 +6,6 @@ picture and starts nothing.
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +15,12 @@ from ti_core.errors import InputError
 from ti_core.images.layout import arranged
 from ti_core.images.names import is_litter, shown
 from ti_core.images.opening import opened
-from ti_core.images.sources import Entry
+from ti_core.images.sources import Entry, TooMuchError
 from ti_core.planning.batch import BASE_MODEL, CONCEPT_FILE, BatchItem, concept_at
+from ti_core.quoting import quoted
 from ti_core.settings import Settings
 from ti_core.store import Listed, Store, open_store
+from ti_core.store.base import check_key
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ def described(source: str, name: str, said: Mapping[str, Any], settings: Setting
     item = concept_at(name, source, "", settings, said)
     if item.spec is None:
         reason = item.reason
-        if reason.startswith("class_word:"):
-            reason = "Say what kind of thing it is: --class-word toy, or class_word in its concept.toml."
+        if reason.startswith("class_word:") and not said.get("class_word"):
+            with opened(source, settings):  # a source that is not there is told first
+                reason = "Say what kind of thing it is: --class-word toy, or class_word in its concept.toml."
         raise InputError(reason)
     if item.spec.initializer.lower().endswith(WORD_FILES):
         raise InputError(
@@ -55,28 +57,36 @@ def described(source: str, name: str, said: Mapping[str, Any], settings: Setting
 
 def bring(item: BatchItem, settings: Settings, replace: bool = False) -> Brought:
     """Copy the pictures and masks of a described concept to its place, `<pictures>/<name>`; `replace` removes what else
-    lies there.
+    lies there. A file that cannot be read is left out, as training leaves it out.
 
-    Raises InputError where other files lie there, or a file cannot be read; ServiceError for a silent store.
+    Raises InputError where other files lie there, or a file's name cannot be kept; ServiceError for a silent store.
     """
     assert item.spec is not None  # noqa: S101  # for the type checker
     store, prefix = open_store(settings, settings.pictures_uri), f"{item.name}/"
     there = {one.key: one for one in store.entries(prefix) if not is_litter(one.key)}
     place = store.url(item.name)
     with opened(item.spec.pictures, settings) as entries:
-        files = _files(item, entries, prefix)
-        same = {key for key in files if key in there and _is_same(files[key](), there[key], store)}
+        sent, same = set[str](), set[str]()
+        for key, read in _files(item, entries, prefix).items():
+            try:
+                data = read()
+            except TooMuchError:
+                raise
+            except InputError:  # whoever has looked at the pictures was told
+                continue
+            known = key in there and _is_same(data, there[key], store)
+            (same if known else sent).add(check_key(key))
     others = there.keys() - same
     if others and not replace:
         names = [shown(key.removeprefix(prefix)) for key in sorted(others)]
         told = ", ".join(names[:3] + ["…"] * (len(names) > 3))
         raise InputError(f"{place} holds other files ({told}): take another --name, or replace them with --replace.")
-    if sent := files.keys() - same:
+    if sent:
         with opened(item.spec.pictures, settings) as entries:  # anew: what a source may give is counted once for each
             files = _files(item, entries, prefix)
             for key in sorted(sent & files.keys()):
                 store.put(key, files[key]())
-    for key in others - files.keys():
+    for key in others - sent:
         store.delete(key)
     return Brought(concept_at(item.name, place, "", settings), len(sent), len(same))
 
@@ -101,4 +111,4 @@ def _toml(item: BatchItem) -> bytes:
     assert item.spec is not None  # noqa: S101  # for the type checker
     said = item.spec.model_dump(exclude={"name", "pictures"}, exclude_unset=True)
     said |= item.own.model_dump(exclude_unset=True) | ({BASE_MODEL: item.base_model} if item.base_model else {})
-    return "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in said.items()).encode()
+    return "".join(f"{name} = {quoted(value)}\n" for name, value in said.items()).encode()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.ending import Code, code_of
-from flows.cli.keeping import WHY, Name, Reason, Who, tell_tracking, who_decides
+from flows.cli.keeping import MustSay, Name, Reason, Who, tell_tracking, who_decides
 from flows.cli.starting import interruptible, quiet_libraries, settings_of
 from flows.options import OUTPUT, Home, Json, OfBase, Run
 
@@ -52,7 +52,7 @@ def approve(
 
 def decline(
     concept: Name,
-    reason: Annotated[str, typer.Option("--reason", help=WHY, rich_help_panel=OUTPUT)],
+    reason: MustSay,
     who: Who = "",
     run: Run = "",
     base_model: OfBase = "",

@@ -19,7 +19,7 @@ import typer
 from flows.cli.ending import Code
 from flows.cli.starting import quiet_libraries, settings_of
 from flows.options import OUTPUT, Home, Json, OfBase, OnlyBase, UsageError
-from ti_core.errors import ServiceError
+from ti_core.errors import InputError, ServiceError
 
 if TYPE_CHECKING:
     from ti_core.records import Champion, Fault
@@ -29,8 +29,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WHY = "Why: it is kept with the decision, and readers of what is withdrawn are told."
+
+
+def _said_why(reason: str) -> str:
+    if not reason.strip():
+        raise typer.BadParameter("say why in a few words")
+    return reason
+
+
 Name = Annotated[str, typer.Argument(help="Name of the concept.")]
 Reason = Annotated[str, typer.Option("--reason", help=WHY, rich_help_panel=OUTPUT)]
+MustSay = Annotated[str, typer.Option("--reason", help=WHY, rich_help_panel=OUTPUT, callback=_said_why)]
 Who = Annotated[str, typer.Option("--who", help="Who decides (default: user@machine).", rich_help_panel=OUTPUT)]
 
 
@@ -70,7 +79,7 @@ def pin(
 
 def withdraw(
     concept: Name,
-    reason: Annotated[str, typer.Option("--reason", help=WHY, rich_help_panel=OUTPUT)],
+    reason: MustSay,
     version: Annotated[
         int,
         typer.Option("--version", min=0, help="Of which version (default: what readers get).", rich_help_panel=OUTPUT),
@@ -126,7 +135,8 @@ def forget(
     if not yes:
         if as_json:
             raise UsageError("What is forgotten cannot be had again: say --yes.")
-        typer.confirm(f"Remove all of {concept} on {', '.join(bases)} for good?", abort=True)
+        if not _confirmed(f"Remove all of {concept} on {', '.join(bases)} for good?"):
+            raise InputError(f"Nothing of {concept} was removed: nobody has confirmed it. With --yes nobody is asked.")
     cached = [Path(one.prepared.latents) for base in bases for one in manifests_of(store, concept, base)]
     done = {base: forgetting.forget(store, concept, base, who_decides(who), reason) for base in bases}
     _clear(settings, concept, bases, cached)
@@ -189,10 +199,10 @@ def gc(
     from ti_core.publishing.forgetting import forgotten_words, sweep
     from ti_core.store import open_store
 
-    match = re.fullmatch(r"(\d+)([dh])", older_than)
+    match = re.fullmatch(r"([0-9]{1,5})([dh])", older_than)  # the calendar ends before 999999 days
     grace = timedelta(hours=int(match[1]) * (24 if match[2] == "d" else 1)) if match else timedelta(0)
     if grace < timedelta(hours=1):
-        raise UsageError(f"--older-than is {older_than!r}: write 14d or 36h, at least 1h.")
+        raise UsageError(f"--older-than is {older_than!r}: write 14d or 36h, from 1h to 99999d.")
     store = open_store(settings_of(home))
     if not dry_run:
         for word in forgotten_words(store, words_of(store)):
@@ -220,6 +230,14 @@ def _word(concept: str, base_model: str, home: Path | None) -> "tuple[Settings, 
     there = published(store, check_slug(concept))
     gone = forgotten_words(store, there)
     return settings, store, base_for(base_model, settings, [one[1] for one in there if one not in gone])
+
+
+def _confirmed(question: str) -> bool:
+    try:
+        return typer.confirm(question)
+    except typer.Abort:  # Ctrl-C, or nobody is there to answer
+        typer.echo(err=True)
+        return False
 
 
 def _clear(settings: "Settings", concept: str, bases: list[str], latents: list[Path]) -> None:

@@ -219,6 +219,7 @@ def _show_file(path: Path, as_json: bool) -> int:
     """What a published file says about itself."""
     from ti_core import formats
     from ti_core.errors import InputError
+    from ti_core.images.names import escaped
 
     try:
         data = path.read_bytes()
@@ -229,5 +230,6 @@ def _show_file(path: Path, as_json: bool) -> int:
         typer.echo(json.dumps(told))
         return Code.DONE
     for name, text in told.items():
-        typer.echo(f"{name}: {text if len(text) < 400 else f'{text[:60]}… ({len(text)} characters)'}")
+        short = text if len(text) < 400 else f"{text[:60]}… ({len(text)} characters)"
+        typer.echo("\n".join(map(escaped, f"{name}: {short}".split("\n"))))
     return Code.DONE

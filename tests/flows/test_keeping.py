@@ -1,14 +1,17 @@
 """The commands that change what is published, and those that read many words: their words, their JSON, their codes."""
 
+import io
 import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flows.cli import app, ending
 from tests.builders import done, judged
+from ti_core import formats
 from ti_core.publishing.transaction import publish
 from ti_core.records import OUTBOX
 from ti_core.settings import Settings
@@ -69,7 +72,7 @@ def test_a_folder_follows_what_people_decide(ti: Ti) -> None:
     code, told = ti("fetch", "dog")
     assert code == 1 and "dog on miniature was withdrawn on" in told and "a likeness" in told
     assert "withdrawn" in ti("show", "dog")[1]
-    assert ti("withdraw", "cat-toy")[0] == 2, "a reason is asked for"
+    assert ti("withdraw", "cat-toy")[0] == ti("withdraw", "cat-toy", "--reason", " ")[0] == 2, "a reason is asked for"
 
 
 def test_a_person_says_whether_readers_get_it(ti: Ti, store: Store) -> None:
@@ -84,7 +87,8 @@ def test_a_person_says_whether_readers_get_it(ti: Ti, store: Store) -> None:
     assert ti("list", "--awaiting", "--tag", "mascot")[0] == 2
     code, told = ti("approve", "fox", "--who", "ann", "--reason", "good")
     assert code == 0 and "published: Version 1 is the first of fox" in told and "by ann: good" in told
-    assert ti("decline", "ant")[0] == 2, "a reason is asked for"
+    assert ti("decline", "ant")[0] == ti("decline", "ant", "--reason", "")[0] == 2, "a reason is asked for"
+    assert "No run of ant on miniature whose key begins with 'zz' awaits" in ti("approve", "ant", "--run", "zz")[1]
     code, told = ti("decline", "ant", "--reason", "no likeness", "--json")
     assert (code, json.loads(told)["status"]) == (0, "declined")
     assert "declined" in ti("show", "ant")[1]
@@ -92,13 +96,24 @@ def test_a_person_says_whether_readers_get_it(ti: Ti, store: Store) -> None:
     assert code == 1 and "No run of ant on miniature awaits approval" in told
 
 
-def test_a_word_is_forgotten_and_the_store_looked_after(ti: Ti, store: Store) -> None:
+def test_what_a_file_says_of_itself_moves_no_terminal(ti: Ti) -> None:
+    about = {"author": "\x1b[31mann\nand \u202ebob"}
+    Path("odd.safetensors").write_bytes(formats.write({"clip_l": np.ones((1, 4), np.float32)}, "<odd>", "a1111", about))
+    assert ti("show", "odd.safetensors") == (0, "author: \\x1b[31mann\nand \\u202ebob\nformat: pt\n")
+
+
+def test_a_word_is_forgotten_and_the_store_looked_after(ti: Ti, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ti("forget", "dog", "--json")[0] == 2, "it asks, or is told --yes"
+    for answer in ("", "n\n"):
+        monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+        code, told = ti("forget", "dog")
+        assert code == 1 and "Nothing of dog was removed: nobody has confirmed it" in told
     code, told = ti("forget", "dog", "--yes", "--reason", "asked for", "--json")
     assert code == 0 and json.loads(told)["miniature"]["shared"] > 0
     assert "was forgotten" in ti("fetch", "dog")[1]
     assert [one["concept"] for one in json.loads(ti("list", "--json")[1])] == ["cat-toy"]
     assert ti("gc", "--dry-run")[1].endswith("(nothing was done).\n") and ti("gc", "--older-than", "5m")[0] == 2
+    assert ti("gc", "--older-than", "9999999999999d")[0] == 2
     assert "0 blobs put aside" in ti("gc")[1]
     code, told = ti("audit", "--json")
     assert code == 1 and [one["kind"] for one in json.loads(told)] == ["untold", "mirror"]  # it does not answer

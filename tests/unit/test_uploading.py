@@ -89,10 +89,35 @@ def test_an_archive_is_brought_as_files(folder: Path, settings: Settings, tmp_pa
     assert brought.sent == 3 and json.dumps("cat") in (Path(settings.pictures_uri) / "cat/concept.toml").read_text()
 
 
+def test_what_is_said_reads_as_it_was_whatever_is_in_it(folder: Path, settings: Settings) -> None:
+    author = 'a"\\\x7f\x1b[31m\n\x85é😀'
+    brought = bring(item(folder, settings, author=author), settings)
+    assert brought.item.spec and brought.item.spec.author == author
+
+
+def test_it_is_brought_whole_without_what_training_leaves_out(folder: Path, settings: Settings) -> None:
+    (folder / "3.png").symlink_to("/etc/hostname")
+    (folder / "4.png").symlink_to("nowhere")
+    (folder / "5\n.png").write_bytes(b"\x89PNG\r\n\x1a\n5")
+    place = Path(settings.pictures_uri) / "cat"
+    with pytest.raises(InputError, match="cannot name an object in a store"):
+        bring(item(folder, settings), settings)
+    assert not place.exists()
+    (folder / "5\n.png").rename(folder / "5.png")
+    assert bring(item(folder, settings), settings).sent == 5
+    assert {one.name for one in place.glob("*.png")} == {"1.png", "2.png", "5.png", "1-masklabel.png"}
+    assert bring(item(folder, settings), settings).sent == 0
+    (folder / "5.png").unlink()
+    (folder / "5.png").symlink_to("nowhere")
+    bring(item(folder, settings), settings, replace=True)
+    assert not (place / "5.png").exists()
+
+
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
         ({"class_word": ""}, "Say what kind of thing it is"),
+        ({"class_word": "\udcff"}, "class_word: Input should be a valid string"),
         ({"initializer": "word.safetensors"}, "is a file of this machine"),
         ({"vectors": 99}, "vectors: "),
     ],
@@ -104,3 +129,5 @@ def test_what_cannot_be_is_told_before_anything_is_sent(
         item(folder, settings, **said)
     with pytest.raises(InputError, match="can be read by the workers as it is"):
         described("https://example.org/cat.zip", "cat", {}, settings)
+    with pytest.raises(InputError, match="There is no "):
+        described(str(folder / "missing"), "cat", {}, settings)

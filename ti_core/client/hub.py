@@ -11,6 +11,7 @@ from ti_core.client.copies import write
 from ti_core.client.fetching import opened, pointer_for
 from ti_core.publishing.catalogue import run_at
 from ti_core.publishing.reading import best, file_of, read_file
+from ti_core.quoting import quoted
 from ti_core.records import Champion, Imported, Manifest
 from ti_core.settings import Settings, load_settings
 from ti_core.store import get_blob
@@ -54,9 +55,9 @@ def card(champion: Champion, run: Manifest | Imported) -> str:
         "pipeline_tag: text-to-image",
         f'instance_prompt: "{word}"',
         *([f"base_model: {base}"] if _HUB_NAME.fullmatch(base) else []),
-        *(["license: other", f"license_name: {_quoted(concept.license)}"] if concept.license else []),
+        *(["license: other", f"license_name: {quoted(concept.license)}"] if concept.license else []),
         "tags:",
-        *(f"- {_quoted(tag)}" for tag in tags if tag),
+        *(f"- {quoted(tag)}" for tag in tags if tag),
     ]
     lines = [
         "---", *meta, "---",
@@ -97,8 +98,3 @@ def _measured(manifest: Manifest) -> str:
         f"the training pictures than those of “{manifest.plan.concept.class_word}” by {gain.value:+.3f} CLIP-I "
         f"({gain.low:+.3f} to {gain.high:+.3f})."
     )
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'

@@ -68,10 +68,15 @@ def masked_key(path: str) -> str | None:
 def shown(name: str) -> str:
     """A name as it may stand on a page, in a record and on a terminal: control characters, signs that turn the
     direction of writing and bytes that are no UTF-8 are written as escapes, and a long one loses its middle."""
-    safe = "".join(
-        _escaped(one) if unicodedata.category(one) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else one for one in name
-    )
+    safe = escaped(name)
     return safe if len(safe) <= _LONGEST else f"{safe[: _LONGEST - 25]}…{safe[-24:]}"
+
+
+def escaped(text: str) -> str:
+    """A text with escapes in place of what `shown` does not show as it is."""
+    return "".join(
+        _escaped(one) if unicodedata.category(one) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else one for one in text
+    )
 
 
 def _escaped(character: str) -> str:

@@ -73,7 +73,10 @@ def find_awaiting(store: Store, settings: Settings, concept: str, base_model: st
     if not fits:
         ended = next((one for one in reversed(there) if run and one.judge_key.startswith(run)), None)
         how = f" Run {ended.judge_key[:12]} is {ended.status}: {ended.reason}" if ended else ""
-        raise NotFoundError(f"No run of {concept} on {base} awaits approval; `ti list --awaiting` shows all.{how}")
+        which = f" whose key begins with {run!r}" if run else ""
+        raise NotFoundError(
+            f"No run of {concept} on {base}{which} awaits approval; `ti list --awaiting` shows all.{how}"
+        )
     if len(fits) > 1:
         keys = ", ".join(one.judge_key[:12] for one in fits)
         raise InputError(f"{len(fits)} runs of {concept} on {base} await approval: name one with --run, of {keys}.")

@@ -109,7 +109,7 @@ def test_one_of_several_that_wait_is_named(store: Store, settings: Settings) -> 
         publish(store, run, "run", {}, asks=True)
     with pytest.raises(InputError, match="2 runs of cat-toy on miniature await approval: name one with --run"):
         find_awaiting(store, settings, NAME)
-    with pytest.raises(NotFoundError, match="No run of cat-toy on miniature awaits approval"):
+    with pytest.raises(NotFoundError, match="No run of cat-toy on miniature whose key begins with 'nothing' awaits"):
         find_awaiting(store, settings, NAME, run="nothing")
     assert find_awaiting(store, settings, NAME, run=runs[1].plan.judge_key).judge_key == runs[1].plan.judge_key
 
