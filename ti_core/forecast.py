@@ -24,7 +24,7 @@ from ti_core.planning.effort import TILE_BYTES, Effort
 from ti_core.planning.prompts import templates
 from ti_core.planning.protocols import sets_of
 from ti_core.records import Plan
-from ti_core.settings import Settings
+from ti_core.settings import Settings, expanded
 from ti_core.works import Asked, Work
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def still_to_come(name: str) -> tuple[BackboneKind, int] | None:
 
     Raises InputError for a model that is not supported, and UnreachableError where the hub does not say.
     """
-    repository = None if Path(name).expanduser().exists() else hub_name(name)
+    repository = None if expanded(name).exists() else hub_name(name)
     there = repository and repository.cached(["model_index.json"])
     if repository is None or (there and is_whole(name, there)):
         return None

@@ -4,13 +4,14 @@ Everything comes from the environment (`PSEUDOWORD_…`); nothing here is a run'
 settings: boto3, MLflow and Prefect read their own from the environment or from Prefect blocks.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ti_core.config import Precision, check_slug
@@ -20,7 +21,7 @@ from ti_core.errors import InputError
 class Settings(BaseSettings):
     """Settings of one process. Build it with `load_settings()`, which words errors for people."""
 
-    model_config = SettingsConfigDict(env_prefix="PSEUDOWORD_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="PSEUDOWORD_", env_ignore_empty=True, frozen=True)
 
     home: Path = Path("pseudoword-data")
     """Data folder of the embedded default: store, tracking database, caches, pages. Also the working folder of runs."""
@@ -67,18 +68,34 @@ class Settings(BaseSettings):
     keep_originals: bool = False
     """Whether the store keeps the picture files too, unchanged, with all that cameras write into them. Otherwise it
     keeps what training sees, which carries no metadata."""
-    price_per_hour: float = Field(default=0.0, ge=0)
+    price_per_hour: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """What an hour of the machine that trains costs, in any currency: each word is then told with its cost. 0: none."""
     private_addresses: bool = False
     """Whether pictures may come from addresses within one's own network."""
 
+    @field_validator("home")
+    @classmethod
+    def _expanded(cls, value: Path) -> Path:
+        try:
+            return expanded(value)
+        except InputError as error:
+            raise ValueError(str(error).rstrip(".")) from None
+
     @field_validator("namespace")
     @classmethod
-    def _is_a_name(cls, value: str) -> str:
+    def _is_a_name(cls, value: str, info: ValidationInfo) -> str:
         try:
-            return check_slug(value) if value else value
+            name = check_slug(value) if value else value
         except InputError:
             raise ValueError("use lower-case letters, digits and single hyphens, for example team-a") from None
+        for place in ("pictures", "inbox"):
+            said = str(info.data.get(place, "")).rstrip("/")
+            if name and re.fullmatch(r"s3://[^/]+", said):
+                raise ValueError(
+                    f"PSEUDOWORD_{place.upper()} names a whole bucket, {said}, beside which a team has no place of its "
+                    f"own: name a prefix, {said}/{place}"
+                )
+        return name
 
     @field_validator("picture_plugins", mode="before")
     @classmethod
@@ -132,13 +149,13 @@ class Settings(BaseSettings):
     @cached_property
     def roots(self) -> tuple[Path, ...]:
         """The resolved folders that pictures may be read from."""
-        return tuple(root.expanduser().resolve() for root in self.allowed_roots or (Path.cwd(), Path.home()))
+        return tuple(expanded(root).resolve() for root in self.allowed_roots or (Path.cwd(), Path.home()))
 
     @cached_property
     def _brought(self) -> tuple[Path, ...]:
         """The resolved folders that pictures are brought to, where they are folders."""
         places = (self.pictures_uri, self.inbox_uri)
-        return tuple(Path(place).expanduser().resolve() for place in places if "://" not in place)
+        return tuple(expanded(place).resolve() for place in places if "://" not in place)
 
     def allowed(self, path: Path) -> Path:
         """Return `path` resolved, links followed.
@@ -146,8 +163,8 @@ class Settings(BaseSettings):
         Raises InputError when it lies outside the allowed folders, which are also those that pictures are brought to.
         """
         try:
-            resolved = path.expanduser().resolve()
-        except (RuntimeError, ValueError, OSError) as error:  # an unknown user's ~, a loop of links, a name with a NUL
+            resolved = expanded(path).resolve()
+        except (RuntimeError, ValueError, OSError) as error:  # a loop of links, a name with a NUL
             raise InputError(f"{path} cannot be found ({error}): check how it is written.") from None
         if any(resolved.is_relative_to(root) for root in (*self.roots, *self._brought)):
             return resolved
@@ -160,11 +177,19 @@ class Settings(BaseSettings):
     def check_place(self, name: str, own: str) -> None:
         """Raise InputError where a run names a model or judge by a path outside the allowed folders: it may name its
         own, but not look through the worker's disk. The `own` setting of the worker may lie anywhere."""
-        path = Path(name).expanduser()
+        path = expanded(name)
         if name and name != own and (path.is_absolute() or path.exists()):
             place = self.allowed(path)
             if place.is_file():
                 self.allowed(place.with_suffix(""))  # a single file's configuration lies beside it
+
+
+def expanded(path: Path | str) -> Path:
+    """A path whose ~ stands for the home folder. Raises InputError where that of an unknown user is meant."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{path} cannot be found ({error}): check how it is written.") from None
 
 
 def sqlite_path(path: Path) -> str:

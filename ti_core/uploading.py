@@ -62,6 +62,11 @@ def bring(item: BatchItem, settings: Settings, replace: bool = False) -> Brought
     Raises InputError where other files lie there, or a file's name cannot be kept; ServiceError for a silent store.
     """
     assert item.spec is not None  # noqa: S101  # for the type checker
+    if settings.pictures_uri.startswith(("http://", "https://")):
+        raise InputError(
+            f"{settings.pictures_uri} can only be read: name where pictures go in PSEUDOWORD_PICTURES, a folder or "
+            "s3://bucket/prefix."
+        )
     store, prefix = open_store(settings, settings.pictures_uri), f"{item.name}/"
     there = {one.key: one for one in store.entries(prefix) if not is_litter(one.key)}
     place = store.url(item.name)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ti_core.errors import ConflictError, PseudowordError
-from ti_core.settings import Settings
+from ti_core.settings import Settings, expanded
 from ti_core.store import Store, open_store
 
 SECONDS = 60.0
@@ -284,7 +284,7 @@ def base(name: str) -> Finding:
     from ti_core.backbone.folder import find_base, is_whole
     from ti_core.backbone.hub import hub_name
 
-    hub = None if name == "miniature" or Path(name).expanduser().exists() else hub_name(name)
+    hub = None if name == "miniature" or expanded(name).exists() else hub_name(name)
     if hub is None:
         return Finding("ok", "base model", f"{name} ({find_base(name).kind})")
     there = hub.cached(["model_index.json"])

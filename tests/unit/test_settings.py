@@ -70,12 +70,40 @@ def test_links_are_followed_before_they_are_judged(monkeypatch: pytest.MonkeyPat
         ("PSEUDOWORD_S3_ADDRESSING", "sideways"),
         ("PSEUDOWORD_MAX_PICTURE_PIXELS", "0"),
         ("PSEUDOWORD_MAX_PICTURE_PIXELS", "many"),
+        ("PSEUDOWORD_PRICE_PER_HOUR", "inf"),
+        ("PSEUDOWORD_HOME", "~nobody-here/x"),
     ],
 )
 def test_a_wrong_variable_is_named_with_its_value(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(InputError, match=f"{variable} is '{value}'"):
         load_settings()
+
+
+def test_an_empty_variable_sets_nothing(monkeypatch: pytest.MonkeyPatch, bare: Path) -> None:
+    for name in ("HOME", "BASE_MODEL", "EXPERIMENT"):
+        monkeypatch.setenv(f"PSEUDOWORD_{name}", "")
+    settings = load_settings()
+    assert (settings.base_model, settings.mlflow_experiment) == ("miniature", "pseudoword")
+    assert settings.store_uri == str(bare / "pseudoword-data/store") and "base_model" not in settings.model_fields_set
+
+
+def test_the_home_folder_is_meant_by_its_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PSEUDOWORD_HOME", "~/words")
+    assert load_settings().home == Path.home() / "words"
+    monkeypatch.setenv("PSEUDOWORD_ALLOWED_ROOTS", "~nobody-here")
+    with pytest.raises(InputError, match="~nobody-here cannot be found"):
+        _ = load_settings().roots
+
+
+@pytest.mark.parametrize("place", ["pictures", "inbox"])
+def test_a_team_has_no_place_beside_a_whole_bucket(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    monkeypatch.setenv("PSEUDOWORD_NAMESPACE", "team-a")
+    monkeypatch.setenv(f"PSEUDOWORD_{place.upper()}", "s3://words/")
+    with pytest.raises(InputError, match=f"names a whole bucket, s3://words, .* name a prefix, s3://words/{place}"):
+        load_settings()
+    monkeypatch.setenv(f"PSEUDOWORD_{place.upper()}", f"s3://words/{place}")
+    assert getattr(load_settings(), f"{place}_uri") == f"s3://words/{place}-team-a"
 
 
 def test_settings_cannot_be_changed() -> None:

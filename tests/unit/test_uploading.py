@@ -57,6 +57,12 @@ def test_the_base_model_of_a_concept_goes_with_it(folder: Path, settings: Settin
     assert parameters(brought.item)["base_model"] == "own/sdxl"
 
 
+def test_pictures_are_not_brought_to_a_web_server(folder: Path, settings: Settings) -> None:
+    web = Settings(home=settings.home, store="https://words.example", allowed_roots=settings.allowed_roots)
+    with pytest.raises(InputError, match=r"words.example/pictures can only be read: name where pictures go in PSEUDO"):
+        bring(item(folder, web), web)
+
+
 def test_known_bytes_are_not_sent_again(folder: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     bring(item(folder, settings), settings)
     (folder / "3.png").write_bytes(b"\x89PNG\r\n\x1a\n3")

@@ -20,6 +20,7 @@ from ti_core.config import BackboneKind, base_slug
 from ti_core.errors import InputError
 from ti_core.nouns import everyday
 from ti_core.records import BaseModelInfo, JudgeInfo
+from ti_core.settings import expanded
 
 try:
     MINIATURE: Path | None = Path(str(files("pseudoword_miniature")))
@@ -52,7 +53,7 @@ def find_base(name: str) -> BaseModelInfo:
 
     Raises InputError when there is none, when it is damaged, or when it is of a kind that is not supported.
     """
-    file = Path(name).expanduser().resolve()
+    file = expanded(name).resolve()
     single = name.endswith(".safetensors") and file.is_file()
     if single:
         check_safetensors(file)
@@ -121,7 +122,7 @@ def find_judge(name: str, kind: BackboneKind) -> JudgeInfo:
     """
     if not name and kind != "miniature":
         name = "ViT-B-32/openai"  # the paper's judge, arXiv 2208.01618 section 5
-    folder = Path(name).expanduser() if name else _miniature() / "mini-clip"
+    folder = expanded(name) if name else _miniature() / "mini-clip"
     if folder.is_dir():
         _json(folder / "open_clip_config.json")
         check_safetensors(folder / "open_clip_model.safetensors")
@@ -176,7 +177,7 @@ def _knows(vocabulary: Container[str], word: str) -> bool:
 def _folder(name: str) -> Path:
     if name == "miniature":
         return _miniature() / "mini-sd"
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if name and folder.is_dir():
         return folder.resolve()
     repository = hub_name(name)

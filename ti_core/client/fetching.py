@@ -28,7 +28,7 @@ from ti_core.publishing import index
 from ti_core.publishing.catalogue import READERS, base_for, champion_of, pointer_of
 from ti_core.publishing.reading import best, file_of, read_file
 from ti_core.records import Champion, Format, Row
-from ti_core.settings import Settings, load_settings
+from ti_core.settings import Settings, expanded, load_settings
 from ti_core.store import Store, get_blob, open_store
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def get(
     """
     settings = settings or load_settings()
     if out is not None:
-        folder = Path(out).expanduser()
+        folder = expanded(out)
         return _got(concept, base, layout, lambda _: folder, [folder], settings, strict, offline)
     words_folder = settings.shown_in / "words" / layout
     folders = sorted(words_folder.glob("*"))
@@ -94,7 +94,7 @@ def get_many(
 ) -> dict[tuple[str, str | None], Path | PseudowordError]:
     """`get` each (concept, base), several at the same time, into `<out>/<base>`. What fails is told in its place and
     stops nobody."""
-    known, folder = settings or load_settings(), Path(out).expanduser()
+    known, folder = settings or load_settings(), expanded(out)
 
     def tried(one: tuple[str, str | None]) -> Path | PseudowordError:
         try:
@@ -119,7 +119,7 @@ def sync(
     Raises ServiceError when the store cannot be reached, InputError when the folder cannot be written.
     """
     settings = settings or load_settings()
-    store, folder = opened(settings), Path(out).expanduser()
+    store, folder = opened(settings), expanded(out)
     only = base_for(base, settings, []) if base else ""
     listed = {(row.base, row.concept): row for row in index.words(store, only)}
     here = copies(folder, settings.namespace)

@@ -13,7 +13,7 @@ from ti_core.publishing.catalogue import run_at
 from ti_core.publishing.reading import best, file_of, read_file
 from ti_core.quoting import quoted
 from ti_core.records import Champion, Imported, Manifest
-from ti_core.settings import Settings, load_settings
+from ti_core.settings import Settings, expanded, load_settings
 from ti_core.store import get_blob
 
 WEIGHTS = "learned_embeds.safetensors"
@@ -37,7 +37,7 @@ def hub_folder(
         return read_file(store, file_of(one, "diffusers")), run, strip
 
     found, (weights, run, strip) = best(store, pointer_for(store, concept, base, settings), read, strict)
-    folder = Path(out).expanduser() / concept
+    folder = expanded(out) / concept
     if strip:
         write(folder / "examples.png", strip)
     write(folder / "README.md", card(found, run).encode())

@@ -235,4 +235,7 @@ def _spec(said: dict[str, Any]) -> BatchItem:
     except ValidationError as error:
         first = error.errors()[0]
         where = shown(".".join(str(part) for part in first["loc"]))
+        if first["type"] == "extra_forbidden":
+            why = f"{where}: nothing reads this field; those that are read are {', '.join(COLUMNS[2:])}"
+            return BatchItem(shown(name), None, why)
         return BatchItem(shown(name), None, f"{where}: {first['msg'].removeprefix('Value error, ')}")

@@ -11,6 +11,7 @@ from ti_core.backbone.digests import digest_file
 from ti_core.backbone.hub import hub_name
 from ti_core.errors import InputError
 from ti_core.records import OpinionInfo
+from ti_core.settings import expanded
 
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 
@@ -20,7 +21,7 @@ def find_opinion(name: str) -> OpinionInfo:
 
     Raises InputError when there is none, or a file is missing.
     """
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if not folder.is_dir():
         folder = _from_hub(name)
     whole = hashlib.sha256()

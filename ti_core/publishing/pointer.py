@@ -291,6 +291,8 @@ def _before(store: Store, current: Champion) -> Champion:
     for one in standing(store, current):
         if one.judge_key != current.judge_key:
             return one
+    if not current.version:
+        raise NotFoundError(f"{current.concept} on {current.base} has no version to go back to.")
     raise NotFoundError(
         f"Nothing of {current.concept} on {current.base} stands behind version {current.version}: name one with --to, "
         f"`ti show {current.concept}` lists them."

@@ -21,7 +21,16 @@ def open_store(settings: Settings, uri: str | None = None) -> Store:
     """
     where = settings.store_uri if uri is None else uri
     try:
-        urlsplit(where)
+        parts = urlsplit(where)
+        if parts.scheme in ("http", "https"):
+            _ = parts.port  # looked at when it is asked for
+            if "@" in parts.netloc or parts.query or parts.fragment:
+                raise InputError(
+                    f"An http(s) address of a store, here at {parts.hostname}, holds no user, password, ? or #: "
+                    "readers need no key there, and s3://bucket/prefix takes one from the environment."
+                )
+            if any(character.isspace() for character in where):
+                raise ValueError("it holds white space")
     except ValueError as error:
         raise InputError(f"{where!r} cannot name a store: {error}.") from None
     scheme, separator, rest = where.partition("://")

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ti_core.errors import ConflictError, InputError, NotFoundError, ServiceError
+from ti_core.settings import expanded
 from ti_core.store.base import RESERVED, Listed, Stored, check_key, check_prefix, is_key
 
 
@@ -27,10 +28,10 @@ class FolderStore:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._root = folder.expanduser().absolute()
+        self._root = expanded(folder).absolute()
         self.uri = str(self._root)
         if self._root.exists() and not self._root.is_dir():
-            raise InputError(f"The store {self.uri} is a file: name a folder in PSEUDOWORD_STORE.")
+            raise InputError(f"The store {self.uri} is a file: name a folder.")
 
     def get(self, key: str) -> Stored:
         """Read one object. Raises NotFoundError."""

@@ -70,7 +70,7 @@ DAMAGED = [
     (b"batch_size = 2", "batch_size: "),
     (b"class_word = ", "concept.toml is damaged"),
     (b"\xff\xfe\x00", "concept.toml is damaged"),
-    (b'colour = "red"', "colour: "),
+    (b'colour = "red"', "colour: nothing reads this field; those that are read are class_word, kind, "),
     (b"vectors = 99", "vectors: "),
     (b"class_word = 3", "class_word: "),
     (b'class_word = ""', "class_word: "),

@@ -24,11 +24,35 @@ def test_a_bucket_may_have_a_prefix() -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["gs://bucket", "file:///tmp/x", "s3://", "s3:///prefix", "://x", "s3://b/a//b", "http://", "http://[b"]
+    "uri",
+    [
+        "gs://bucket",
+        "file:///tmp/x",
+        "s3://",
+        "s3:///prefix",
+        "://x",
+        "s3://b/a//b",
+        "http://",
+        "http://[b",
+        "http://b:x",
+        "http://b c",
+    ],
 )
 def test_what_names_no_store_is_refused(uri: str) -> None:
     with pytest.raises(InputError):
         open_store(Settings(), uri)
+
+
+def test_a_web_address_with_a_secret_is_refused_without_telling_it() -> None:
+    for address in ("https://ann:secret@words.example/x", "https://words.example/x?key=secret"):
+        with pytest.raises(InputError, match=r"here at words\.example, holds no user") as caught:
+            open_store(Settings(), address)
+        assert "secret" not in str(caught.value)
+
+
+def test_the_home_of_nobody_is_told() -> None:
+    with pytest.raises(InputError, match=r"~nobody-here/x cannot be found"):
+        open_store(Settings(), "~nobody-here/x")
 
 
 def test_a_folders_user_does_not_pay_for_boto3(tmp_path: Path) -> None:
