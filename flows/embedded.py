@@ -11,6 +11,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -147,7 +148,7 @@ def _check(server: str, name: str, advice: str) -> None:
         urllib.request.urlopen(f"{server.rstrip('/')}/health", timeout=SERVER_SECONDS).close()  # noqa: S310 (http or https)
     except urllib.error.HTTPError as error:
         error.close()
-    except OSError as error:
+    except (OSError, ValueError, HTTPException) as error:  # the latter two of what is no address
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLError):
             return

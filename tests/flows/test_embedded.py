@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from flows.cli.starting import settings_of
-from flows.embedded import LOOPBACK, spare_loopback
-from ti_core.errors import InputError
+from flows.embedded import LOOPBACK, check_tracking, spare_loopback
+from ti_core.errors import InputError, ServiceError
 from ti_core.settings import starting
 
 ROOT = Path(__file__).parents[2]
@@ -118,3 +118,9 @@ def test_no_library_reports_usage_unless_it_is_asked_to(monkeypatch: pytest.Monk
     monkeypatch.setenv("DO_NOT_TRACK", "false")
     settings_of(None)
     assert os.environ["DO_NOT_TRACK"] == "false"
+
+
+@pytest.mark.parametrize("address", ["http://[bad", "http://127.0.0.1:port"])
+def test_what_is_no_address_is_told(address: str) -> None:
+    with pytest.raises(ServiceError, match="correct PSEUDOWORD_TRACKING_URI"):
+        check_tracking(address)

@@ -135,7 +135,7 @@ def _registered(plugins: tuple[str, ...]) -> tuple[str, ...]:
     for plugin in plugins:
         try:
             importlib.import_module(plugin)
-        except ImportError as error:
+        except Exception as error:  # a module may raise anything; a name may be none
             raise InputError(
                 f"PSEUDOWORD_PICTURE_PLUGINS names {plugin}, which cannot be imported ({error}): install it."
             ) from None

@@ -61,6 +61,7 @@ def read_batch(source: str, class_word: str, settings: Settings) -> list[BatchIt
 
     Raises InputError when the source is missing, forbidden, or holds no concept.
     """
+    _check_said(source)
     if Path(source).suffix.lower() in SUFFIXES:
         items = _from_table(source, class_word, settings)
     else:
@@ -113,11 +114,17 @@ def is_batch(source: str, settings: Settings) -> bool:
 
     Raises InputError when it is missing or forbidden.
     """
+    _check_said(source)
     if Path(source).suffix.lower() in SUFFIXES:
         return True
     if not source.startswith("s3://") and ("://" in source or not settings.allowed(Path(source)).is_dir()):
         return False
     return holds_concepts(source, settings)
+
+
+def _check_said(source: str) -> None:
+    if not source.strip():
+        raise InputError("No source of pictures is named: name a folder, an s3:// prefix or a table; . is this folder.")
 
 
 def concept_at(

@@ -7,7 +7,7 @@ import pytest
 
 from ti_core.config import TrainingConfig
 from ti_core.errors import InputError
-from ti_core.planning.batch import BatchItem, for_bases, read_batch
+from ti_core.planning.batch import BatchItem, for_bases, is_batch, read_batch
 from ti_core.settings import Settings
 
 
@@ -83,6 +83,14 @@ def test_a_damaged_description_stops_nobody_else(folder: Path, text: bytes, reas
     items = read(folder)
     assert items["cat"].spec is None and reason in items["cat"].reason
     assert items["dog"].spec is not None
+
+
+def test_what_names_nothing_is_not_the_working_folder(folder: Path) -> None:
+    for source in ("", " "):
+        with pytest.raises(InputError, match="No source of pictures is named"):
+            read_batch(source, "", Settings())
+        with pytest.raises(InputError, match="No source of pictures is named"):
+            is_batch(source, Settings())
 
 
 def test_a_folder_that_cannot_name_a_concept_stops_nobody_else(folder: Path) -> None:
