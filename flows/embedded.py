@@ -55,8 +55,7 @@ def prepare_prefect(home: Path) -> None:
     for name, value in quiet.items():
         os.environ.setdefault(name, value)
     spare_loopback()
-    server = os.environ.get("PREFECT_API_URL")
-    if server:
+    if server := named_server():
         if not server.startswith(("http://", "https://")):
             raise ServiceError(f"PREFECT_API_URL is {server!r}: it must start with http:// or https://.")
         if urlsplit(server).hostname not in LOOPBACK and (unspoken := _unspoken_proxies()):
@@ -131,6 +130,16 @@ def _drop_unspoken_proxies() -> None:
     """Of no use to the other libraries either: none of those installed here speaks SOCKS."""
     for name in _unspoken_proxies():
         del os.environ[name]
+
+
+def named_server() -> str:
+    """The Prefect server of the environment, "" for none. Raises ServiceError for what is no address."""
+    server = os.environ.get("PREFECT_API_URL", "")
+    try:
+        _ = urlsplit(server).port  # looked at when it is asked for
+    except ValueError as error:
+        raise ServiceError(f"PREFECT_API_URL is {server!r}: {error}.") from None
+    return server
 
 
 def check_tracking(uri: str) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,7 @@ import typer
 from flows import forms
 from flows.cli.ending import Code
 from flows.cli.starting import settings_of
+from flows.embedded import named_server
 from flows.options import OUTPUT, BaseModel, Home, Json, Preset, options_of, typed
 from ti_core.config import ConceptDetails
 from ti_core.errors import InputError, NotFoundError, ServiceError
@@ -53,6 +53,7 @@ def upload(
     from ti_core.uploading import bring, described
 
     settings = settings_of(home)
+    named_server()
     said: dict[str, Any] = details.model_dump(exclude_unset=True)
     item = described(
         source, check_slug(name or _named(source)), said | ({"class_word": class_word} if class_word else {}), settings
@@ -100,7 +101,7 @@ def _named(source: str) -> str:
 def _link(given: dict[str, Any]) -> str:
     """Where the form is; "" without a server. Of one that cannot tell it is warned: the pictures are there all the
     same."""
-    if not os.environ.get("PREFECT_API_URL"):
+    if not named_server():
         return ""
     try:
         return forms.form_link(given)

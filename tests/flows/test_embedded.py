@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli.starting import settings_of
-from flows.embedded import LOOPBACK, check_tracking, spare_loopback
+from flows.embedded import LOOPBACK, check_tracking, named_server, spare_loopback
 from ti_core.errors import InputError, ServiceError
 from ti_core.settings import starting
 
@@ -121,6 +121,9 @@ def test_no_library_reports_usage_unless_it_is_asked_to(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("address", ["http://[bad", "http://127.0.0.1:port"])
-def test_what_is_no_address_is_told(address: str) -> None:
+def test_what_is_no_address_is_told(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", address)
+    with pytest.raises(ServiceError, match="PREFECT_API_URL is"):
+        named_server()
     with pytest.raises(ServiceError, match="correct PSEUDOWORD_TRACKING_URI"):
         check_tracking(address)
