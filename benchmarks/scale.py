@@ -23,22 +23,24 @@ import simpy
 from matplotlib.figure import Figure
 
 from benchmarks.services import FIGURES
+from flows.executors import ASKED, POLL_SECONDS
+from tasks.artifacts import PROGRESS_SECONDS, PROGRESS_SHARE
+from tasks.asking import AGAIN_SECONDS
 
 ROOT = Path(__file__).resolve().parent.parent
 SLICE = 1.0
 """Seconds for which a process keeps a core where cores are shared."""
 FULL = 0.98
 """More than this share of a server is never taken by what is sent at intervals: it is dropped or late then."""
-LOOK, FOLLOW, ASKED = 5.0, 3.0, 200
-"""Seconds between a run's looks at its own state and between a coordinator's looks at its packs, ASKED of them in one request
-(tasks/asking.py, flows/executors.py)."""
-UPDATES, UPDATE_SECONDS = 100, 2.0
-"""Of a pack's progress: so many at most, and so far apart at least (tasks/artifacts.py)."""
+LOOK = AGAIN_SECONDS
+"""Seconds between a run's looks at its own state."""
 S3_READS = 5_500
 """Requests a second that Amazon S3 serves under one prefix, by its manual; for writing it says 3,500."""
 CONCEPTS, CARDS = (1_000, 10_000, 100_000, 1_000_000), (1, 10, 100, 1_000)
 WORDS = {"SD 1.5 on an A10": 15.0, "SD 1.5 on an H100": 2.0}
 """Minutes of a card for one word: docs/benchmarks/hours.md."""
+
+FOR_EVER = "for ever"
 
 Events = Generator[simpy.Event, Any, Any]
 
@@ -46,7 +48,7 @@ Events = Generator[simpy.Event, Any, Any]
 @dataclass(frozen=True)
 class Costs:
     """What a batch, a pack and a concept ask for, in seconds of CPU time or of the wall, rows, requests or bytes: `of[what]`
-    are the three figures, fitted exactly to three measured batches and not below zero."""
+    are the three figures, fitted to three measured batches and not below zero."""
 
     of: dict[str, tuple[float, float, float]]
     call: dict[str, float]
@@ -68,11 +70,13 @@ class Costs:
             for name, value in told.items():
                 measured.setdefault(name, []).append(value)
         fitted = {name: np.linalg.solve(counts, np.array(values)) for name, values in measured.items()}
-        last = batches[-1]["cpu seconds of a call"]
+        for name in ("before the first pack", "after the last pack"):  # the coordinator has no packs then
+            batch, concept = np.linalg.lstsq(counts[:, [0, 2]], np.array(measured[name]))[0]
+            fitted[name] = np.array([batch, 0.0, concept])
         of = {name: (max(0.0, float(a)), max(0.0, float(b)), max(0.0, float(c))) for name, (a, b, c) in fitted.items()}
         return cls(
             of=of,
-            call=last,
+            call=batches[0]["cpu seconds of a call"],
             gap=float(np.mean([one["between packs"] for one in batches if one["packs"] > 1])),
             start=float(np.mean([one["between starts"] for one in batches if one["packs"] > 1])),
         )
@@ -91,6 +95,8 @@ class Site:
     minutes: float
     """Of a card for one word; 0 takes what the tiny concepts of the measurement took."""
     pack_size: int = 16
+    batches: int = 1
+    """The concepts lie in so many sources, each a batch with a coordinator of its own, all at once."""
     prefect: int = 1
     """Processes that serve Prefect's API; each uses one core."""
     tracking: int = 1
@@ -111,9 +117,14 @@ class Told:
     """Share of the Prefect server that is asked for; above 1 it is asked for more than there is."""
     tracking: float
     reading: float
-    """Share of the time in which the coordinator still reads, or asks for packs."""
+    """Share of the time in which a coordinator still reads, or asks for packs."""
     s3: float
     """Requests a second, on average."""
+
+    @property
+    def takes(self) -> str:
+        """How long; that it never ends where a server is asked for more than there is."""
+        return FOR_EVER if max(self.prefect, self.tracking) > 1 else duration(self.seconds)
 
     @property
     def bottleneck(self) -> str:
@@ -143,11 +154,13 @@ class Night:
 
     def run(self) -> Told:
         """Simulate it."""
-        self.env.process(self._coordinator())
+        coordinators = [self.env.process(self._coordinator(number)) for number in range(self.site.batches)]
+        self.env.process(self._end_of_packs(coordinators))
         workers = [self.env.process(self._worker()) for _ in range(min(self.site.cards, self.packs))]
         self.env.run(self.env.all_of(workers))
         self._account()
-        self.env.run(self.env.process(self._spend(self.costs.total("after the last pack", self.packs, self.concepts))))
+        each = self.concepts / self.site.batches
+        self.env.run(self.env.process(self._spend(self.costs.total("after the last pack", 0, each))))
         seconds = self.env.now
         return Told(
             seconds=seconds,
@@ -158,16 +171,19 @@ class Night:
             s3=self.costs.total("s3 requests", self.packs, self.concepts) / seconds,
         )
 
-    def _coordinator(self) -> Events:
-        yield from self._spend(self.costs.total("before the first pack", self.packs, self.concepts))
-        left = self.concepts
-        for _ in range(self.packs):
+    def _coordinator(self, number: int) -> Events:
+        left = self.concepts // self.site.batches + (number < self.concepts % self.site.batches)
+        yield from self._spend(self.costs.total("before the first pack", 0, left))
+        while left:
             size = min(self.site.pack_size, left)
             left -= size
             yield self.env.timeout(self.costs.start)
             self._account()
             self.open += 1
             yield self.queue.put(size)
+
+    def _end_of_packs(self, coordinators: list[simpy.Process]) -> Events:
+        yield self.env.all_of(coordinators)
         self.read_until = self.env.now
         for _ in range(self.site.cards):
             yield self.queue.put(0)
@@ -224,9 +240,11 @@ class Night:
     def _intervals(self) -> float:
         """Seconds of the Prefect server that are asked for in each second by what is sent at intervals."""
         call = self.costs.call
-        updates = min(1 / UPDATE_SECONDS, UPDATES / (60 * self.site.pack_size * self.site.minutes or math.inf))
+        updates = min(
+            1 / PROGRESS_SECONDS, 1 / PROGRESS_SHARE / (60 * self.site.pack_size * self.site.minutes or math.inf)
+        )
         each = call["progress"] * updates + call["a look at one's own state"] / LOOK
-        looks = math.ceil(self.open / ASKED) * call["a look at packs"] / FOLLOW
+        looks = math.ceil(self.open / ASKED) * call[f"a look at {ASKED} packs"] / POLL_SECONDS
         return self.busy * each + self.site.cards * call["a worker's poll"] / self.site.poll + looks
 
     def _account(self) -> None:
@@ -253,14 +271,16 @@ def check(costs: Costs) -> tuple[dict[str, Any], Told]:
 def mends(site: Site) -> list[tuple[str, Site]]:
     """One thing after the other that makes a site larger."""
     slower = replace(site, poll=60.0)
-    larger = replace(slower, pack_size=64)
-    tracking = replace(larger, tracking=4)
+    prefect = replace(slower, prefect=4)
+    several = replace(prefect, batches=16)
+    larger = replace(several, pack_size=64)
     return [
         ("as it is", site),
         ("workers that ask every minute (PREFECT_WORKER_QUERY_SECONDS=60) in place of 10 s", slower),
+        ("and four processes of Prefect's server, on PostgreSQL and Redis", prefect),
+        ("and sixteen batches at once in place of one, each over a folder of its own", several),
         ("and packs of 64 (--pack-size)", larger),
-        ("and four processes of MLflow's server, on PostgreSQL", tracking),
-        ("and four of Prefect's, on PostgreSQL and Redis", replace(tracking, prefect=4)),
+        ("and four processes of MLflow's server, on PostgreSQL", replace(larger, tracking=4)),
     ]
 
 
@@ -290,9 +310,9 @@ def page(costs: Costs) -> str:
         + ", ".join(f"{name} {seconds * 1000:.1f} ms" for name, seconds in costs.call.items()) + ".", "",
         "## One point, checked", "",
         f"{real['concepts']} tiny concepts on two workers, with the servers on the same two cores: {real['wall']:.0f} s in truth, {told.seconds:.0f} s simulated "
-        f"({told.seconds / real['wall'] - 1:+.0%}); {real['packs']} packs. The simulation had seen batches of 8 and 32 on one worker only.", "",
+        f"({told.seconds / real['wall'] - 1:+.0%}); {real['packs']} packs. The simulation had seen batches of 8 and 24 on one worker only.", "",
         "## Nights", "",
-        "Each pack is 16 concepts. `busy` is the share of the time in which cards train and judge; the servers' shares are of one process each, and more than 100% is asked for in vain.", "",
+        "Each pack is 16 concepts. `busy` is the share of the time in which cards train and judge; the servers' shares are of one process each, and where more than 100% is asked of one the night does not end: *for ever*.", "",
         "| word | concepts | cards | takes | busy | Prefect | MLflow | requests to S3 a second | most busy |", "|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for word, minutes in WORDS.items():
@@ -302,7 +322,7 @@ def page(costs: Costs) -> str:
                     continue
                 night = Night(Site(cards, minutes), concepts, costs).run()
                 lines.append(
-                    f"| {word} | {concepts:,} | {cards:,} | {duration(night.seconds)} | {night.cards:.0%} | {night.prefect:.0%} "
+                    f"| {word} | {concepts:,} | {cards:,} | {night.takes} | {night.cards:.0%} | {night.prefect:.0%} "
                     f"| {night.tracking:.0%} | {night.s3:.2g} | {night.bottleneck} |"
                 )
     hardest, concepts = Site(CARDS[-1], min(WORDS.values())), CONCEPTS[-1]
@@ -314,7 +334,7 @@ def page(costs: Costs) -> str:
     for name, site in mends(hardest):
         night = Night(site, concepts, costs).run()
         lines.append(
-            f"| {name} | {duration(night.seconds)} | {night.cards:.0%} | {night.prefect:.0%} | {night.tracking:.0%} | {night.bottleneck} |"
+            f"| {name} | {night.takes} | {night.cards:.0%} | {night.prefect:.0%} | {night.tracking:.0%} | {night.bottleneck} |"
         )
     lines += [
         "", "What a million leave behind: "
@@ -325,10 +345,10 @@ def page(costs: Costs) -> str:
         "## What a word costs", "",
         "The card's minutes, divided by the share in which it is busy, times what an hour of it costs you; the servers' share is small: a million concepts ask for "
         f"{costs.total('prefect', CONCEPTS[-1] / 16, CONCEPTS[-1]) / 3600:.0f} hours of a core for Prefect and {costs.total('mlflow', CONCEPTS[-1] / 16, CONCEPTS[-1]) / 3600:.0f} for MLflow.", "",
-        "| cards, two minutes a word, a million concepts | minutes of a card that are paid for each word |", "|---|---|",
+        "| cards, two minutes a word, a million concepts, all of the above | minutes of a card that are paid for each word |", "|---|---|",
     ]  # fmt: skip
     for cards in CARDS:
-        night = Night(Site(cards, 2.0), CONCEPTS[-1], costs).run()
+        night = Night(mends(Site(cards, 2.0))[-1][1], CONCEPTS[-1], costs).run()
         lines.append(f"| {cards:,} | {night.seconds * cards / 60 / CONCEPTS[-1]:.2f} |")
     lines += [
         "", "## What it leaves out", "",
@@ -350,7 +370,8 @@ def picture(costs: Costs, path: Path) -> None:
         rates = []
         for count in cards:
             concepts = int(count) * 640
-            rates.append(concepts / Night(replace(site, cards=int(count)), concepts, costs).run().seconds * 3600)
+            told = Night(replace(site, cards=int(count)), concepts, costs).run()
+            rates.append(math.nan if told.takes == FOR_EVER else concepts / told.seconds * 3600)
         axes.plot(
             cards, rates, style, markersize=4, label="as it is" if name == ends[0][0] else "with all that removes it"
         )

@@ -1,6 +1,6 @@
 """What does a concept ask of each server? CPU time, requests and rows, counted on real servers: what `scale.py` is fed.
 
-    python benchmarks/services.py                                        # three batches of 8 and 32 on one worker
+    python benchmarks/services.py                                        # three batches of 8 and 24 on one worker
     python benchmarks/services.py --check                                # a batch of 200 on two workers
     python benchmarks/services.py --check --concepts 8                   # the path alone; writes no figures
 
@@ -19,7 +19,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -33,13 +33,15 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Scheduled
 
 from benchmarks.deployed import ROOT, packs_of, registered, run_batch
+from flows.executors import ASKED
 from tests.servers import S3Server, mlflow_server, prefect_server, prefect_worker, seaweedfs
 
 FIGURES = ROOT / "docs" / "benchmarks" / "services.json"
 EXAMPLES = sorted(one for one in (ROOT / "examples" / "concepts").iterdir() if one.is_dir())
-MEASURED = ((8, 8), (32, 4), (32, 16))
+MEASURED = ((8, 8), (24, 4), (24, 12))
 """Batches that are measured: so many concepts, in packs of so many at most."""
 CHECKED = (200, 16)
 LEAST = {
@@ -62,14 +64,19 @@ def main() -> None:
         figures["checked"] = on_servers(given.concepts or CHECKED[0], CHECKED[1], workers=2)
     else:
         measured = [(given.concepts, given.concepts)] if given.concepts else MEASURED
-        figures["batches"] = [on_servers(concepts, size, workers=1) for concepts, size in measured]
+        figures["batches"] = [
+            # A process sends its events to the first server that it has known: calls are measured there.
+            on_servers(concepts, size, workers=1, calling=number == 0)
+            for number, (concepts, size) in enumerate(measured)
+        ]
     print(json.dumps(figures, indent=1))
     if not given.concepts:
         FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
 
 
-def on_servers(concepts: int, pack_size: int, workers: int) -> dict[str, Any]:
-    """One batch on servers of its own, from being asked for to its end, and what it took of them."""
+def on_servers(concepts: int, pack_size: int, workers: int, calling: bool = False) -> dict[str, Any]:
+    """One batch on servers of its own, from being asked for to its end, and what it took of them; with `calling` also
+    what one call takes of Prefect's."""
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as running:
         folder = Path(temporary)
         names = ("s3", "prefect", "mlflow", "coordinator", *(f"worker-{number}" for number in range(workers)))
@@ -110,7 +117,8 @@ def on_servers(concepts: int, pack_size: int, workers: int) -> dict[str, Any]:
             "concepts": concepts, "pack size": pack_size, "packs": len(packs), "workers": workers,
             "ended as": str(flow_run.state.name if flow_run.state else ""),
             "wall": round(at(flow_run.end_time) - at(flow_run.created), 1),
-            "before the first pack": round(at(packs[0].created) - at(flow_run.created), 2),
+            "until it began": round(at(flow_run.start_time) - at(flow_run.created), 2),
+            "before the first pack": round(at(packs[0].created) - at(flow_run.start_time), 2),
             "after the last pack": round(at(flow_run.end_time) - max(at(one.end_time) for one in packs), 2),
             "packs' seconds": [round(at(one.end_time) - at(one.start_time), 1) for one in packs],
             "between packs": gaps(packs, workers),
@@ -119,8 +127,9 @@ def on_servers(concepts: int, pack_size: int, workers: int) -> dict[str, Any]:
             "idle share of a core": {name: round(share, 4) for name, share in idle.items()},
             "new": {name: after[name] - before[name] for name in after},
         }  # fmt: skip
-        with temporary_settings({PREFECT_API_URL: api}):  # an event goes where the settings say
-            told["cpu seconds of a call"] = calls(server, clock, idle["prefect"], flow_run, packs)
+        if calling:
+            with temporary_settings({PREFECT_API_URL: api}):  # an event goes where the settings say
+                told["cpu seconds of a call"] = calls(server, clock, idle["prefect"], flow_run, packs)
         return told
 
 
@@ -188,9 +197,16 @@ def calls(
     server: SyncPrefectClient, clock: Clock, idle: float, flow_run: FlowRun, packs: list[FlowRun]
 ) -> dict[str, float]:
     """CPU seconds that the Prefect server takes for one request of each kind that is sent at intervals, with the events
-    that go with it. `idle` seconds in each second are taken by other things."""
+    that go with it; packs are looked at in as many at once as a coordinator does. `idle` seconds in each second are taken
+    by other things."""
     artifact = server.create_artifact(ArtifactCreate(key="measured", type="progress", data=0.0))
-    some = FlowRunFilter(id=FlowRunFilterId(any_=[one.id for one in packs]))
+    pack, never = packs[0], Scheduled(scheduled_time=datetime.now(UTC) + timedelta(days=365))
+    assert pack.deployment_id  # noqa: S101  # for the type checker
+    many = [
+        server.create_flow_run_from_deployment(pack.deployment_id, parameters=pack.parameters, state=never).id
+        for _ in range(ASKED)
+    ]
+    some = FlowRunFilter(id=FlowRunFilterId(any_=many))
 
     def update() -> None:
         server.update_artifact(UUID(str(artifact.id)), ArtifactUpdate(data=50.0, description="measured"))
@@ -199,7 +215,7 @@ def calls(
         "a worker's poll": lambda: server.get_scheduled_flow_runs_for_work_pool("pseudoword", ["gpu-batch"]),
         "progress": update,
         "a look at one's own state": lambda: server.read_flow_run(flow_run.id),
-        "a look at packs": lambda: server.read_flow_runs(flow_run_filter=some, limit=200),
+        f"a look at {ASKED} packs": lambda: server.read_flow_runs(flow_run_filter=some, limit=ASKED),
     }
     told = {}
     for name, call in kinds.items():
