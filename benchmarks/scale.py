@@ -1,6 +1,6 @@
 """Where does a night of a million concepts get stuck? A discrete-event simulation, fed with what was measured.
 
-    python benchmarks/scale.py          # a few minutes; needs docs/benchmarks/services.json, which services.py writes
+    python benchmarks/scale.py          # a quarter of an hour; needs docs/benchmarks/services.json, which services.py writes
 
 A coordinator reads a batch and asks for packs, workers with a card each take them, and every pack asks the Prefect
 server, the tracking server and the bucket for what one asked for in the measurement. A server works off what it is asked
@@ -97,6 +97,8 @@ class Site:
     pack_size: int = 16
     batches: int = 1
     """The concepts lie in so many sources, each a batch with a coordinator of its own, all at once."""
+    window: int = 0
+    """So many packs at most are asked for and not done; 0 for all at once, as it is."""
     prefect: int = 1
     """Processes that serve Prefect's API; each uses one core."""
     tracking: int = 1
@@ -177,6 +179,8 @@ class Night:
         while left:
             size = min(self.site.pack_size, left)
             left -= size
+            while self.site.window and self.open >= self.site.window:
+                yield self.env.timeout(POLL_SECONDS)
             yield self.env.timeout(self.costs.start)
             self._account()
             self.open += 1
@@ -245,7 +249,10 @@ class Night:
         )
         each = call["progress"] * updates + call["a look at one's own state"] / LOOK
         looks = math.ceil(self.open / ASKED) * call[f"a look at {ASKED} packs"] / POLL_SECONDS
-        return self.busy * each + self.site.cards * call["a worker's poll"] / self.site.poll + looks
+        alone, among = call["a worker's poll"], call[f"a worker's poll where {ASKED} packs wait"]
+        # A poll is answered with the first packs that wait, with all that they are given.
+        poll = alone + (among - alone) * min(1.0, (self.open - self.busy) / ASKED)
+        return self.busy * each + self.site.cards * poll / self.site.poll + looks
 
     def _account(self) -> None:
         """Add up what was sent at intervals since the last change."""
@@ -271,12 +278,14 @@ def check(costs: Costs) -> tuple[dict[str, Any], Told]:
 def mends(site: Site) -> list[tuple[str, Site]]:
     """One thing after the other that makes a site larger."""
     slower = replace(site, poll=60.0)
-    prefect = replace(slower, prefect=4)
+    few = replace(slower, window=site.cards + ASKED // 10)
+    prefect = replace(few, prefect=4)
     several = replace(prefect, batches=16)
     larger = replace(several, pack_size=64)
     return [
         ("as it is", site),
         ("workers that ask every minute (PREFECT_WORKER_QUERY_SECONDS=60) in place of 10 s", slower),
+        ("and a coordinator that asks for few packs more than there are cards (not built)", few),
         ("and four processes of Prefect's server, on PostgreSQL and Redis", prefect),
         ("and sixteen batches at once in place of one, each over a folder of its own", several),
         ("and packs of 64 (--pack-size)", larger),
