@@ -244,7 +244,7 @@ def page(rows: list[dict[str, Any]]) -> str:
     lines = [
         f"# Servers and workers that are {', '.join(KINDS[kind] for kind in KINDS if kind in {one['kind'] for one in rows})}", "",
         f"Made by `python benchmarks/faults.py` on two cores, with the stack of `ti up` and batches of {CONCEPTS} tiny concepts in one pack. In each batch one program meets the same fault "
-        f"{len(MOMENTS)} times: while the pack is trained, judged and published. Undisturbed such a batch took {' or '.join(map(str, dict.fromkeys(calm)))} s, by what else the machine did that day. Nobody did anything; supervisor starts again what ends.", "",
+        f"{len(MOMENTS)} times: while the pack is trained, judged and published. Undisturbed such a batch took {' or '.join(map(str, dict.fromkeys(calm)))} s that day. Nobody did anything; supervisor starts again what ends.", "",
         "| what | fault | made while | longer by | the batch ended as | its run's states | runs of its packs | concepts lost | doubled |",
         "|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip

@@ -17,7 +17,7 @@ from pydantic import Field
 from flows.options import OfBase, Run, field
 from flows.train_concept import NAMES
 from tasks import artifacts
-from tasks.asking import CancelledError, of_namespace, started
+from tasks.asking import CancelledError, started
 from tasks.line import publish_approved as publish
 from tasks.line import tell_tracking
 from ti_core import progress
@@ -151,9 +151,6 @@ def _handed_on(waiting: Outcome, answer: Answer, why: str) -> State[Outcome]:
             "who": answer.who, "reason": answer.reason,
         },
         flow_run_name=waiting.concept,
-        timeout=0,
-        as_subflow=False,
-        job_variables=of_namespace(),
         idempotency_key=f"publish-approved-{runtime.flow_run.id}",
     )  # fmt: skip
     message = f"{why}: a run of publish-approved on a worker with a card does it, and publishes."

@@ -6,18 +6,17 @@ from typing import Any
 from urllib.parse import quote
 
 from flows.options import asked_of
-from ti_core.errors import NotFoundError
 from ti_core.planning.batch import BatchItem
 
 DEPLOYMENT = "train-concept/train-concept"
 
 
-def parameters(item: BatchItem, **others: Any) -> dict[str, Any]:
-    """What the flow of one concept is given for a concept of a batch; of `others` only what says something."""
+def parameters(item: BatchItem, preset: str) -> dict[str, Any]:
+    """What the flow of one concept is given for a concept of a batch: what says something and no default."""
     assert item.spec is not None  # noqa: S101  # for the type checker
     training = item.own.model_dump(mode="json", exclude_unset=True)
-    said = {name: value for name, value in ({"base_model": item.base_model} | others).items() if value}
-    return asked_of(item.spec) | ({"training": training} if training else {}) | said
+    said = {"training": training, "preset": "" if preset == "standard" else preset, "base_model": item.base_model}
+    return asked_of(item.spec) | {name: value for name, value in said.items() if value}
 
 
 def form_link(given: dict[str, Any]) -> str:
@@ -29,14 +28,13 @@ def form_link(given: dict[str, Any]) -> str:
     from prefect.utilities.urls import url_for
 
     from flows.serving.deploying import prefect_client
+    from tasks.asking import not_registered
 
     with prefect_client() as client:
         try:
             found = client.read_deployment_by_name(DEPLOYMENT)
         except ObjectNotFound:
-            raise NotFoundError(
-                f"The Prefect server has no deployment {DEPLOYMENT}: ti up, or deployments/setup.sh, registers it."
-            ) from None
+            raise not_registered(DEPLOYMENT) from None
     # One of Prefect's two interfaces decodes the value twice: a percent sign is written as JSON may write it.
     filled = json.dumps(given).replace("%", "\\u0025")
     return f"{url_for('deployment', obj_id=found.id)}/run?parameters={quote(filled, safe='')}"

@@ -13,7 +13,7 @@ from prefect.states import Completed, Failed, State
 from flows.forms import DEPLOYMENT, parameters
 from flows.options import BaseModel, ClassWord, Preset
 from tasks import artifacts
-from tasks.asking import of_namespace, started
+from tasks.asking import started
 from tasks.line import look_at
 from ti_core.errors import NotFoundError, ServiceError
 from ti_core.inbox import Dropped, concept_of, dropped, settled, take
@@ -82,8 +82,7 @@ def _start(folder: Dropped, item: BatchItem, asked: Asked) -> str:
     """Start the run of a folder on one base model; one that was started before for the same files is taken as it is.
     Returns its id."""
     run_id = started(
-        DEPLOYMENT, parameters=parameters(item, preset=asked.preset, base_model=item.base_model),
-        flow_run_name=item.name, timeout=0, as_subflow=False, tags=["inbox"], job_variables=of_namespace(),
+        DEPLOYMENT, parameters=parameters(item, asked.preset), flow_run_name=item.name, tags=["inbox"],
         idempotency_key="-".join(["inbox", load_settings().namespace, folder.digest, item.base_model]),
     )  # fmt: skip
     return str(run_id)

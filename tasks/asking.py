@@ -83,16 +83,23 @@ def ask_for_approval(works: Sequence[Work]) -> None:
 
 
 def started(deployment: str, **how: Any) -> UUID:
-    """Start a run of a deployment, waiting for a server that does not answer; returns its id.
+    """Start a run of a deployment for a worker, in this namespace and a part of no other run, waiting for a server that
+    does not answer; `how` are further words of Prefect's `run_deployment`. Returns the run's id.
 
-    Raises NotFoundError where the server does not have it, ServiceError after an hour of silence.
+    Raises NotFoundError where the server does not have the deployment, ServiceError after an hour of silence.
     """
     try:
-        return patiently(run_deployment, deployment, **how).id
+        run = patiently(run_deployment, deployment, timeout=0, as_subflow=False, job_variables=of_namespace(), **how)
     except ObjectNotFound:
-        raise NotFoundError(
-            f"The Prefect server has no deployment {deployment}: ti up, or deployments/setup.sh, registers it."
-        ) from None
+        raise not_registered(deployment) from None
+    return run.id
+
+
+def not_registered(deployment: str) -> NotFoundError:
+    """What is said where the server does not have a deployment."""
+    return NotFoundError(
+        f"The Prefect server has no deployment {deployment}: ti up, or deployments/setup.sh, registers it."
+    )
 
 
 def of_namespace() -> dict[str, Any]:

@@ -53,7 +53,7 @@ def upload(
     from ti_core.uploading import bring, described
 
     settings = settings_of(home)
-    named_server()
+    named_server()  # a wrong address is told before anything is sent
     said: dict[str, Any] = details.model_dump(exclude_unset=True)
     item = described(
         source, check_slug(name or _named(source)), said | ({"class_word": class_word} if class_word else {}), settings
@@ -70,7 +70,7 @@ def upload(
     if not as_json:
         console.show_checked(checked)
     brought = bring(item, settings, replace)
-    given = forms.parameters(brought.item, preset="" if preset == "standard" else preset, base_model=base_model)
+    given = forms.parameters(brought.item, preset)
     link = _link(given)
     if link:
         from tasks.asking import of_namespace

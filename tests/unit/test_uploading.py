@@ -54,7 +54,7 @@ def test_the_base_model_of_a_concept_goes_with_it(folder: Path, settings: Settin
         file.write('base_model = "own/sdxl"\n')
     brought = bring(item(folder, settings), settings)
     assert brought.item.base_model == "own/sdxl"
-    assert parameters(brought.item)["base_model"] == "own/sdxl"
+    assert parameters(brought.item, "standard")["base_model"] == "own/sdxl"
 
 
 def test_pictures_are_not_brought_to_a_web_server(folder: Path, settings: Settings) -> None:

@@ -248,16 +248,17 @@ def _interrupted(store: Store, concept: str, base: str, repair: bool) -> Iterato
 
 def _awaiting(store: Store, runs: list[Manifest | Imported], repair: bool) -> Iterator[Fault]:
     """The list of what awaits approval, beside the outcomes that it lists."""
-    listed = set(store.keys(AWAITING))
-    for key in sorted(listed):
+    listed = list(store.keys(AWAITING))
+    for key in listed:
         if fault := _fault_of(store, key, Untold, "delete it: `ti approve` and `ti decline` find the run without it"):
             yield fault
-    words = dict.fromkeys((run.plan.concept.name, run.plan.base.slug) for run in runs if isinstance(run, Manifest))
-    status = {one.judge_key: one.status for word in words for one in outcomes_of(store, *word)}
-    for plan in (run.plan for run in runs if isinstance(run, Manifest)):
-        key = awaiting_key(plan)
-        # Without an outcome it is torn off, or just being written.
-        if plan.judge_key not in status or (waits := status[plan.judge_key] == AWAITS) == (key in listed):
+    plans = [run.plan for run in runs if isinstance(run, Manifest)]
+    words = {(plan.concept.name, plan.base.slug) for plan in plans}
+    ended = {one.judge_key: one.status for word in words for one in outcomes_of(store, *word)}
+    for plan in plans:
+        key, ending = awaiting_key(plan), ended.get(plan.judge_key)
+        waits = ending == AWAITS
+        if ending is None or waits == (key in listed):  # without an outcome it is torn off, or just being written
             continue
         if repair and waits:
             store.put(key, entry_of(plan).to_bytes())
