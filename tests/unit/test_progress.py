@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -120,8 +121,10 @@ def test_through_a_pipe_lines_come_as_it_happens() -> None:
     assert process.stdout is not None
     first = process.stdout.readline()
     assert first == "fox: training, step 1 of 20 (5%)\n" and process.poll() is None, "it is still at work"
+    began = time.monotonic()
     out, err = process.communicate(timeout=60)
-    assert 3 <= len(out.splitlines()) <= 7 and all("%" in line for line in out.splitlines())
+    at_most = (time.monotonic() - began) / 0.3 + 1  # a busy machine sleeps longer, and has time for more lines
+    assert 3 <= len(out.splitlines()) <= at_most and all("%" in line for line in out.splitlines())
     assert err == "done\n"
 
 
