@@ -190,7 +190,9 @@ def test_what_a_list_knows_is_found_before_anything_is_written(
 def test_a_picture_that_changes_before_it_is_kept_is_told(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ti_core.images.ingest.KEPT_BYTES", 0)  # what was made for the check is not there any more
+    # What was made of the first picture for the check is not there any more.
+    monkeypatch.setattr("ti_core.images.ingest.KEPT_BYTES", 0)
+    monkeypatch.setattr("ti_core.images.ingest.READERS", 1)
     store = open_store(settings, str(tmp_path / "empty"))
     folder = Path(shutil.copytree("examples/concepts/disco", tmp_path / "disco"))
     changing = Settings(home=settings.home, device="cpu", allowed_roots=(tmp_path,))

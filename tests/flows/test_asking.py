@@ -24,11 +24,12 @@ def answer(code: int) -> PrefectHTTPStatusError:
     return PrefectHTTPStatusError("No.", request=REQUEST, response=httpx.Response(code, request=REQUEST))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "AGAIN_SECONDS", 0.0)
 
 
+@pytest.mark.usefixtures("at_once")
 def test_an_outage_is_waited_for() -> None:
     answers = iter([httpx.ConnectError("refused"), httpx.ReadTimeout("slow"), answer(503), 7])
 
@@ -41,6 +42,7 @@ def test_an_outage_is_waited_for() -> None:
     assert patiently(ask, 1) == 8
 
 
+@pytest.mark.usefixtures("at_once")
 def test_what_the_server_refuses_is_not_asked_again() -> None:
     answers = iter([answer(404)])
 

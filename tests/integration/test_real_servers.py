@@ -53,8 +53,8 @@ SMALL: dict[str, Any] = {
 }
 """The least that gives words which are surely closer to their pictures than the class word is: the gains of these three
 begin at 0.22, 0.38 and 0.46."""
-PATIENCE = 1200.0
-"""Seconds until a flow run counts as stuck. An idle machine with two cores needs a tenth of it."""
+PATIENCE = 600.0
+"""Seconds until a flow run counts as stuck. An idle machine with two cores needs a fifth of it."""
 
 
 @dataclass(frozen=True)
