@@ -26,6 +26,7 @@ from benchmarks.services import FIGURES
 from flows.executors import ASKED, POLL_SECONDS
 from tasks.artifacts import PROGRESS_SECONDS, PROGRESS_SHARE
 from tasks.asking import AGAIN_SECONDS
+from ti_core.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SLICE = 1.0
@@ -36,6 +37,9 @@ LOOK = AGAIN_SECONDS
 """Seconds between a run's looks at its own state."""
 S3_READS = 5_500
 """Requests a second that Amazon S3 serves under one prefix, by its manual; for writing it says 3,500."""
+OPEN_PACKS: int = Settings.model_fields["open_packs"].default
+SPARE = 20
+"""Packs that wait for a worker where a site has more cards than OPEN_PACKS: it is set so much above their number."""
 CONCEPTS, CARDS = (1_000, 10_000, 100_000, 1_000_000), (1, 10, 100, 1_000)
 WORDS = {"SD 1.5 on an A10": 15.0, "SD 1.5 on an H100": 2.0}
 """Minutes of a card for one word: docs/benchmarks/hours.md."""
@@ -97,8 +101,6 @@ class Site:
     pack_size: int = 16
     batches: int = 1
     """The concepts lie in so many sources, each a batch with a coordinator of its own, all at once."""
-    window: int = 0
-    """So many packs at most are asked for and not done; 0 for all at once, as it is."""
     prefect: int = 1
     """Processes that serve Prefect's API; each uses one core."""
     tracking: int = 1
@@ -106,6 +108,11 @@ class Site:
     """Seconds between a worker's polls (PREFECT_WORKER_QUERY_SECONDS)."""
     cores: int = 0
     """Of the one machine that everything runs on; 0 where everything has its own."""
+
+    @property
+    def window(self) -> int:
+        """PSEUDOWORD_OPEN_PACKS: the packs that each batch asks for and that have not ended."""
+        return max(OPEN_PACKS, math.ceil(self.cards / self.batches) + SPARE)
 
 
 @dataclass
@@ -151,8 +158,11 @@ class Night:
         self.tracking = simpy.Resource(self.env, self.site.tracking)
         self.cores = simpy.Resource(self.env, self.site.cores) if self.site.cores else None
         self.queue = simpy.Store(self.env)
+        size = self.site.window
+        self.places = [simpy.Container(self.env, size, size) for _ in range(self.site.batches)]
         self.busy, self.open, self.since = 0, 0, 0.0
-        self.background = self.asked_prefect = self.asked_tracking = self.worked = self.read_until = 0.0
+        self.background = self.asked_prefect = self.asked_tracking = self.worked = 0.0
+        self.coordinated = [0.0] * self.site.batches
 
     def run(self) -> Told:
         """Simulate it."""
@@ -169,31 +179,32 @@ class Night:
             cards=self.worked / (self.site.cards * seconds),
             prefect=(self.asked_prefect + self.background) / (self.site.prefect * seconds),
             tracking=self.asked_tracking / (self.site.tracking * seconds),
-            reading=self.read_until / seconds,
+            reading=max(self.coordinated) / seconds,
             s3=self.costs.total("s3 requests", self.packs, self.concepts) / seconds,
         )
 
     def _coordinator(self, number: int) -> Events:
         left = self.concepts // self.site.batches + (number < self.concepts % self.site.batches)
         yield from self._spend(self.costs.total("before the first pack", 0, left))
+        self.coordinated[number] = self.env.now
         while left:
             size = min(self.site.pack_size, left)
             left -= size
-            while self.site.window and self.open >= self.site.window:
-                yield self.env.timeout(POLL_SECONDS)
+            yield self.places[number].get(1)
             yield self.env.timeout(self.costs.start)
+            self.coordinated[number] += self.costs.start
             self._account()
             self.open += 1
-            yield self.queue.put(size)
+            yield self.queue.put((size, number))
 
     def _end_of_packs(self, coordinators: list[simpy.Process]) -> Events:
         yield self.env.all_of(coordinators)
-        self.read_until = self.env.now
         for _ in range(self.site.cards):
-            yield self.queue.put(0)
+            yield self.queue.put((0, 0))
 
     def _worker(self) -> Events:
-        while size := (yield self.queue.get()):
+        while (taken := (yield self.queue.get()))[0]:
+            size, number = taken
             self._account()
             self.busy += 1
             yield self.env.timeout(self.costs.gap)
@@ -214,6 +225,7 @@ class Night:
             self._account()
             self.busy -= 1
             self.open -= 1
+            yield self.places[number].put(1)
 
     def _serve(self, server: simpy.Resource, seconds: float) -> Events:
         """One asks a server, in pieces, so that others come between."""
@@ -248,7 +260,13 @@ class Night:
             1 / PROGRESS_SECONDS, 1 / PROGRESS_SHARE / (60 * self.site.pack_size * self.site.minutes or math.inf)
         )
         each = call["progress"] * updates + call["a look at one's own state"] / LOOK
-        looks = math.ceil(self.open / ASKED) * call[f"a look at {ASKED} packs"] / POLL_SECONDS
+        one, all_of_them, packs = (
+            call["a look at one's own state"],
+            call[f"a look at {ASKED} packs"],
+            self.open / self.site.batches,
+        )
+        look = math.ceil(packs / ASKED) * one + packs / ASKED * (all_of_them - one)
+        looks = self.site.batches * look / POLL_SECONDS
         alone, among = call["a worker's poll"], call[f"a worker's poll where {ASKED} packs wait"]
         # A poll is answered with the first packs that wait, with all that they are given.
         poll = alone + (among - alone) * min(1.0, (self.open - self.busy) / ASKED)
@@ -278,14 +296,12 @@ def check(costs: Costs) -> tuple[dict[str, Any], Told]:
 def mends(site: Site) -> list[tuple[str, Site]]:
     """One thing after the other that makes a site larger."""
     slower = replace(site, poll=60.0)
-    few = replace(slower, window=site.cards + ASKED // 10)
-    prefect = replace(few, prefect=4)
+    prefect = replace(slower, prefect=4)
     several = replace(prefect, batches=16)
     larger = replace(several, pack_size=64)
     return [
         ("as it is", site),
         ("workers that ask every minute (PREFECT_WORKER_QUERY_SECONDS=60) in place of 10 s", slower),
-        ("and a coordinator that asks for few packs more than there are cards (not built)", few),
         ("and four processes of Prefect's server, on PostgreSQL and Redis", prefect),
         ("and sixteen batches at once in place of one, each over a folder of its own", several),
         ("and packs of 64 (--pack-size)", larger),
@@ -321,7 +337,7 @@ def page(costs: Costs) -> str:
         f"{real['concepts']} tiny concepts on two workers, with the servers on the same two cores: {real['wall']:.0f} s in truth, {told.seconds:.0f} s simulated "
         f"({told.seconds / real['wall'] - 1:+.0%}); {real['packs']} packs. The simulation had seen batches of 8 and 24 on one worker only.", "",
         "## Nights", "",
-        "Each pack is 16 concepts. `busy` is the share of the time in which cards train and judge; the servers' shares are of one process each, and where more than 100% is asked of one the night does not end: *for ever*.", "",
+        f"Each pack is 16 concepts, and a batch has {OPEN_PACKS} packs open (PSEUDOWORD_OPEN_PACKS), with more cards than that {SPARE} more than those. `busy` is the share of the time in which cards train and judge; the servers' shares are of one process each, and where more than 100% is asked of one the night does not end: *for ever*.", "",
         "| word | concepts | cards | takes | busy | Prefect | MLflow | requests to S3 a second | most busy |", "|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for word, minutes in WORDS.items():

@@ -41,9 +41,10 @@ def here(queue: deque[Pack], given: Given, works: Mapping[Word, Work]) -> Iterat
         yield End(pack, str(state.message), state.is_cancelled())
 
 
-def by_deployment(queue: deque[Pack], given: Given, batch: str, title: str) -> Iterator[End]:
-    """Run packs on workers. A run that was started before for the same pack, death and batch is taken as it is: so a
-    coordinator that is started again goes on. Where the present run is cancelled, so are theirs.
+def by_deployment(queue: deque[Pack], given: Given, batch: str, title: str, most: int) -> Iterator[End]:
+    """Run packs on workers, at `most` so many asked for and not ended. A run that was started before for the same pack,
+    death and batch is taken as it is: so a coordinator that is started again goes on. Where the present run is
+    cancelled, so are theirs.
 
     Raises CancelledError then, and ServiceError when the Prefect server has been away for an hour.
     """
@@ -51,16 +52,17 @@ def by_deployment(queue: deque[Pack], given: Given, batch: str, title: str) -> I
     with minding_cancellation() as cancelled:
         try:
             while queue or running:
-                while queue:
+                while queue and len(running) < most:
                     pack, started = queue.popleft(), started + 1
                     name = f"{title} pack {started}" + (", again" if pack.deaths else "")
                     running[patiently(_start, pack, given(pack), batch, name)] = pack
-                for run_id, end in patiently(_ended, running):
+                ended = patiently(_ended, running)
+                for run_id, end in ended:
                     del running[run_id]
                     yield end
                 if cancelled():
                     raise CancelledError
-                if running and not queue:
+                if running and not ended:
                     time.sleep(POLL_SECONDS)
         except BaseException:
             # A worker that is stopped ends this run just so; but then this run will go on, and so will they.

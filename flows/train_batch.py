@@ -98,7 +98,9 @@ def train_batch(
             }  # fmt: skip
 
         if runtime.deployment.id:
-            execute = partial(by_deployment, given=given, batch=batch, title=str(runtime.flow_run.name))
+            execute = partial(
+                by_deployment, given=given, batch=batch, title=str(runtime.flow_run.name), most=settings.open_packs
+            )
         else:
             execute = partial(here, given=given, works=still)
         works = train_in_packs(works, packing, execute, batch, store)

@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     keeps what training sees, which carries no metadata."""
     price_per_hour: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """What an hour of the machine that trains costs, in any currency: each word is then told with its cost. 0: none."""
+    open_packs: int = Field(default=64, gt=0)
+    """Packs of a batch that wait for a worker or are run at the same time. A few more than there are workers are
+    enough; each that waits costs Prefect's server at each poll of each worker (docs/scale.md)."""
     private_addresses: bool = False
     """Whether pictures may come from addresses within one's own network."""
 

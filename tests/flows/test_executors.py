@@ -69,8 +69,8 @@ def runs(batch: str) -> list[FlowRun]:
         return client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[f"batch:{batch}"])))
 
 
-def ends(batch: str, *packs: Pack) -> list[End]:
-    return list(by_deployment(deque(packs), given, batch, "night"))
+def ends(batch: str, *packs: Pack, most: int = 64) -> list[End]:
+    return list(by_deployment(deque(packs), given, batch, "night", most))
 
 
 def given(pack: Pack) -> dict[str, Any]:
@@ -118,11 +118,25 @@ def test_packs_that_are_put_there_meanwhile_are_run(worker: Callable[[Worker], N
     worker(lambda _: Completed(message="done"))
     queue = deque([A])
     told = []
-    for end in by_deployment(queue, given, batch, "night"):
+    for end in by_deployment(queue, given, batch, "night", 64):
         told.append(end.pack)
         if end.pack == A:
             queue.append(B)
     assert told == [A, B]
+
+
+def test_no_more_packs_wait_than_are_allowed(worker: Callable[[Worker], None], batch: str) -> None:
+    waited: list[int] = []
+
+    def act(run: FlowRun) -> State | None:
+        there = sorted(one.name for one in runs(batch) if one.state and not one.state.is_final())
+        waited.append(len(there))
+        return Completed(message="done") if run.name == there[0] else None
+
+    worker(act)
+    packs = [Pack((name,)) for name in "abcde"]
+    assert [end.pack for end in ends(batch, *packs, most=2)] == packs
+    assert max(waited) == 2
 
 
 def test_a_cancelled_batch_cancels_its_packs(worker: Callable[[Worker], None], wish: list[bool], batch: str) -> None:

@@ -71,6 +71,7 @@ def test_links_are_followed_before_they_are_judged(monkeypatch: pytest.MonkeyPat
         ("PSEUDOWORD_MAX_PICTURE_PIXELS", "0"),
         ("PSEUDOWORD_MAX_PICTURE_PIXELS", "many"),
         ("PSEUDOWORD_PRICE_PER_HOUR", "inf"),
+        ("PSEUDOWORD_OPEN_PACKS", "0"),
         ("PSEUDOWORD_HOME", "~nobody-here/x"),
     ],
 )
