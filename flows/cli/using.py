@@ -219,7 +219,7 @@ def _show_file(path: Path, as_json: bool) -> int:
     """What a published file says about itself."""
     from ti_core import formats
     from ti_core.errors import InputError
-    from ti_core.images.names import escaped
+    from ti_core.quoting import escaped
 
     try:
         data = path.read_bytes()

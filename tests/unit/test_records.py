@@ -13,6 +13,7 @@ from ti_core.errors import IntegrityError
 from ti_core.records import (
     Cells,
     Champion,
+    Change,
     Document,
     ImageSet,
     Manifest,
@@ -127,6 +128,12 @@ def test_records_cannot_be_changed(manifest: Manifest) -> None:
 def test_the_mean_is_over_all_cells() -> None:
     cells = Cells(prompts=("a", "b"), seeds=(1, 2, 3), values=((1.0, 2.0, 3.0), (4.0, 5.0, 6.0)))
     assert cells.mean == pytest.approx(3.5)
+
+
+def test_what_a_person_said_is_kept_in_one_line_without_control_characters() -> None:
+    said = Change(action="pin", judge_key="a" * 32, version=1, who="An\x1b[31mn", why="two\nlines, \udcff")
+    assert (said.who, said.why) == ("An\\x1b[31mn", "two lines, \\xff")
+    assert Change.model_validate_json(said.model_dump_json()) == said
 
 
 def test_times_are_utc_and_whole_seconds() -> None:

@@ -5,8 +5,9 @@ they may hold anything that a disk or an archive can. This module opens nothing.
 """
 
 import re
-import unicodedata
 from pathlib import PurePosixPath
+
+from ti_core.quoting import escaped
 
 PICTURES = frozenset(
     ".apng .avif .avifs .bmp .dib .gif .heic .heif .hif .ico .j2k .jfif .jp2 .jpe .jpeg .jpg .jpx .jxl .pbm .pgm .png "
@@ -70,17 +71,3 @@ def shown(name: str) -> str:
     direction of writing and bytes that are no UTF-8 are written as escapes, and a long one loses its middle."""
     safe = escaped(name)
     return safe if len(safe) <= _LONGEST else f"{safe[: _LONGEST - 25]}…{safe[-24:]}"
-
-
-def escaped(text: str) -> str:
-    """A text with escapes in place of what `shown` does not show as it is."""
-    return "".join(
-        _escaped(one) if unicodedata.category(one) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else one for one in text
-    )
-
-
-def _escaped(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # how Python reads a byte that is no UTF-8 (PEP 383)
-        return f"\\x{code - 0xDC00:02x}"
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -1,11 +1,12 @@
 """What is kept and published: manifest, outcome, version, duel, champion; and how a concept of a batch ended."""
 
 from datetime import UTC, datetime
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ti_core.config import ImportSpec
+from ti_core.quoting import escaped
 from ti_core.records.base import Document, Record, now
 from ti_core.records.decisions import Decision, Interval, Report, Verdict
 from ti_core.records.planning import BaseModelInfo, Checkpoint, Given, Plan, PreparedSet
@@ -19,6 +20,9 @@ Status = Literal["published", "rejected", "undecided", "awaiting-approval", "dec
 """`rejected` is what judging says, `declined` what a person says."""
 AWAITS: Status = "awaiting-approval"
 BatchStatus = Status | Literal["failed", "paused", "skipped"]
+
+Line = Annotated[str, AfterValidator(lambda text: escaped(" ".join(text.split())))]
+"""What a person has said, as it may stand in a line of a page or a terminal."""
 
 
 class PublishedFile(Record):
@@ -93,8 +97,8 @@ class Change(Record):
     judge_key: str
     version: int
     """The version it is about, 0 where it has none; "" and 0 with a word that is forgotten, or allowed again."""
-    who: str
-    why: str
+    who: Line
+    why: Line
     when: datetime = Field(default_factory=lambda: datetime.now(UTC))
     """To the microsecond: two decisions within a second keep their order, and a record each."""
     gone: str = ""

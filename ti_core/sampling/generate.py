@@ -1,6 +1,7 @@
 """Use published words: a prompt with any of them to pictures. It trains and judges nothing."""
 
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ti_core.client import noticed, vectors, words_in
 from ti_core.client import words as published
 from ti_core.config import EvaluationConfig
 from ti_core.errors import InputError
+from ti_core.quoting import escaped
 from ti_core.records import BaseModelInfo, Champion
 from ti_core.sampling.sampler import Sampling, sample
 from ti_core.sampling.words import encode
@@ -37,11 +39,13 @@ def generate(
     mistake in the prompt is warned of.
 
     One seed writes `out`; several write `out` with -1, -2, … before its suffix. `base_model` "" is the settings' own.
-    Raises NotFoundError for a word that is not published for this base model, InputError for a prompt that is too long,
-    a word made for other weights of the same name, or an `out` that cannot be written.
+    Raises NotFoundError for a word that is not published for this base model, InputError for a prompt that is too long
+    or no text, a word made for other weights of the same name, or an `out` that cannot be written.
     """
     settings.check_place(base_model, settings.base_model)
     base = find_base(base_model or settings.base_model)
+    if re.search("[\ud800-\udfff]", prompt):  # how Python reads a byte that is no UTF-8
+        raise InputError(f"The prompt {escaped(prompt)} is no text: some of its bytes are no UTF-8.")
     for text in noticed(prompt, {row.concept for row in published(base.slug, settings=settings)}):
         log.warning("%s", text)
     found = [vectors(name, base.slug, settings) for name in words_in(prompt)]

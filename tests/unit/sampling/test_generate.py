@@ -104,6 +104,11 @@ def test_an_unknown_word_is_not_found_and_nothing_is_written(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_prompt_that_is_no_text_is_an_input_error(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"The prompt a \\xff cat is no text"):
+        generate("a \udcff cat", tmp_path / "x.png", [3], FEW, "miniature", settings)
+
+
 def test_a_prompt_that_is_too_long_is_an_input_error(
     words: dict[str, dict[str, np.ndarray]], settings: Settings, store: Store, tmp_path: Path
 ) -> None:
