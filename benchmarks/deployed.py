@@ -1,10 +1,12 @@
-"""What benchmarks on real servers share: the deployments registered, a batch run to its end, its packs. It starts no server
+"""What benchmarks on real servers share: the deployments registered, a batch run to its end, its packs and
+their times. It starts no server
 and knows no benchmark."""
 
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -58,3 +60,18 @@ def packs_of(server: SyncPrefectClient, run_id: UUID) -> list[FlowRun]:
         flow_run_filter=FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run_id])),
     )
     return sorted(packs, key=lambda one: str(one.created))
+
+
+def at(moment: datetime | None) -> float:
+    """A moment of a run that is over, in seconds."""
+    assert moment  # noqa: S101  # for the type checker
+    return moment.timestamp()
+
+
+def gaps(packs: list[FlowRun], workers: int) -> float:
+    """Seconds from a pack's end on a worker to the beginning of the next, on average: the worker's poll and the start of a
+    process."""
+    ends = sorted(at(one.end_time) for one in packs)
+    starts = sorted(at(one.start_time) for one in packs)[workers:]
+    waits = [start - end for end, start in zip(ends, starts, strict=False)]
+    return round(sum(waits) / len(waits), 2) if waits else 0.0

@@ -35,7 +35,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Scheduled
 
-from benchmarks.deployed import ROOT, packs_of, registered, run_batch
+from benchmarks.deployed import ROOT, at, gaps, packs_of, registered, run_batch
 from flows.executors import ASKED
 from tests.servers import S3Server, mlflow_server, prefect_server, prefect_worker, seaweedfs
 
@@ -176,21 +176,6 @@ def upload(s3: S3Server, concepts: int) -> None:
         for file in files[: turn % len(files)] + files[turn % len(files) + (1 if turn else 0) :]:
             key = f"pictures/concept-{number:04}/{file.name}"
             client.put_object(Bucket=s3.bucket, Key=key, Body=file.read_bytes())
-
-
-def at(moment: datetime | None) -> float:
-    """A moment of a run that is over, in seconds."""
-    assert moment  # noqa: S101  # for the type checker
-    return moment.timestamp()
-
-
-def gaps(packs: list[FlowRun], workers: int) -> float:
-    """Seconds from a pack's end on a worker to the beginning of the next, on average: the worker's poll and the start of a
-    process."""
-    ends = sorted(at(one.end_time) for one in packs)
-    starts = sorted(at(one.start_time) for one in packs)[workers:]
-    waits = [start - end for end, start in zip(ends, starts, strict=False)]
-    return round(sum(waits) / len(waits), 2) if waits else 0.0
 
 
 def calls(

@@ -6,7 +6,7 @@
 Each round starts a server, a worker for coordinators and so many that train, and runs `train-batch` three times: over
 concepts of which some are broken; again, when nothing is new; and again, when one concept has got another picture. The
 workers' machine must have a core (or a card) for each, or there is nothing to gain. Prints a Markdown table; times are of
-the batch's flow run, from being asked for to its end.
+the batch's flow run, from being asked for to its end, and of its packs: where they run at once, each may take longer.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun
 
-from benchmarks.deployed import ROOT, packs_of, registered, run_batch
+from benchmarks.deployed import ROOT, at, gaps, packs_of, registered, run_batch
 from tests.servers import prefect_server, prefect_worker
 
 EXAMPLES = sorted(one for one in (ROOT / "examples" / "concepts").iterdir() if one.is_dir())
@@ -46,7 +46,9 @@ def main() -> None:
     for workers in given.workers:
         with tempfile.TemporaryDirectory() as folder:
             rows += one_round(Path(folder), workers, given)
-    print("| workers | batch | s | packs by worker | ended as |\n|---|---|---|---|---|")
+    heads = ("workers", "batch", "s", "until a pack begins", "each pack", "between packs", "after the last",
+             "packs by worker", "ended as")  # fmt: skip
+    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     print("\n".join(f"| {' | '.join(row)} |" for row in rows))
 
 
@@ -78,7 +80,7 @@ def one_round(folder: Path, workers: int, given: argparse.Namespace) -> list[lis
         first = next(one for one in sorted(source.iterdir()) if (one / "concept.toml").exists())
         shutil.copy(next(EXAMPLES[-1].glob("*.png")), first / "new.png")
         batches["one picture new"] = run(server, parameters)
-        return [[str(workers), name, *told(server, one, logs)] for name, one in batches.items()]
+        return [[str(workers), name, *told(server, one, logs, workers)] for name, one in batches.items()]
 
 
 def pictures(folder: Path, concepts: int, broken: int) -> Path:
@@ -116,14 +118,24 @@ def run(server: SyncPrefectClient, parameters: dict[str, Any]) -> FlowRun:
     return flow_run
 
 
-def told(server: SyncPrefectClient, flow_run: FlowRun, logs: dict[str, Path]) -> list[str]:
-    """Wall time, which worker did how many packs, and the final state."""
-    assert flow_run.end_time and flow_run.created and flow_run.state  # noqa: S101  # for the type checker: it has ended
+def told(server: SyncPrefectClient, flow_run: FlowRun, logs: dict[str, Path], workers: int) -> list[str]:
+    """Wall time and where it went, in seconds, which worker did how many packs, and the final state."""
     packs = packs_of(server, flow_run.id)
     texts = {name: log.read_text(errors="replace") for name, log in logs.items()}
     where = Counter(name for pack in packs for name, text in texts.items() if str(pack.id) in text)
-    seconds = (flow_run.end_time - flow_run.created).total_seconds()
-    return [f"{seconds:.0f}", ", ".join(f"{name}: {n}" for name, n in sorted(where.items())), str(flow_run.state.name)]
+    split = ["", "", "", ""]
+    if packs:
+        first, last = min(at(one.start_time) for one in packs), max(at(one.end_time) for one in packs)
+        split = [
+            f"{first - at(flow_run.created):.0f}",
+            ", ".join(f"{at(one.end_time) - at(one.start_time):.0f}" for one in packs),
+            f"{gaps(packs, workers):.0f}",
+            f"{at(flow_run.end_time) - last:.0f}",
+        ]
+    return [
+        f"{at(flow_run.end_time) - at(flow_run.created):.0f}", *split,
+        ", ".join(f"{name}: {n}" for name, n in sorted(where.items())), str(flow_run.state.name if flow_run.state else ""),
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":
