@@ -112,7 +112,8 @@ def _workers(cards: Sequence[str]) -> list[Program]:
     for name, kind, card in [(f"gpu-{number}", "gpu", card) for number, card in enumerate(cards)] + [
         ("cpu", "cpu", "")
     ]:
-        if words := command(kind, name):
+        if command(kind, name):
+            words = [sys.executable, "-m", "flows.serving.worker", kind, name]
             environment = {"CUDA_VISIBLE_DEVICES": card} if card or kind == "cpu" else {}
             made.append(Program(name, words, environment=environment, worker=True))
     return made

@@ -1,18 +1,29 @@
-"""`python -m flows.serving.worker gpu NAME` (or `cpu NAME`): take this process's place with a Prefect worker of the
-pool and the queues that the deployments name for this kind. Supervisors, containers and units start it.
+"""`python -m flows.serving.worker gpu NAME` (or `cpu NAME`): a Prefect worker of the pool and the queues that the
+deployments name for this kind, which can be stopped. Supervisors, containers, units and people start it.
+
+A Prefect worker that is told to stop kills its runs on the spot. So it is a child of this process, which alone hears of
+SIGTERM and Ctrl-C: the runs are told to end first, write their state and say that they crashed, and so are given to a
+worker again at once.
 """
 
-import os
+import signal
 import sys
+import time
+from contextlib import suppress
+
+import psutil
 
 from flows.serving.deploying import pool, queues
 
 PLACES = {"gpu": 1, "cpu": 4}
 """Runs at a time: two on one card only slow each other down; those without a card mostly wait for others."""
+GRACE_SECONDS = 50
+"""How long runs may take to end. Supervisors wait for a minute and more before they kill."""
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def command(kind: str, name: str) -> list[str]:
-    """The worker's command; empty where no queue is of this kind."""
+    """The Prefect worker with its queues; empty where no queue is of this kind."""
     served = [queue for queue in queues() if queue.cpu == (kind == "cpu")]
     if not served:
         return []
@@ -21,7 +32,34 @@ def command(kind: str, name: str) -> list[str]:
     return words + [word for queue in served for word in ("--work-queue", queue.name)]
 
 
+def serve(words: list[str]) -> int:
+    """Be the parent of a Prefect worker until it ends or is to end; returns its exit code."""
+    for number in STOPS:
+        signal.signal(number, signal.default_int_handler)
+    worker = psutil.Popen(words, process_group=0)  # a terminal's Ctrl-C is for this process alone
+    try:
+        return int(worker.wait())
+    except KeyboardInterrupt:
+        with suppress(KeyboardInterrupt):  # who says it twice does not want to wait
+            end_runs(worker)
+        for number in STOPS:
+            signal.signal(number, signal.SIG_IGN)
+        worker.send_signal(signal.SIGINT)
+        return int(worker.wait())
+
+
+def end_runs(worker: psutil.Process) -> None:
+    """Tell the runs of a worker to end, also those that it begins meanwhile, and wait until they have."""
+    told, until = set[psutil.Process](), time.monotonic() + GRACE_SECONDS
+    while (runs := set(worker.children())) and time.monotonic() < until:
+        for run in runs - told:
+            with suppress(psutil.NoSuchProcess):
+                run.terminate()
+        told |= runs
+        psutil.wait_procs(runs, timeout=0.2)
+
+
 if __name__ == "__main__":
     if not (words := command(*sys.argv[1:3])):
         sys.exit(f"No deployment has a queue for a {sys.argv[1]} worker.")
-    os.execv(words[0], words)  # noqa: S606 (our own words)
+    sys.exit(serve(words))
