@@ -16,7 +16,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling
 from pydantic import BaseModel
 
-from flows.train_pack import train_pack
+from flows.train_pack import STOPPED, train_pack
 from tasks.asking import CancelledError, is_cancelled, minding_cancellation, of_namespace, patiently
 from ti_core.packs import End, Pack, Word
 from ti_core.stations import planned_already
@@ -43,7 +43,7 @@ def here(queue: deque[Pack], given: Given, works: Mapping[Word, Work]) -> Iterat
 
 def by_deployment(queue: deque[Pack], given: Given, batch: str, title: str, most: int) -> Iterator[End]:
     """Run packs on workers, at `most` so many asked for and not ended. A run that was started before for the same pack,
-    death and batch is taken as it is: so a coordinator that is started again goes on. Where the present run is
+    death, stop and batch is taken as it is: so a coordinator that is started again goes on. Where the present run is
     cancelled, so are theirs.
 
     Raises CancelledError then, and ServiceError when the Prefect server has been away for an hour.
@@ -54,7 +54,7 @@ def by_deployment(queue: deque[Pack], given: Given, batch: str, title: str, most
             while queue or running:
                 while queue and len(running) < most:
                     pack, started = queue.popleft(), started + 1
-                    name = f"{title} pack {started}" + (", again" if pack.deaths else "")
+                    name = f"{title} pack {started}" + (", again" if pack.deaths or pack.stops else "")
                     running[patiently(_start, pack, given(pack), batch, name)] = pack
                 ended = patiently(_ended, running)
                 for run_id, end in ended:
@@ -79,7 +79,7 @@ def _start(pack: Pack, given: dict[str, Any], batch: str, name: str) -> UUID:
         tags=["pack", f"batch:{batch}"],
         timeout=0,
         job_variables=of_namespace(),
-        idempotency_key=f"{batch}-{pack.key}-{pack.deaths}",
+        idempotency_key=f"{batch}-{pack.key}-{pack.deaths}" + (f"-{pack.stops}" if pack.stops else ""),
     )
     return run.id
 
@@ -95,7 +95,7 @@ def _ended(running: Mapping[UUID, Pack]) -> list[tuple[UUID, End]]:
                 del gone[run.id]
                 if run.state and run.state.is_final():
                     why = f"{run.state.name}: {run.state.message or 'it said nothing'}"
-                    gone[run.id] = End(running[run.id], why, run.state.is_cancelled())
+                    gone[run.id] = End(running[run.id], why, run.state.is_cancelled(), run.state.name == STOPPED)
     return list(gone.items())
 
 

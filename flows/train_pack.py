@@ -4,8 +4,9 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Annotated
 
-from prefect import flow
-from prefect.states import Cancelled, Completed, Failed, State
+from prefect import flow, runtime
+from prefect.exceptions import TerminationSignal
+from prefect.states import Cancelled, Completed, Crashed, Failed, State
 from pydantic import BaseModel as Model
 
 from flows.options import AS_IT_IS, Approval, BaseModel, Preset, Renew, field, opened
@@ -20,6 +21,9 @@ from ti_core.settings import load_settings
 from ti_core.store import open_store
 from ti_core.summary import status_of
 from ti_core.works import Asked, Work
+
+STOPPED = "Stopped"
+"""The state of a run that was told to end: no death, and nothing that Prefect starts again."""
 
 
 class Member(Model):
@@ -61,6 +65,10 @@ def train_pack(
             works = run_line(items, asked, packing, batch)
         except CancelledError as error:
             return Cancelled(message=str(error))
+        except TerminationSignal:
+            if not runtime.deployment.id:  # there is no worker that stops: all of this process is to end
+                raise
+            return Crashed(name=STOPPED, message="Its worker was stopped; its batch has it go on from its state.")
     if report:
         leave_report(works, report, open_store(load_settings()))
     counts = Counter(status_of(work) for work in works)

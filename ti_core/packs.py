@@ -36,16 +36,20 @@ SIZE = 16
 are filled as they become free, and few enough that a night spreads over workers."""
 DEATHS = 2
 """A pack that has died so often is split."""
+STOPS = 10
+"""So often a pack may be told to end before that is a death, too: a machine may end what takes its memory so."""
 CANCELLED = "The run of its pack was cancelled: the same work goes on in the next batch."
 
 
 @dataclass(frozen=True)
 class Pack:
-    """Concepts that are run together, by name, how often runs of them have died, and the base model as it was named."""
+    """Concepts that are run together, by name, how often runs of them have died, the base model as it was named, and
+    how often their workers were stopped."""
 
     names: tuple[str, ...]
     deaths: int = 0
     base_model: str = ""
+    stops: int = 0
 
     @property
     def key(self) -> str:
@@ -60,12 +64,13 @@ class Pack:
 
 @dataclass(frozen=True)
 class End:
-    """The end of a pack's run as its executor saw it: why it ended without a report, if it did, and whether a person
-    wanted it so."""
+    """The end of a pack's run as its executor saw it: why it ended without a report, if it did, whether a person
+    wanted it so, and whether its worker was to end."""
 
     pack: Pack
     why: str = ""
     cancelled: bool = False
+    stopped: bool = False
 
 
 Executor = Callable[[deque[Pack]], Iterator[End]]
@@ -100,6 +105,9 @@ def train_in_packs(works: Sequence[Work], packing: Packing, execute: Executor, b
             continue
         if end.cancelled:
             after.update({word: replace(still[word], error=PausedError(CANCELLED)) for word in left})
+            continue
+        if end.stopped and end.pack.stops < STOPS:
+            queue.append(replace(end.pack, stops=end.pack.stops + 1))
             continue
         log.warning("A run of %s has died (%s).", ", ".join(name for _, name in left), end.why)
         again = [pack for pack in after_death(end.pack) if still.keys() & set(pack.words)]

@@ -100,6 +100,15 @@ def test_a_pack_that_died_is_another_run_and_one_that_was_asked_for_is_not(
     assert len(runs(batch)) == 2
 
 
+def test_a_pack_whose_worker_was_stopped_is_another_run(worker: Callable[[Worker], None], batch: str) -> None:
+    worker(lambda _: Crashed(name="Stopped", message="its worker"))
+    assert ends(batch, A) == [End(A, "Stopped: its worker", stopped=True)]
+    worker(lambda _: Completed(message="published 1"))
+    again = Pack(A.names, stops=1)
+    assert ends(batch, A, again) == [End(A, "Stopped: its worker", stopped=True), End(again, "Completed: published 1")]
+    assert len(runs(batch)) == 2
+
+
 def test_what_a_person_cancels_or_deletes_is_cancelled(worker: Callable[[Worker], None], batch: str) -> None:
     def act(run: FlowRun) -> State | None:
         if run.parameters["batch"] == "cat":

@@ -21,11 +21,13 @@ TWO = Packing(pack_size=2)
 
 @dataclass
 class Workers:
-    """Runs packs: a concept named so kills its run (`dying` so many times), or cancels it."""
+    """Runs packs: a concept named so kills its run (`dying` so many times), cancels it, or stands for a worker that is
+    stopped (`stopping` so many times)."""
 
     store: FolderStore
     dying: dict[str, float] = field(default_factory=dict)
     cancelled: str = ""
+    stopping: dict[str, int] = field(default_factory=dict)
     ran: list[tuple[str, ...]] = field(default_factory=list)
     before: Callable[[Pack], None] = lambda _: None
 
@@ -38,6 +40,9 @@ class Workers:
             if killer:
                 self.dying[killer] -= 1
                 yield End(pack, "Crashed: killed")
+            elif stopped := next((name for name in pack.names if self.stopping.get(name, 0) > 0), None):
+                self.stopping[stopped] -= 1
+                yield End(pack, "Stopped", stopped=True)
             elif self.cancelled in pack.names:
                 yield End(pack, "Cancelled", cancelled=True)
             else:
@@ -103,6 +108,21 @@ def test_a_pack_that_dies_twice_is_split_until_the_culprit_is_alone(store: Folde
     (culprit,) = [one for one in after if not one.outcome]
     assert culprit.name == "f" and isinstance(culprit.error, TrainingError)
     assert "with nothing beside it: Crashed: killed" in str(culprit.error)
+
+
+def test_stopping_a_worker_is_no_death(store: FolderStore) -> None:
+    workers = Workers(store, stopping={"b": 5})
+    after = run(works_of("ab", store), workers, store)
+    assert workers.ran == [("a", "b")] * 6
+    assert all(one.outcome for one in after.values())
+
+
+def test_who_stops_a_pack_for_ever_is_taken_for_its_death(store: FolderStore) -> None:
+    """A machine whose memory is spent may end what takes it so."""
+    workers = Workers(store, stopping={"b": 10**6})
+    after = run(works_of("ab", store), workers, store)
+    assert after["a"].outcome and isinstance(after["b"].error, TrainingError)
+    assert len(workers.ran) < 20
 
 
 def test_one_concept_is_a_pack_that_is_tried_twice(store: FolderStore) -> None:
