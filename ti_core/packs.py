@@ -162,9 +162,11 @@ def _packs(words: Sequence[Word], size: int) -> list[Pack]:
 
 
 def _chunks(names: Sequence[str], size: int) -> tuple[tuple[str, ...], ...]:
-    """As even as they can be: three packs of 11 and not of 16, 16 and 1."""
+    """As even as they can be: three packs of 11 and not of 16, 16 and 1. The larger ones come first, so that workers
+    end together: with large and small in turn one of two workers would get all of the large ones."""
     count = -(-len(names) // size)
-    ends = [len(names) * number // count for number in range(count + 1)] if count else []
+    whole, more = divmod(len(names), count) if count else (0, 0)
+    ends = [number * whole + min(number, more) for number in range(count + 1)]
     return tuple(tuple(names[first:end]) for first, end in pairwise(ends))
 
 

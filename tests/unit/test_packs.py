@@ -81,7 +81,7 @@ def test_what_is_open_is_run_in_packs_and_nothing_else(store: FolderStore) -> No
     broken = replace(d, error=InputError("No usable picture."))
     workers = Workers(store)
     after = run([a, known, c, broken, e], workers, store)
-    assert workers.ran == [("a",), ("c", "e")]
+    assert workers.ran == [("a", "c"), ("e",)]
     assert after["b"] is known and after["d"] is broken
     assert all(after[name].outcome == outcome(name) and not after[name].known for name in "ace")
 
@@ -197,9 +197,12 @@ def test_time_and_cost_are_shared_by_what_was_worked_on(store: FolderStore, tmp_
 
 
 @pytest.mark.parametrize(
-    ("count", "size", "sizes"), [(17, 16, [8, 9]), (16, 16, [16]), (1, 16, [1]), (5, 2, [1, 2, 2])]
+    ("count", "size", "sizes"),
+    [(17, 16, [9, 8]), (16, 16, [16]), (1, 16, [1]), (5, 2, [2, 2, 1]), (21, 4, [4, 4, 4, 3, 3, 3])],
 )
-def test_packs_are_even(store: FolderStore, count: int, size: int, sizes: list[int]) -> None:
+def test_packs_are_even_and_the_larger_ones_come_first(
+    store: FolderStore, count: int, size: int, sizes: list[int]
+) -> None:
     names = [f"word-{number}" for number in range(count)]
     packs = split([("", name) for name in names], Packing(pack_size=size), "night", store)
     assert [len(pack.names) for pack in packs] == sizes
@@ -212,7 +215,7 @@ def test_a_concept_on_two_base_models_is_two_works_and_never_in_one_pack(store: 
              enumerate((name, base) for name in "abc" for base in ("sd15", "sdxl"))]  # fmt: skip
     workers = Workers(store, {"c": 1})
     after = train_in_packs(works, TWO, workers, "night", store)
-    assert sorted(workers.ran[:4]) == [("a",), ("a",), ("b", "c"), ("b", "c")]
+    assert sorted(workers.ran[:4]) == [("a", "b"), ("a", "b"), ("c",), ("c",)]
     assert [(one.name, one.outcome and one.outcome.base) for one in after] == [
         (one.name, one.base_model) for one in works
     ]  # fmt: skip
