@@ -200,9 +200,7 @@ def test_time_and_cost_are_shared_by_what_was_worked_on(store: FolderStore, tmp_
     ("count", "size", "sizes"),
     [(17, 16, [9, 8]), (16, 16, [16]), (1, 16, [1]), (5, 2, [2, 2, 1]), (21, 4, [4, 4, 4, 3, 3, 3])],
 )
-def test_packs_are_even_and_the_larger_ones_come_first(
-    store: FolderStore, count: int, size: int, sizes: list[int]
-) -> None:
+def test_packs_are_even_the_larger_ones_first(store: FolderStore, count: int, size: int, sizes: list[int]) -> None:
     names = [f"word-{number}" for number in range(count)]
     packs = split([("", name) for name in names], Packing(pack_size=size), "night", store)
     assert [len(pack.names) for pack in packs] == sizes
