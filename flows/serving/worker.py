@@ -19,6 +19,9 @@ PLACES = {"gpu": 1, "cpu": 4}
 """Runs at a time: two on one card only slow each other down; those without a card mostly wait for others."""
 GRACE_SECONDS = 50
 """How long runs may take to end. Supervisors wait for a minute and more before they kill."""
+AGAIN_SECONDS = 15
+"""Then a run is told again. Prefect raises an exception where the signal finds the run, and Python drops one that is
+raised while an object is being deleted."""
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -50,12 +53,13 @@ def serve(words: list[str]) -> int:
 
 def end_runs(worker: psutil.Process) -> None:
     """Tell the runs of a worker to end, also those that it begins meanwhile, and wait until they have."""
-    told, until = set[psutil.Process](), time.monotonic() + GRACE_SECONDS
-    while (runs := set(worker.children())) and time.monotonic() < until:
-        for run in runs - told:
-            with suppress(psutil.NoSuchProcess):
-                run.terminate()
-        told |= runs
+    told, until = dict[psutil.Process, float](), time.monotonic() + GRACE_SECONDS
+    while (runs := worker.children()) and (now := time.monotonic()) < until:
+        for run in runs:
+            if now - told.get(run, float("-inf")) > AGAIN_SECONDS:
+                told[run] = now
+                with suppress(psutil.NoSuchProcess):
+                    run.terminate()
         psutil.wait_procs(runs, timeout=0.2)
 
 

@@ -13,8 +13,13 @@ import pytest
 
 RUN = """
 import signal, sys, time
+deaf = sys.argv[1] == "deaf"
 def end(*_):
-    time.sleep(float(sys.argv[1]))
+    global deaf
+    if deaf:
+        deaf = False
+        return
+    time.sleep(0 if sys.argv[1] == "deaf" else float(sys.argv[1]))
     open("told", "a").write("told\\n")
     sys.exit(1)
 signal.signal(signal.SIGTERM, end)
@@ -37,15 +42,15 @@ while True:
 PARENT = """
 import sys
 from flows.serving import worker
-worker.GRACE_SECONDS = float(sys.argv[1])
+worker.GRACE_SECONDS, worker.AGAIN_SECONDS = float(sys.argv[1]), 1.5
 sys.exit(worker.serve([sys.executable, "-c", *sys.argv[2:]]))
 """
 
 
 class Parent:
-    """The process under test, with a run that takes `seconds` to end."""
+    """The process under test, with a run that takes `seconds` to end, or is "deaf" to the first that it is told."""
 
-    def __init__(self, folder: Path, grace: float, seconds: float) -> None:
+    def __init__(self, folder: Path, grace: float, seconds: float | str) -> None:
         self.folder = folder
         words = [sys.executable, "-c", PARENT, str(grace), WORKER, RUN, str(seconds)]
         self.process = psutil.Popen(
@@ -86,6 +91,13 @@ def test_a_run_that_does_not_end_is_not_waited_for_for_ever(parents: list[Parent
     parent.process.terminate()
     assert parent.process.wait(60) == 7
     assert parent.seen() == {"begun", "killed"}
+
+
+def test_a_run_that_missed_it_is_told_again(parents: list[Parent], tmp_path: Path) -> None:
+    parents.append(parent := Parent(tmp_path, 50, "deaf"))
+    parent.process.terminate()
+    assert parent.process.wait(60) == 7
+    assert parent.seen() == {"begun", "told", "ended"}
 
 
 def test_who_says_it_twice_does_not_want_to_wait(parents: list[Parent], tmp_path: Path) -> None:
