@@ -1,6 +1,5 @@
-"""What benchmarks on real servers share: the deployments registered, a batch run to its end, its packs and
-their times. It starts no server
-and knows no benchmark."""
+"""What benchmarks on real servers share: the deployments registered, a batch run to its end, its packs and their times. It
+starts no server and knows no benchmark."""
 
 import subprocess
 import sys

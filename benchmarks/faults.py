@@ -245,7 +245,7 @@ def page(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# Servers and workers that meet a fault", "",
         f"Made by `python benchmarks/faults.py` on two cores, with the stack of `ti up` and batches of {CONCEPTS} tiny concepts in one pack. In each batch one program meets the same fault "
-        f"{len(MOMENTS)} times: while the pack is trained, judged and published. Undisturbed such a batch took {' to '.join(map(str, (calm[0], calm[-1])))} s, and each row is told beside the one that was run before it. Nobody did anything; supervisor starts again what ends.", "",
+        f"{len(MOMENTS)} times: while the pack is trained, judged and published. Undisturbed such a batch took {' to '.join(map(str, (calm[0], calm[-1])))} s, and each row is compared with the one that was run before its own. Nobody did anything; supervisor starts again what ends.", "",
         "| what | fault | made while | longer by | the batch ended as | its run's states | runs of its packs | concepts lost | doubled |",
         "|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip

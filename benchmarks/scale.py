@@ -126,7 +126,7 @@ class Told:
     """Share of the Prefect server that is asked for; above 1 it is asked for more than there is."""
     tracking: float
     reading: float
-    """Share of the time in which a coordinator still reads, or asks for packs."""
+    """Share of the time in which the busiest coordinator reads, or asks for packs."""
     s3: float
     """Requests a second, on average."""
 
@@ -260,12 +260,9 @@ class Night:
             1 / PROGRESS_SECONDS, 1 / PROGRESS_SHARE / (60 * self.site.pack_size * self.site.minutes or math.inf)
         )
         each = call["progress"] * updates + call["a look at one's own state"] / LOOK
-        one, all_of_them, packs = (
-            call["a look at one's own state"],
-            call[f"a look at {ASKED} packs"],
-            self.open / self.site.batches,
-        )
-        look = math.ceil(packs / ASKED) * one + packs / ASKED * (all_of_them - one)
+        packs = self.open / self.site.batches
+        one, most = call["a look at one's own state"], call[f"a look at {ASKED} packs"]
+        look = math.ceil(packs / ASKED) * one + packs / ASKED * (most - one)
         looks = self.site.batches * look / POLL_SECONDS
         alone, among = call["a worker's poll"], call[f"a worker's poll where {ASKED} packs wait"]
         # A poll is answered with the first packs that wait, with all that they are given.

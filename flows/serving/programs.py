@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from flows.serving.stack import BUCKET, Stack
-from flows.serving.worker import command
+from flows.serving.worker import GRACE_SECONDS, command
 from ti_core.errors import InputError
 
 GRPC = 10_000
@@ -171,7 +171,7 @@ def configuration(them: Sequence[Program]) -> str:
             "startsecs=3",
             "startretries=10",
             # A worker ends its run, which writes its state first; a server closes its connections.
-            f"stopwaitsecs={60 if program.worker else 30}",
+            f"stopwaitsecs={GRACE_SECONDS + 10 if program.worker else 30}",
             "killasgroup=true",
             "redirect_stderr=true",
             f"stdout_logfile=logs/{program.name}.log",

@@ -2,10 +2,11 @@
 deployments name for this kind, which can be stopped. Supervisors, containers, units and people start it.
 
 A Prefect worker that is told to stop kills its runs on the spot. So it is a child of this process, which alone hears of
-SIGTERM and Ctrl-C: the runs are told to end first, write their state and say that they crashed, and so are given to a
-worker again at once.
+SIGTERM and Ctrl-C: the runs are told to end first, write their state and say that they were stopped, and so are given
+to a worker again at once. What a run does that hears of it, this module does not know (`tasks.asking`).
 """
 
+import argparse
 import signal
 import sys
 import time
@@ -18,10 +19,10 @@ from flows.serving.deploying import pool, queues
 PLACES = {"gpu": 1, "cpu": 4}
 """Runs at a time: two on one card only slow each other down; those without a card mostly wait for others."""
 GRACE_SECONDS = 50
-"""How long runs may take to end. Supervisors wait for a minute and more before they kill."""
+"""How long runs may take to end. Whoever stops this process waits a minute or more before it kills."""
 AGAIN_SECONDS = 15
-"""Then a run is told again. Prefect raises an exception where the signal finds the run, and Python drops one that is
-raised while an object is being deleted."""
+"""So many seconds later a run is told again. Prefect raises an exception where the signal finds the run, and Python
+drops one that is raised while an object is being deleted."""
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -36,7 +37,8 @@ def command(kind: str, name: str) -> list[str]:
 
 
 def serve(words: list[str]) -> int:
-    """Be the parent of a Prefect worker until it ends or is to end; returns its exit code."""
+    """Start a Prefect worker and wait for its end; on SIGTERM, SIGINT or SIGHUP end its runs, then the worker. A second
+    signal ends it without waiting. Returns the worker's exit code."""
     for number in STOPS:
         signal.signal(number, signal.default_int_handler)
     worker = psutil.Popen(words, process_group=0)  # a terminal's Ctrl-C is for this process alone
@@ -63,7 +65,16 @@ def end_runs(worker: psutil.Process) -> None:
         psutil.wait_procs(runs, timeout=0.2)
 
 
+def main() -> int:
+    """Serve what the command line names."""
+    options = argparse.ArgumentParser(prog="python -m flows.serving.worker", description="Take runs from the queues.")
+    options.add_argument("kind", choices=PLACES, help="gpu trains and judges, cpu coordinates and looks at pictures")
+    options.add_argument("name", help="of the worker, in Prefect; no two have the same")
+    given = options.parse_args()
+    if not (words := command(given.kind, given.name)):
+        options.error(f"no deployment has a queue for a {given.kind} worker")
+    return serve(words)
+
+
 if __name__ == "__main__":
-    if not (words := command(*sys.argv[1:3])):
-        sys.exit(f"No deployment has a queue for a {sys.argv[1]} worker.")
-    sys.exit(serve(words))
+    sys.exit(main())

@@ -11,7 +11,9 @@ import pytest
 import yaml
 
 from flows.serving.deploying import BLOCK, DEPLOYMENTS, automations, pool, queues
-from flows.serving.worker import command
+from flows.serving.worker import GRACE_SECONDS, command
+
+WORKER_UNIT = "systemd/pseudoword-worker@.service"
 
 
 def test_alerts_are_made_only_where_somebody_is_told() -> None:
@@ -51,6 +53,14 @@ def test_compose_file_fits_the_schema_and_opens_loopback_alone() -> None:
     volumes = set(yaml.safe_load(file.read_text())["volumes"])
     assert {one.split(":")[0] for service in services.values() for one in service.get("volumes", [])} == volumes
     assert {name for service in services.values() for name in service.get("depends_on", {})} <= set(services)
+
+
+def test_whoever_stops_a_worker_waits_longer_than_its_runs_may_take() -> None:
+    services = yaml.safe_load((DEPLOYMENTS / "compose.yaml").read_text())["services"].values()
+    waits = [one["stop_grace_period"] for one in services if "flows.serving.worker" in one.get("command", "")]
+    waits += re.findall(r"^TimeoutStopSec=(\w+)in", (DEPLOYMENTS / WORKER_UNIT).read_text(), flags=re.MULTILINE)
+    assert len(waits) == 3
+    assert all(int(wait.removesuffix("m")) * 60 > GRACE_SECONDS for wait in waits)
 
 
 def test_image_copies_what_the_package_is_built_from() -> None:

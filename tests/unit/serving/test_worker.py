@@ -113,3 +113,12 @@ def test_a_worker_that_ends_by_itself_ends_its_parent(tmp_path: Path) -> None:
     words = [sys.executable, "-c", PARENT, "50", "raise SystemExit(3)"]
     done = subprocess.run(words, cwd=Path(__file__).parents[3], check=False, timeout=60)
     assert done.returncode == 3
+
+
+@pytest.mark.parametrize(("words", "said"), [([], "the following arguments are required"), (["disk", "x"], "disk")])
+def test_a_wrong_command_line_is_told_in_a_sentence(words: list[str], said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.serving.worker", *words], capture_output=True, text=True, check=False, timeout=60,
+        cwd=Path(__file__).parents[3],
+    )  # fmt: skip
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
